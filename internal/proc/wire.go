@@ -1,0 +1,127 @@
+package proc
+
+import (
+	"time"
+
+	"gemel/internal/ha"
+)
+
+// Protocol is the version of the messages between the halves. Each half accepts
+// its own and the one before: an upgrade replaces the monitor first.
+const Protocol = 1
+
+// Spec is all that a start needs, resolved beforehand: no look-up of a user, a
+// path or a file stands between a death and its successor.
+type Spec struct {
+	Process ha.Process
+	Path    string   // absolute path of the program
+	Args    []string // argv
+	Env     []string // KEY=value; GEMEL_* are added by the shadow
+	Dir     string
+
+	UID, GID int // -1: unchanged
+	Groups   []int
+	SetIDs   bool // UID, GID and Groups are to be set
+	Umask    int
+	Nice     int
+	OOMScore int // oom_score_adj
+
+	Limits     []Rlimit
+	Caps       []int // capabilities to keep, when SetCaps
+	SetCaps    bool
+	NoNewPrivs bool
+
+	Memory int64 // bytes; 0 none
+	CPU    float64
+	PIDs   int
+
+	Output string // capture, discard, inherit
+	Notify bool   // give NOTIFY_SOCKET
+	Beats  bool   // give GEMEL_BEAT_PAGE
+
+	StopSignal  int
+	StopGrace   time.Duration
+	StopCommand []string
+
+	Spare    bool          // keep a parked child ready for the next start
+	Watchdog time.Duration // told as WATCHDOG_USEC; 0 none
+}
+
+// Rlimit is one setrlimit; -1 is infinity.
+type Rlimit struct {
+	Resource   int
+	Soft, Hard int64
+}
+
+// OrderKind is what an Order asks of the shadow.
+type OrderKind string
+
+// The orders.
+const (
+	OrderSpec   OrderKind = "spec"   // hold this Spec for later starts of the process; a running copy goes on
+	OrderForget OrderKind = "forget" // drop the Spec of a process that does not run
+	OrderStart  OrderKind = "start"  // start now as Start
+	OrderArm    OrderKind = "arm"    // standing order: at the death of Start, start Next at once; Next 0 takes it back
+	OrderStop   OrderKind = "stop"   // two-stage stop of Start; Kill skips the first stage
+	OrderSignal OrderKind = "signal" // send Signal to the main process of Start
+	OrderAck    OrderKind = "ack"    // the exit of Start is recorded: reap it, forget it
+	OrderBeat   OrderKind = "beat"   // the monitor is well
+	OrderKeep   OrderKind = "keep"   // hold the descriptors sent along under Name across monitors
+	OrderDrop   OrderKind = "drop"   // close the descriptors held under Name
+	OrderExec   OrderKind = "exec"   // replace yourself by Path, in the same pid
+	OrderDetach OrderKind = "detach" // end, leave the programs
+	OrderQuit   OrderKind = "quit"   // every program has stopped: end with Code
+)
+
+// Order is one message from the monitor to the shadow.
+type Order struct {
+	Kind    OrderKind  `json:"kind"`
+	Process ha.Process `json:"process,omitempty"`
+	Start   ha.StartID `json:"start,omitempty"`
+	Next    ha.StartID `json:"next,omitempty"`
+	Spec    *Spec      `json:"spec,omitempty"`
+	Signal  int        `json:"signal,omitempty"`
+	Kill    bool       `json:"kill,omitempty"`
+	Name    string     `json:"name,omitempty"`
+	Path    string     `json:"path,omitempty"`
+	Code    int        `json:"code,omitempty"`
+}
+
+// ReportKind is what a Report tells.
+type ReportKind string
+
+// The reports.
+const (
+	ReportHello   ReportKind = "hello"   // the shadow is there: PID, Protocol, Version, Cgroup
+	ReportRunning ReportKind = "running" // at hello: Start of Process runs as PID since At; Next is its standing order
+	ReportKept    ReportKind = "kept"    // at hello: the descriptors held under Name come along
+	ReportSynced  ReportKind = "synced"  // at hello: everything was told
+	ReportStarted ReportKind = "started"
+	ReportFailed  ReportKind = "failed"  // the start came to nothing: Error
+	ReportExited  ReportKind = "exited"  // Status; Next is the start that a standing order made, as PID
+	ReportStuck   ReportKind = "stuck"   // still there after SIGKILL: Error
+	ReportMonitor ReportKind = "monitor" // at hello: the monitor before this one died with Status (Hung if it was killed for silence)
+	ReportQuit    ReportKind = "quit"    // the service manager or the user asks for the end: Error names the signal
+	ReportReload  ReportKind = "reload"  // SIGHUP
+)
+
+// Report is one message from the shadow to the monitor.
+type Report struct {
+	Kind     ReportKind    `json:"kind"`
+	Process  ha.Process    `json:"process,omitempty"`
+	Start    ha.StartID    `json:"start,omitempty"`
+	Next     ha.StartID    `json:"next,omitempty"`
+	PID      int           `json:"pid,omitempty"`
+	At       ha.Instant    `json:"at,omitempty"`
+	Status   ha.ExitStatus `json:"status,omitzero"`
+	Hung     bool          `json:"hung,omitempty"`
+	Error    string        `json:"error,omitempty"`
+	Name     string        `json:"name,omitempty"`
+	Protocol int           `json:"protocol,omitempty"`
+	Version  string        `json:"version,omitempty"`
+	Cgroup   string        `json:"cgroup,omitempty"` // how processes are held; see status.NodeStatus
+	Notes    []string      `json:"notes,omitempty"`
+	// FDs are the descriptors that came along, as numbers of this process; the
+	// receiver owns them.
+	FDs []int `json:"-"`
+}
