@@ -66,7 +66,8 @@ type Process struct {
 
 	Stop      Stop
 	After     []ha.Process // start order only
-	Needs     []ha.Process // start order, and follows their stop
+	Needs     []ha.Process // start order on readiness, and follows their stop
+	Follows   []ha.Process // restarted when one of these was restarted
 	Ready     Ready
 	Severity  ha.Severity
 	Recovery  ha.Recovery
@@ -139,6 +140,11 @@ type Restarts struct {
 	Limit  int           // default 5
 	Within time.Duration // default 15m
 	Then   ha.Escalation // default none
+	// Delay is the pause before the second restart in a row; it doubles up to
+	// DelayMax. The first restart is always immediate, and one window without a
+	// restart begins anew. Zero means no pause at all.
+	Delay    time.Duration // default 500ms
+	DelayMax time.Duration // default 30s
 }
 
 // Watchdog is the thread watchdog. Interval zero means none.
