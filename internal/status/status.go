@@ -22,6 +22,8 @@ type Snapshot struct {
 }
 
 // NodeStatus is the state of the node and of Gemel itself.
+//
+//budget:fields a message
 type NodeStatus struct {
 	Name      string
 	Version   string
@@ -76,6 +78,8 @@ func (o Op) String() string {
 }
 
 // ProcessStatus is the state of one process.
+//
+//budget:fields a message
 type ProcessStatus struct {
 	Name       ha.Process
 	UID        ha.UID
