@@ -1,0 +1,158 @@
+package journal
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	"gemel/internal/ha"
+)
+
+// Past is what the journal remembers: all that a new monitor needs to know of
+// the time before it.
+type Past struct {
+	Kept            map[string]string // latest value of each ha.Keep
+	Alarms          []ha.Event        // standing, oldest first
+	NextEvent       uint64            // first event id not given out yet
+	NextStart       ha.StartID        // first start id not given out yet
+	Manifest        []byte            // the one in force; nil if there was none
+	ManifestName    string
+	ManifestVersion uint64
+	Boot            string     // boot id of the last life; empty if there was none
+	LastAt          ha.Instant // of the last record, in that boot
+	LastWall        time.Time
+	Seq             uint64   // number of the last record
+	Empty           bool     // nothing was ever recorded here
+	Repairs         []string // what was cut off or skipped, one sentence each
+
+	ended bool
+}
+
+// memory is Past while it grows.
+type memory struct {
+	kept      map[string]string
+	alarms    map[string]ha.Event
+	nextEvent uint64
+	nextStart ha.StartID
+	manifest  []byte
+	name      string
+	version   uint64
+	boot      string
+	lastAt    ha.Instant
+	lastWall  time.Time
+	ended     bool // the last record is an end
+}
+
+func newMemory() *memory {
+	return &memory{kept: map[string]string{}, alarms: map[string]ha.Event{}, nextEvent: 1, nextStart: 1}
+}
+
+func (m *memory) standing() []ha.Event {
+	return slices.SortedFunc(maps.Values(m.alarms), func(a, b ha.Event) int {
+		switch {
+		case a.ID < b.ID:
+			return -1
+		case a.ID > b.ID:
+			return 1
+		}
+		return 0
+	})
+}
+
+func (m *memory) past() Past {
+	return Past{Kept: maps.Clone(m.kept), Alarms: m.standing(), NextEvent: m.nextEvent, NextStart: m.nextStart,
+		Manifest: m.manifest, ManifestName: m.name, ManifestVersion: m.version,
+		Boot: m.boot, LastAt: m.lastAt, LastWall: m.lastWall, ended: m.ended}
+}
+
+func (m *memory) toWire() *wireBase {
+	return &wireBase{m.kept, m.standing(), m.nextEvent, m.nextStart, m.manifest, m.name, m.version, m.boot, m.ended}
+}
+
+// base takes over what a base record holds, in place of all that was known.
+func (m *memory) base(b *wireBase) {
+	*m = memory{kept: map[string]string{}, alarms: map[string]ha.Event{}, nextEvent: max(1, b.NextEvent),
+		nextStart: max(1, b.NextStart), manifest: b.Manifest, name: b.Name, version: b.Version, boot: b.Boot,
+		lastAt: m.lastAt, lastWall: m.lastWall, ended: b.Ended}
+	maps.Copy(m.kept, b.Kept)
+	for _, e := range b.Alarms {
+		m.alarms[e.Key()] = e
+	}
+}
+
+// fromPast takes over a base record that was read back.
+func (m *memory) fromPast(r Record) {
+	p := r.Base
+	*m = memory{kept: maps.Clone(p.Kept), alarms: map[string]ha.Event{}, nextEvent: p.NextEvent, nextStart: p.NextStart,
+		manifest: p.Manifest, name: p.ManifestName, version: p.ManifestVersion, boot: p.Boot,
+		lastAt: r.At, lastWall: r.Wall, ended: p.ended}
+	for _, e := range p.Alarms {
+		m.alarms[e.Key()] = e
+	}
+}
+
+// record takes in a record that was read.
+func (m *memory) record(r Record) {
+	if !r.Wall.IsZero() || r.At != 0 {
+		m.lastAt, m.lastWall = r.At, r.Wall
+	}
+	m.ended = r.Kind == KindEnd
+	switch r.Kind {
+	case KindStep:
+		m.step(r.Input, r.Actions)
+	case KindManifest:
+		m.manifest, m.name, m.version = r.Bytes, r.Name, r.Version
+	case KindBoot:
+		if r.Life != nil {
+			m.boot = r.Life.Boot
+			m.sawStart(max(1, r.Life.First) - 1)
+		}
+	}
+}
+
+func (m *memory) step(in ha.Input, actions []ha.Action) {
+	switch in := in.(type) {
+	case ha.Started:
+		m.sawStart(in.Start)
+	case ha.Exited:
+		m.sawStart(max(in.Start, in.Successor))
+	case ha.Adopted:
+		m.sawStart(max(in.Start, in.Armed))
+	}
+	for _, a := range actions {
+		switch a := a.(type) {
+		case ha.Start:
+			m.sawStart(a.Start)
+		case ha.Arm:
+			m.sawStart(max(a.Start, a.Next))
+		case ha.Seek:
+			m.sawStart(a.Start)
+		case ha.Keep:
+			if a.Value == "" {
+				delete(m.kept, a.Key)
+			} else {
+				m.kept[a.Key] = a.Value
+			}
+		case ha.Emit:
+			m.event(a.Event)
+		}
+	}
+}
+
+func (m *memory) sawStart(id ha.StartID) {
+	if id >= m.nextStart {
+		m.nextStart = id + 1
+	}
+}
+
+func (m *memory) event(e ha.Event) {
+	if e.ID >= m.nextEvent {
+		m.nextEvent = e.ID + 1
+	}
+	switch e.Change {
+	case ha.Assert:
+		m.alarms[e.Key()] = e
+	case ha.Clear:
+		delete(m.alarms, e.Key())
+	}
+}
