@@ -1,0 +1,20 @@
+package config
+
+import (
+	"encoding/json"
+	"fmt"
+)
+
+// Schema returns the JSON Schema (2020-12) of a manifest, made from the tables
+// that the parser uses. It holds what one key can say; what takes two keys, and
+// what is no matter of form, only Parse finds.
+func Schema() ([]byte, error) {
+	s := topObject().describe()
+	s["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+	s["title"] = "The manifest of Gemel: gemel.yaml"
+	b, err := json.MarshalIndent(s, "", "  ")
+	if err != nil {
+		return nil, fmt.Errorf("write the schema: %w", err)
+	}
+	return append(b, '\n'), nil
+}
