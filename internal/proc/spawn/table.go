@@ -1,0 +1,235 @@
+package spawn
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"sync/atomic"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"gemel/internal/ha"
+)
+
+const (
+	tableMagic   = "gemeltab"
+	tableVersion = 1
+	rowSize      = 128
+	rowsMax      = 1 << 16 // with the header row; the file is sparse, and only rows in use take memory
+	nameMax      = rowSize - 24
+)
+
+// row is one row of the file. The child stores pid, and nothing else.
+type row struct {
+	start uint64
+	ticks uint64
+	pid   uint32
+	name  [nameMax + 4]byte // first byte: length
+}
+
+// head is row 0.
+type head struct {
+	magic   [8]byte
+	version uint32
+	row     uint32
+	high    uint32 // rows that were ever taken, the header included
+	boot    [64]byte
+	_       [rowSize - 84]byte
+}
+
+// Table is a memory-mapped file in the run directory where each start is written
+// by the child itself, before its exec. It survives kill -9 of the writer, and is
+// how a new shadow or monitor finds what runs. One process at a time claims and
+// frees; any may read.
+type Table struct {
+	mem  []byte
+	head *head
+	rows *[rowsMax]row
+
+	mu   sync.Mutex
+	at   map[ha.StartID]uint32
+	free []uint32
+}
+
+// Slot is one row of a Table, owned by one start from Claim to Free.
+type Slot struct{ row *row }
+
+// Entry is one start as the Table knows it.
+type Entry struct {
+	Start   ha.StartID
+	Process ha.Process
+	PID     int    // 0: claimed, but no child wrote itself yet
+	Ticks   uint64 // start time of the pid in clock ticks since boot; 0 if not known
+}
+
+// Alive reports whether the pid of the entry still is that start, and not another
+// process that was given the same number. A zombie still is its start.
+func (e Entry) Alive() bool {
+	if e.PID <= 0 {
+		return false
+	}
+	if e.Ticks != 0 {
+		return startTicks(e.PID) == e.Ticks
+	}
+	return Identify(e.PID, e.Start)
+}
+
+// OpenTable opens or makes the table at path. Boot is the id of this boot: the
+// rows of another boot are discarded, and so is a file that is not a table of this
+// version. A file that is discarded is replaced, not truncated: who still maps it
+// goes on reading the old rows.
+func OpenTable(path, boot string) (*Table, error) {
+	for range 10 {
+		t, err := openTable(path, boot)
+		if errors.Is(err, errStale) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("open table of starts %s: %w", path, err)
+		}
+		return t, nil
+	}
+	return nil, fmt.Errorf("open table of starts %s: somebody else replaces it again and again", path)
+}
+
+var errStale = errors.New("the file was replaced")
+
+func openTable(path, boot string) (*Table, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close() // the mapping holds the file
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
+		return nil, err
+	}
+	st, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if now, err := os.Stat(path); err != nil || !os.SameFile(st, now) {
+		return nil, errStale
+	}
+	fresh := st.Size() == 0
+	if !fresh && (st.Size() != rowSize*rowsMax || !sound(f, boot)) {
+		if err := os.Remove(path); err != nil {
+			return nil, err
+		}
+		return nil, errStale
+	}
+	if err := f.Truncate(rowSize * rowsMax); err != nil {
+		return nil, err
+	}
+	mem, err := unix.Mmap(int(f.Fd()), 0, rowSize*rowsMax, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		return nil, err
+	}
+	t := &Table{mem: mem, head: (*head)(unsafe.Pointer(&mem[0])), rows: (*[rowsMax]row)(unsafe.Pointer(&mem[0])), at: map[ha.StartID]uint32{}}
+	if fresh {
+		copy(t.head.boot[:], boot)
+		t.head.version, t.head.row, t.head.high = tableVersion, rowSize, 1
+		copy(t.head.magic[:], tableMagic) // last: the file is sound from here on
+	}
+	for i := uint32(1); i < t.high(); i++ {
+		if id := atomic.LoadUint64(&t.rows[i].start); id != 0 {
+			t.at[ha.StartID(id)] = i
+		} else {
+			t.free = append(t.free, i)
+		}
+	}
+	return t, nil
+}
+
+// sound reports whether the file is a table of this version and boot.
+func sound(f *os.File, boot string) bool {
+	var b [rowSize]byte
+	if n, err := f.ReadAt(b[:], 0); err != nil || n != len(b) {
+		return false
+	}
+	var want [64]byte
+	copy(want[:], boot)
+	high := binary.NativeEndian.Uint32(b[16:])
+	return string(b[:8]) == tableMagic && binary.NativeEndian.Uint32(b[8:]) == tableVersion &&
+		binary.NativeEndian.Uint32(b[12:]) == rowSize && high >= 1 && high <= rowsMax && string(b[20:84]) == string(want[:])
+}
+
+func (t *Table) high() uint32 { return min(atomic.LoadUint32(&t.head.high), rowsMax) }
+
+// Claim takes a free row for a start.
+func (t *Table) Claim(id ha.StartID, p ha.Process) (*Slot, error) {
+	if id == 0 || len(p) > nameMax {
+		return nil, fmt.Errorf("claim a row for start %s of %q: the id must not be 0, the name not longer than %d bytes", id, p, nameMax)
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if _, taken := t.at[id]; taken {
+		return nil, fmt.Errorf("claim a row for start %s of %s: this start has one already", id, p)
+	}
+	i := t.high()
+	if n := len(t.free); n > 0 {
+		i, t.free = t.free[n-1], t.free[:n-1]
+	} else if i == rowsMax {
+		return nil, fmt.Errorf("claim a row for start %s of %s: all %d rows are taken", id, p, rowsMax-1)
+	}
+	r := &t.rows[i]
+	atomic.StoreUint64(&r.start, 0)
+	atomic.StoreUint32(&r.pid, 0)
+	atomic.StoreUint64(&r.ticks, 0)
+	r.name[0] = byte(copy(r.name[1:], p))
+	atomic.StoreUint64(&r.start, uint64(id))
+	if i == t.high() {
+		atomic.StoreUint32(&t.head.high, i+1)
+	}
+	t.at[id] = i
+	return &Slot{r}, nil
+}
+
+// Free gives the row of a start back; an unknown start is ignored.
+func (t *Table) Free(id ha.StartID) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	i, ok := t.at[id]
+	if !ok {
+		return
+	}
+	atomic.StoreUint64(&t.rows[i].start, 0)
+	delete(t.at, id)
+	t.free = append(t.free, i)
+}
+
+// Entries lists the rows that are taken.
+func (t *Table) Entries() []Entry {
+	var out []Entry
+	for i := uint32(1); i < t.high(); i++ {
+		r := &t.rows[i]
+		id := atomic.LoadUint64(&r.start)
+		e := Entry{
+			Start:   ha.StartID(id),
+			Process: ha.Process(r.name[1 : 1+min(int(r.name[0]), nameMax)]),
+			PID:     int(atomic.LoadUint32(&r.pid)),
+			Ticks:   atomic.LoadUint64(&r.ticks),
+		}
+		if id != 0 && atomic.LoadUint64(&r.start) == id {
+			out = append(out, e)
+		}
+	}
+	return out
+}
+
+// Close unmaps the table. Slots must not be used after it.
+func (t *Table) Close() error {
+	t.head, t.rows = nil, nil
+	if err := unix.Munmap(t.mem); err != nil {
+		return fmt.Errorf("unmap table of starts: %w", err)
+	}
+	return nil
+}
+
+// settle completes the row that the child began.
+func (s *Slot) settle(pid int) {
+	atomic.StoreUint32(&s.row.pid, uint32(pid))
+	atomic.StoreUint64(&s.row.ticks, startTicks(pid))
+}
