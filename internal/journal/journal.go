@@ -49,7 +49,8 @@ type writing struct {
 	path  string
 	first uint64
 	off   int64
-	fresh bool // the directory was not synced since it was made
+	base  int64 // bytes of its header and base record; they do not count for its size
+	fresh bool  // the directory was not synced since it was made
 }
 
 // backlog is what is not known to be on the disk.
@@ -115,7 +116,7 @@ func (j *Journal) Boot(l Life) error {
 // record writes one payload. It is called with mu held and gives it back.
 func (j *Journal) record(payload []byte, at ha.Instant, wall time.Time, synced bool) error {
 	err := j.put(payload, at, wall)
-	synced = synced || len(j.held.unsynced) > maxHeld || j.cur.off > j.o.Segment+j.o.Segment/4
+	synced = synced || len(j.held.unsynced) > maxHeld || j.cur.off-j.cur.base > j.o.Segment+j.o.Segment/4
 	j.mu.Unlock()
 	if err == nil && synced {
 		return j.Sync()
@@ -250,17 +251,15 @@ func (j *Journal) giveUp(cause error, at ha.Instant, wall time.Time) error {
 
 // begin makes a new segment with its base record and goes on in it.
 func (j *Journal) begin(at ha.Instant, wall time.Time) error {
-	seq := j.seq + 1
 	p, err := json.Marshal(wire{Kind: KindBase, At: at, Wall: nanos(wall), Base: j.mem.toWire()})
 	if err != nil {
 		return fmt.Errorf("recording the state: %w", err)
 	}
-	b := appendFrame(segmentHeader(seq), seq, p)
-	path := segmentPath(j.o.Dir, seq)
-	f, err := j.o.disk.Create(path)
+	seq, path, f, err := j.create()
 	if err != nil {
 		return fmt.Errorf("beginning a segment of the journal: %w", err)
 	}
+	b := appendFrame(segmentHeader(seq), seq, p)
 	if _, err := f.WriteAt(b, 0); err != nil {
 		return errors.Join(fmt.Errorf("beginning a segment of the journal: %w", err), f.Close(), j.o.disk.Remove(path))
 	}
@@ -270,9 +269,21 @@ func (j *Journal) begin(at ha.Instant, wall time.Time) error {
 		}
 		j.old = append(j.old, segment{j.cur.first, j.cur.path, j.cur.off})
 	}
-	j.cur = writing{file: f, path: path, first: seq, off: int64(len(b)), fresh: true}
+	j.cur = writing{file: f, path: path, first: seq, off: int64(len(b)), base: int64(len(b)), fresh: true}
 	j.seq = seq
 	return nil
+}
+
+// create makes a segment's file under the first number that is free: something
+// else may stand in place of a segment.
+func (j *Journal) create() (seq uint64, path string, f file, err error) {
+	for seq = j.seq + 1; seq < j.seq+100; seq++ {
+		path = segmentPath(j.o.Dir, seq)
+		if f, err = j.o.disk.Create(path); !errors.Is(err, os.ErrExist) {
+			break
+		}
+	}
+	return seq, path, f, err
 }
 
 func (j *Journal) troubled(err error, at ha.Instant) {

@@ -16,6 +16,9 @@ import (
 // out is not given out again. It is far more than a second's worth.
 const idJump = 1000
 
+// maxRepairs bounds what is told about a journal full of damage.
+const maxRepairs = 20
+
 // Options say where a journal is and how large it may grow.
 type Options struct {
 	Dir     string // made if it is not there
@@ -110,6 +113,10 @@ func (h *history) jump(boot string) bool {
 }
 
 func (h *history) repair(format string, args ...any) {
+	if len(h.repairs) == maxRepairs {
+		h.repairs[maxRepairs-1] = "and more"
+		return
+	}
 	h.repairs = append(h.repairs, fmt.Sprintf(format, args...))
 }
 
@@ -205,8 +212,11 @@ func (h *history) read(s segment) error {
 		damaged = true
 		h.repair("%s: %v", name, sc.err)
 	}
-	if damaged {
-		h.good = 0 // a damaged segment is not written on
+	if base == 0 && !damaged && sc.skipped == 0 {
+		h.repair("%s: holds no state", name)
+	}
+	if damaged || base == 0 {
+		h.good = 0 // not written on: a segment has to restore the state by itself
 	}
 	return nil
 }

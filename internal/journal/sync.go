@@ -55,7 +55,7 @@ func (j *Journal) syncOnce() (again bool, err error) {
 	}
 	j.cur.fresh = false
 	j.held.unsynced = append([]byte(nil), j.held.unsynced[n:]...)
-	if j.cur.off < j.o.Segment {
+	if j.cur.off-j.cur.base < j.o.Segment {
 		return false, nil
 	}
 	return j.rotate()
@@ -86,7 +86,7 @@ func (j *Journal) rotate() (again bool, err error) {
 // journal is within its limit.
 func (j *Journal) prune() {
 	j.mu.Lock()
-	total := max(j.cur.off, j.o.Segment)
+	total := max(j.cur.off, j.cur.base+j.o.Segment)
 	for _, s := range j.old {
 		total += s.size
 	}
