@@ -589,7 +589,7 @@ func BenchmarkStep(b *testing.B) {
 func BenchmarkOpenFullSegment(b *testing.B) {
 	dir := b.TempDir()
 	j, _ := open(b, Options{Dir: dir})
-	for n := 1; j.cur.off < 7<<20; n++ {
+	for n := 1; j.cur.off < 31<<16; n++ {
 		if err := j.Step(step(n)); err != nil {
 			b.Fatal(err)
 		}

@@ -23,7 +23,7 @@ const maxRepairs = 20
 type Options struct {
 	Dir     string // made if it is not there
 	Limit   int64  // bytes in all; default 256 MiB
-	Segment int64  // bytes of one file; default 8 MiB, at most a quarter of Limit
+	Segment int64  // bytes of one file beside its base record; default 2 MiB: a new monitor reads one
 	Log     *slog.Logger
 	// Boot is the present boot id; empty: the kernel's.
 	Boot string
@@ -41,7 +41,7 @@ func (o *Options) defaults() {
 		o.Limit = 256 << 20
 	}
 	if o.Segment <= 0 {
-		o.Segment = 8 << 20
+		o.Segment = 2 << 20
 	}
 	o.Segment = min(o.Segment, o.Limit/4)
 	if o.Log == nil {
@@ -194,16 +194,13 @@ func (h *history) read(s segment) error {
 		if fr.seq < base {
 			continue // written again after trouble: the base knows it
 		}
-		r := decode(fr.seq, fr.payload)
-		if r.Note != "" && r.Kind != KindGap {
-			h.repair("record %d: %s", fr.seq, r.Note)
+		isBase, note := h.mem.recall(fr.seq, fr.payload)
+		if note != "" {
+			h.repair("record %d: %s", fr.seq, note)
 		}
-		if r.Base != nil {
+		if isBase {
 			base = fr.seq
-			h.mem.fromPast(r)
-			continue
 		}
-		h.mem.record(r)
 	}
 	if sc.skipped > 0 {
 		h.repair("%s: %d bytes of a torn record at the end were cut off", name, sc.skipped)

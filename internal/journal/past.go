@@ -1,8 +1,10 @@
 package journal
 
 import (
+	"encoding/json"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"gemel/internal/ha"
@@ -137,6 +139,70 @@ func (m *memory) step(in ha.Input, actions []ha.Action) {
 			m.event(a.Event)
 		}
 	}
+}
+
+// recall takes in the payload of a record, and reads no more of it than memory
+// needs: a new monitor waits for this. note is what could not be read.
+func (m *memory) recall(seq uint64, payload []byte) (base bool, note string) {
+	var w wire
+	if json.Unmarshal(payload, &w) != nil || w.Kind != KindStep {
+		r := decode(seq, payload)
+		if r.Base != nil {
+			m.fromPast(r)
+			return true, r.Note
+		}
+		m.record(r)
+		if r.Kind == KindGap {
+			return false, ""
+		}
+		return false, r.Note
+	}
+	m.lastAt, m.lastWall, m.ended = w.At, wallOf(w.Wall), false
+	var notes []string
+	if w.Input != nil && !idle[w.Input.Name] {
+		in, err := ha.Tagged{Name: w.Input.Name, Body: w.Input.Body}.Input()
+		if err != nil {
+			notes = append(notes, err.Error())
+		}
+		m.step(in, nil)
+	}
+	for _, t := range w.Actions {
+		if idle[t.Name] || t.Name == emit && m.told(t.Body) {
+			continue
+		}
+		a, err := ha.Tagged{Name: t.Name, Body: t.Body}.Action()
+		if err != nil {
+			notes = append(notes, err.Error())
+			continue
+		}
+		m.step(nil, []ha.Action{a})
+	}
+	return false, strings.Join(notes, "; ")
+}
+
+// idle names the frequent inputs and actions that change nothing in memory.
+var idle = map[string]bool{
+	ha.Exited{}.Name(): true, // its successor was armed before
+	ha.Ready{}.Name():  true, ha.Verdict{}.Name(): true, ha.Tick{}.Name(): true, ha.Missed{}.Name(): true,
+	ha.Watch{}.Name(): true, ha.Await{}.Name(): true, ha.Judge{}.Name(): true, ha.Answer{}.Name(): true,
+}
+
+// emit is the name of the action that tells an event.
+var emit = ha.Emit{}.Name()
+
+// told takes in an event that changes no alarm, without reading all of it.
+func (m *memory) told(body []byte) bool {
+	var b struct {
+		Event struct {
+			ID     uint64    `json:"id"`
+			Change ha.Change `json:"change"`
+		} `json:"event"`
+	}
+	if json.Unmarshal(body, &b) != nil || b.Event.Change != ha.Info {
+		return false
+	}
+	m.event(ha.Event{ID: b.Event.ID})
+	return true
 }
 
 func (m *memory) sawStart(id ha.StartID) {
