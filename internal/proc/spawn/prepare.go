@@ -162,10 +162,10 @@ func (r *Ready) join(_ *proc.Spec, o *Options) error {
 		return nil
 	}
 	g.n = len(g.procs)
-	if o.Cgroup.dir != "" {
-		fd, err := unix.Open(o.Cgroup.dir, unix.O_DIRECTORY|unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if g0 := o.Cgroup.joins()[0]; g0 != "" {
+		fd, err := unix.Open(g0, unix.O_DIRECTORY|unix.O_RDONLY|unix.O_CLOEXEC, 0)
 		if err != nil {
-			return fmt.Errorf("open control group %s: %w", o.Cgroup.dir, err)
+			return fmt.Errorf("open control group %s: %w", g0, err)
 		}
 		r.own = append(r.own, fd)
 		g.dir = int32(fd)
