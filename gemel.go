@@ -38,14 +38,22 @@ type Beat struct {
 // of a program without a page, is heard by nobody (see Watched).
 func Thread(name string) *Beat { return beats().thread(name) }
 
-// Beat says that the thread is well: one atomic operation on memory of its own
-// cache line, no system call, no lock.
+// Beat says that the thread is well: one store into a cache line of its own, no
+// system call, no lock, some nanoseconds. Only the thread that the Beat was made
+// for may call it.
+//
+// The store is a plain aligned one of eight bytes, which is whole on every 64-bit
+// machine; its only reader is another process. One of sync/atomic would be ordered
+// as well, which nobody needs here, and costs five times as much. The function is
+// not inlined, so that no compiler may keep the store for later.
+//
+//go:noinline
 func (b *Beat) Beat() {
 	if b == nil {
 		return
 	}
 	if s := b.slot.Load(); s != nil {
-		atomic.AddUint64(&s.counter, 1)
+		s.counter++
 	}
 }
 

@@ -142,7 +142,7 @@ func (p *page) claim(s *slot, name string) bool {
 	s.tid = 0
 	s.name = [32]byte{}
 	copy(s.name[:], cut(name, len(s.name)))
-	atomic.AddUint64(&s.counter, 1)
+	s.counter++
 	atomic.StoreUint64(&s.owner, p.word(slotLive))
 	return true
 }
