@@ -12,6 +12,8 @@ const Protocol = 1
 
 // Spec is all that a start needs, resolved beforehand: no look-up of a user, a
 // path or a file stands between a death and its successor.
+//
+//budget:fields a message
 type Spec struct {
 	Process ha.Process
 	Path    string   // absolute path of the program
@@ -71,9 +73,13 @@ const (
 	OrderExec   OrderKind = "exec"   // replace yourself by Path, in the same pid
 	OrderDetach OrderKind = "detach" // end, leave the programs
 	OrderQuit   OrderKind = "quit"   // every program has stopped: end with Code
+	OrderHello  OrderKind = "hello"  // first word of a monitor, with its Protocol and Version: tell everything (the reports "at hello")
+	OrderHold   OrderKind = "hold"   // to a new shadow: Start of Process runs as PID since At; its pidfd comes along
 )
 
 // Order is one message from the monitor to the shadow.
+//
+//budget:fields one message of the wire
 type Order struct {
 	Kind    OrderKind  `json:"kind"`
 	Process ha.Process `json:"process,omitempty"`
@@ -85,6 +91,11 @@ type Order struct {
 	Name    string     `json:"name,omitempty"`
 	Path    string     `json:"path,omitempty"`
 	Code    int        `json:"code,omitempty"`
+	PID     int        `json:"pid,omitempty"`
+	At      ha.Instant `json:"at,omitempty"`
+
+	Protocol int    `json:"protocol,omitempty"`
+	Version  string `json:"version,omitempty"`
 }
 
 // ReportKind is what a Report tells.
@@ -103,9 +114,22 @@ const (
 	ReportMonitor ReportKind = "monitor" // at hello: the monitor before this one died with Status (Hung if it was killed for silence)
 	ReportQuit    ReportKind = "quit"    // the service manager or the user asks for the end: Error names the signal
 	ReportReload  ReportKind = "reload"  // SIGHUP
+	ReportBeat    ReportKind = "beat"    // answers each OrderBeat: the shadow is well; a Link keeps it for itself
+
+	// ReportUpgraded answers OrderExec: the shadow runs as Version in the same
+	// PID, or goes on as before because of Error.
+	ReportUpgraded ReportKind = "upgraded"
+	// ReportShadowDied and ReportShadowBack are told by the Link: the shadow ended
+	// with Status (Hung if it was killed for silence); a new one runs as PID.
+	// Between the two, exits are told from the kernel's record, and what ought to
+	// be sent waits.
+	ReportShadowDied ReportKind = "shadow-died"
+	ReportShadowBack ReportKind = "shadow-back"
 )
 
 // Report is one message from the shadow to the monitor.
+//
+//budget:fields one message of the wire
 type Report struct {
 	Kind     ReportKind    `json:"kind"`
 	Process  ha.Process    `json:"process,omitempty"`
@@ -124,4 +148,6 @@ type Report struct {
 	// FDs are the descriptors that came along, as numbers of this process; the
 	// receiver owns them.
 	FDs []int `json:"-"`
+
+	news bool // running: the monitor did not hold it yet
 }

@@ -1,0 +1,167 @@
+package proc
+
+import (
+	"cmp"
+	"errors"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"gemel/internal/clock"
+	"gemel/internal/ha"
+)
+
+// exits tells which held programs ended, from the kernel's record. It is asked
+// while there is no shadow. A start whose child showed itself, but whose report
+// was never made, is told as started first; a death whose standing order was
+// carried out is told with its successor.
+func (b *book) exits() []Report {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	now := clock.Now()
+	if b.alive == 0 {
+		b.alive = now
+	}
+	var out []Report
+	for _, id := range b.order() {
+		h := b.held[id]
+		if o, ok := b.starts[id]; ok {
+			delete(b.starts, id)
+			h.Process = o.Process
+			out = append(out, Report{Kind: ReportStarted, Process: h.Process, Start: id, PID: h.PID, At: h.Since})
+		}
+		st, ok := b.ended(h, now)
+		if !ok {
+			continue
+		}
+		r := Report{Kind: ReportExited, Process: h.Process, Start: id, At: now, Status: st}
+		if arm, ok := b.arms[id]; ok {
+			if n := b.held[arm.Next]; n != nil {
+				r.Next, r.PID = arm.Next, n.PID
+				n.Process = h.Process
+			}
+		}
+		delete(b.arms, id)
+		delete(b.stops, id)
+		b.release(id)
+		out = append(out, r)
+	}
+	b.alive = now
+	return out
+}
+
+// order lists the held starts, oldest first, so that a death is told before that
+// of its successor.
+func (b *book) order() []ha.StartID {
+	ids := make([]ha.StartID, 0, len(b.held))
+	for id := range b.held {
+		ids = append(ids, id)
+	}
+	slices.SortFunc(ids, cmp.Compare)
+	return ids
+}
+
+// ended asks for the end of one program; ok is false while it lives, or while it
+// is a zombie that its new parent has not taken yet.
+func (b *book) ended(h *Holding, now ha.Instant) (st ha.ExitStatus, ok bool) {
+	unknown := ha.ExitStatus{Code: -1, Unknown: true, After: b.alive, Before: now}
+	if h.PIDFD < 0 {
+		// Held by number alone: it can be told gone, not how.
+		if startTicks(h.PID) != 0 {
+			return st, false
+		}
+		return unknown, true
+	}
+	dead, err := readable(h.PIDFD)
+	if err != nil || !dead {
+		return st, false
+	}
+	switch st, err := kernelExit(h.PIDFD); {
+	case err == nil:
+		return st, true
+	case errors.Is(err, unix.EAGAIN):
+		return st, false
+	}
+	return unknown, true
+}
+
+// readable reports whether a pidfd says that its process has ended.
+func readable(fd int) (bool, error) {
+	p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+	for {
+		n, err := unix.Poll(p, 0)
+		if !errors.Is(err, unix.EINTR) {
+			return n > 0 && p[0].Revents != 0, err
+		}
+	}
+}
+
+// kernelExit reads the exit of a process that was no child of this one from the
+// kernel's record (Linux 6.15 and later). The error is EAGAIN while nobody has
+// taken the zombie; any other says that the kernel cannot tell.
+func kernelExit(pidfd int) (ha.ExitStatus, error) {
+	info := unix.PidfdInfo{Mask: unix.PIDFD_INFO_EXIT}
+	if err := unix.IoctlPidfdInfo(pidfd, &info); err != nil {
+		return ha.ExitStatus{}, err
+	}
+	if info.Mask&unix.PIDFD_INFO_EXIT == 0 {
+		if info.Mask&unix.PIDFD_INFO_PID == 0 {
+			return ha.ExitStatus{}, unix.ENOSYS
+		}
+		return ha.ExitStatus{}, unix.EAGAIN
+	}
+	ws := unix.WaitStatus(uint32(info.Exit_code))
+	if ws.Signaled() {
+		return ha.ExitStatus{Code: -1, Signal: int(ws.Signal()), Core: ws.CoreDump()}, nil
+	}
+	return ha.ExitStatus{Code: ws.ExitStatus()}, nil
+}
+
+// state lists the orders that make a new shadow what the old one was, each with
+// duplicates of its descriptors.
+func (b *book) state() []parcel {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var out []parcel
+	add := func(o Order, fds ...int) {
+		// Without descriptors left the new shadow is told nonetheless: it can open
+		// the process by its number, or start without what was kept.
+		dup, _ := duplicate(fds)
+		out = append(out, parcel{o, dup})
+	}
+	for _, o := range b.specs {
+		add(o)
+	}
+	for _, id := range b.order() {
+		h := b.held[id]
+		o := Order{Kind: OrderHold, Process: h.Process, Start: id, PID: h.PID, At: h.Since}
+		if h.PIDFD >= 0 {
+			add(o, h.PIDFD)
+		} else {
+			add(o)
+		}
+	}
+	for name, fds := range b.kept {
+		add(Order{Kind: OrderKeep, Name: name}, fds...)
+	}
+	for _, m := range []map[ha.StartID]Order{b.arms, b.stops, b.starts} {
+		ids := make([]ha.StartID, 0, len(m))
+		for id := range m {
+			ids = append(ids, id)
+		}
+		slices.Sort(ids)
+		for _, id := range ids {
+			add(m[id])
+		}
+	}
+	b.alive = 0
+	return out
+}
+
+// parcel is an order with descriptors that it owns.
+type parcel struct {
+	order Order
+	fds   []int
+}
+
+func (p parcel) drop() { closeAll(p.fds) }

@@ -1,0 +1,193 @@
+package shadow
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"gemel/internal/clock"
+	"gemel/internal/ha"
+	"gemel/internal/proc"
+	"gemel/internal/proc/spawn"
+)
+
+// ticksPerSecond is what the kernel counts start times in, on every machine
+// (USER_HZ).
+const ticksPerSecond = 100
+
+// groupOf is the control group of a start that was found.
+func (s *shadow) groupOf(start ha.StartID, pid int) *spawn.Cgroup {
+	g, ok := s.tree.At(start)
+	if !ok {
+		g.Lead(pid)
+	}
+	return g
+}
+
+// adopt takes over what the table and the control groups know and this shadow
+// does not. Alone says that no monitor lives, so that an end which nobody saw has
+// to be told; beside a living monitor it was told from the kernel's record.
+func (s *shadow) adopt(alone bool) {
+	now := clock.Now()
+	for _, e := range s.table.Entries() {
+		if s.kids[e.Start] != nil || s.armed(e.Start) {
+			continue
+		}
+		c := &child{
+			process: e.Process, start: e.Start, pid: e.PID, pidfd: -1,
+			since: ha.Instant(e.Ticks) * ha.Instant(time.Second/ticksPerSecond),
+		}
+		switch {
+		case e.PID == 0:
+			// Claimed for a start that never was.
+			s.table.Free(e.Start)
+		case s.claim(c, e):
+			s.kids[c.start] = c
+			s.watch(c)
+		case alone:
+			s.kids[c.start] = c
+			c.group = s.groupOf(c.start, c.pid)
+			s.lost(c, max(c.since, s.life.before), now)
+		default:
+			s.sweep(c.start)
+			s.table.Free(e.Start)
+		}
+	}
+	if !alone {
+		return
+	}
+	ids, err := s.tree.Find()
+	if err != nil {
+		s.c.Log.Warn("looking for control groups of starts before", "err", err)
+	}
+	for _, id := range ids {
+		if s.kids[id] == nil {
+			s.sweep(id)
+		}
+	}
+}
+
+// claim opens the pidfd of a row of the table and makes sure, afterwards, that it
+// is that start.
+func (s *shadow) claim(c *child, e spawn.Entry) bool {
+	fd, err := unix.PidfdOpen(e.PID, 0)
+	if err != nil {
+		return false
+	}
+	if !e.Alive() || dead(fd) {
+		unix.Close(fd)
+		return false
+	}
+	c.pidfd, c.group = fd, s.groupOf(c.start, c.pid)
+	return true
+}
+
+// sweep ends what is left in the control group of a start whose main process is
+// gone.
+func (s *shadow) sweep(id ha.StartID) {
+	g, ok := s.tree.At(id)
+	if !ok {
+		return
+	}
+	if !g.Empty() {
+		if err := g.Kill(); err != nil {
+			s.c.Log.Warn("ending what a program left behind", "start", id, "err", err)
+		}
+	}
+	s.removeGroup(g)
+}
+
+func (s *shadow) armed(start ha.StartID) bool {
+	for _, c := range s.kids {
+		if c.next != nil && c.next.start == start {
+			return true
+		}
+	}
+	return false
+}
+
+// dial looks for a living monitor and connects to it. It returns -1 if there is
+// none. A monitor that lives and does not answer is ended.
+func (s *shadow) dial() (int, error) {
+	path := filepath.Join(s.c.DataDir, proc.MonitorLock)
+	end := time.Now().Add(s.c.Silence)
+	for {
+		err := proc.ProbeLock(path, 5*time.Second)
+		var held *proc.HeldError
+		if err == nil {
+			return -1, nil
+		}
+		if !errors.As(err, &held) {
+			return -1, err
+		}
+		fd, err := connect(s.path(proc.MonitorSocket))
+		if err == nil {
+			return fd, nil
+		}
+		if time.Now().After(end) {
+			if held.PID == 0 || !s.endStranger(path, held.PID) {
+				return -1, fmt.Errorf("a monitor holds %s and does not answer at %s: %w", path, s.path(proc.MonitorSocket), err)
+			}
+			end = time.Now().Add(s.c.Silence)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// endStranger kills a monitor that holds the lock and does not answer. The lock
+// is asked again once the pidfd is open: its holder cannot have changed.
+func (s *shadow) endStranger(lock string, pid int) bool {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return true
+	}
+	defer unix.Close(fd)
+	var held *proc.HeldError
+	if !errors.As(proc.ProbeLock(lock, time.Second), &held) || held.PID != pid {
+		return true
+	}
+	s.c.Log.Warn("killing a monitor that does not answer", "pid", pid)
+	s.mon.died(proc.Report{Kind: proc.ReportMonitor, PID: pid, At: clock.Now(), Hung: true,
+		Status: ha.ExitStatus{Code: -1, Signal: int(unix.SIGKILL)}})
+	return unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0) == nil
+}
+
+func connect(path string) (int, error) {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return -1, err
+	}
+	if err := unix.Connect(fd, &unix.SockaddrUnix{Name: path}); err != nil {
+		unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
+}
+
+// join makes this the shadow of the living monitor at the other end of fd. The
+// monitor sends what it holds, and then its hello.
+func (s *shadow) join(fd int) error {
+	cred, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
+	if err != nil {
+		unix.Close(fd)
+		return fmt.Errorf("asking who the monitor is: %w", err)
+	}
+	pidfd, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PEERPIDFD)
+	if err != nil {
+		pidfd, err = unix.PidfdOpen(int(cred.Pid), 0)
+	}
+	if err != nil {
+		unix.Close(fd)
+		return fmt.Errorf("holding the monitor (pid %d): %w", cred.Pid, err)
+	}
+	if err := s.link.use(fd, s.listen); err != nil {
+		unix.Close(pidfd)
+		return err
+	}
+	s.watchMonitor(int(cred.Pid), pidfd)
+	s.mon.ready = false
+	return nil
+}

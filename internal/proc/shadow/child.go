@@ -1,0 +1,275 @@
+package shadow
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"gemel/internal/clock"
+	"gemel/internal/ha"
+	"gemel/internal/proc"
+	"gemel/internal/proc/output"
+	"gemel/internal/proc/spawn"
+)
+
+// program is a Spec with what its starts share.
+type program struct {
+	spec *proc.Spec
+	out  int // descriptor for what it prints; -1: /dev/null
+}
+
+// child is one start: running, or ended and not acknowledged.
+type child struct {
+	process ha.Process
+	start   ha.StartID
+	pid     int
+	pidfd   int // -1: it ended while nobody looked
+	since   ha.Instant
+	group   *spawn.Cgroup
+	next    *successor // the standing order
+	stop    *stopping
+	exit    *ha.ExitStatus // nil while it runs
+	died    time.Time      // when the exit was seen
+	told    bool           // the exit was reported
+	stuck   bool           // told as unkillable
+}
+
+// successor is a start made ready, for now or for the death of another.
+type successor struct {
+	start  ha.StartID
+	group  *spawn.Cgroup
+	ready  *spawn.Ready
+	parked *spawn.Parked
+}
+
+// prepare makes a start ready. Park leaves its child waiting before the exec.
+func (s *shadow) prepare(p ha.Process, start ha.StartID, park bool) (n *successor, err error) {
+	pr := s.specs[p]
+	if pr == nil {
+		return nil, fmt.Errorf("no specification of %s was given", p)
+	}
+	n = &successor{start: start}
+	defer func() {
+		if err != nil {
+			s.discard(n)
+			n = nil
+		}
+	}()
+	if n.group, err = s.tree.Make(p, start, pr.spec); err != nil {
+		return n, err
+	}
+	slot, err := s.table.Claim(start, p)
+	if err != nil {
+		return n, err
+	}
+	n.ready, err = spawn.Prepare(pr.spec, s.options(pr, n, slot))
+	if err != nil {
+		return n, err
+	}
+	if park {
+		// Without a parked child the start is only slower.
+		if n.parked, err = n.ready.Park(); err != nil {
+			s.c.Log.Warn("a child could not be parked", "process", p, "err", err)
+		}
+	}
+	return n, nil
+}
+
+func (s *shadow) options(pr *program, n *successor, slot *spawn.Slot) spawn.Options {
+	o := spawn.Options{
+		Start: n.start, Cgroup: n.group, Slot: slot, Handover: s.link.fd,
+		Stdin: -1, Stdout: pr.out, Stderr: pr.out,
+	}
+	if pr.spec.Output == "inherit" {
+		o.Stdout, o.Stderr = 1, 2
+	}
+	name := string(pr.spec.Process)
+	if pr.spec.Notify {
+		o.Env = append(o.Env, "NOTIFY_SOCKET="+filepath.Join(s.c.RunDir, "notify", name+".sock"))
+	}
+	if pr.spec.Beats {
+		o.Env = append(o.Env, "GEMEL_BEAT_PAGE="+filepath.Join(s.c.RunDir, "beats", name))
+	}
+	if pr.spec.Watchdog > 0 {
+		// Without WATCHDOG_PID, which would have to be known before the clone, the
+		// protocol takes the value as meant for whoever reads it.
+		o.Env = append(o.Env, "WATCHDOG_USEC="+strconv.FormatInt(pr.spec.Watchdog.Microseconds(), 10))
+	}
+	return o
+}
+
+// launch makes the program. Nothing but the clone is done here.
+func (n *successor) launch() (spawn.Child, error) {
+	if n.parked != nil {
+		c, err := n.parked.Release()
+		n.parked = nil
+		if err == nil {
+			return c, nil
+		}
+	}
+	return n.ready.Start()
+}
+
+// discard takes back a start that is not to be.
+func (s *shadow) discard(n *successor) {
+	if n.parked != nil {
+		n.parked.Discard()
+	}
+	if n.ready != nil {
+		n.ready.Close()
+	}
+	if n.group != nil {
+		s.removeGroup(n.group)
+	}
+	s.table.Free(n.start)
+}
+
+// disarm takes the standing order of c back.
+func (s *shadow) disarm(c *child) {
+	if c.next != nil {
+		s.discard(c.next)
+		c.next = nil
+	}
+}
+
+// removeGroup removes an empty control group. The kernel may keep it busy for a
+// moment after the last process.
+func (s *shadow) removeGroup(g *spawn.Cgroup) {
+	err := g.Remove()
+	if err == nil {
+		g.Close()
+		return
+	}
+	if !errors.Is(err, unix.EBUSY) {
+		s.c.Log.Warn("a control group was not removed", "err", err)
+		g.Close()
+		return
+	}
+	s.poll.after(50*time.Millisecond, g, func() { s.removeGroup(g) })
+}
+
+// hold begins to watch a started program. It takes the pidfd and the group over.
+func (s *shadow) hold(p ha.Process, sc spawn.Child, g *spawn.Cgroup) *child {
+	c := &child{process: p, start: sc.Start, pid: sc.PID, pidfd: sc.PIDFD, since: clock.Now(), group: g}
+	s.kids[c.start] = c
+	if err := s.poll.add(c.pidfd, func() { s.exited(c) }); err != nil {
+		// Never seen; the number is looked at now and then instead.
+		s.c.Log.Error("a program cannot be watched by its pidfd", "process", p, "err", err)
+		s.recheck(c, time.Second)
+	}
+	return c
+}
+
+func (s *shadow) recheck(c *child, d time.Duration) {
+	s.poll.after(d, c, func() { s.exited(c) })
+}
+
+// startNow carries out OrderStart.
+func (s *shadow) startNow(o *proc.Order) {
+	if c := s.kids[o.Start]; c != nil {
+		// Ordered again, by a monitor that had no answer from the shadow before.
+		if c.exit == nil {
+			s.report(proc.Report{Kind: proc.ReportStarted, Process: c.process, Start: c.start, PID: c.pid, At: c.since}, c.pidfd)
+		}
+		return
+	}
+	fail := func(err error) {
+		s.report(proc.Report{Kind: proc.ReportFailed, Process: o.Process, Start: o.Start, At: clock.Now(), Error: err.Error()})
+	}
+	for _, c := range s.kids {
+		if c.process == o.Process && !c.told {
+			fail(fmt.Errorf("%s runs already, as start %d with pid %d", o.Process, c.start, c.pid))
+			return
+		}
+	}
+	if s.end != nil && s.end.alone {
+		fail(errors.New("every program is being stopped"))
+		return
+	}
+	if o.Spec != nil {
+		s.spec(o.Process, o.Spec)
+	}
+	n, err := s.prepare(o.Process, o.Start, false)
+	if err != nil {
+		fail(err)
+		return
+	}
+	sc, err := n.launch()
+	if err != nil {
+		s.discard(n)
+		fail(err)
+		return
+	}
+	c := s.hold(o.Process, sc, n.group)
+	s.report(proc.Report{Kind: proc.ReportStarted, Process: c.process, Start: c.start, PID: c.pid, At: c.since}, c.pidfd)
+	n.ready.Close()
+}
+
+// arm carries out OrderArm.
+func (s *shadow) arm(o *proc.Order) {
+	c := s.kids[o.Start]
+	if c == nil || c.exit != nil {
+		// It ended; the report of that, without a successor, is on its way.
+		return
+	}
+	if c.next != nil && c.next.start == o.Next {
+		return
+	}
+	s.disarm(c)
+	if o.Next == 0 || c.stop != nil {
+		return
+	}
+	pr := s.specs[c.process]
+	n, err := s.prepare(c.process, o.Next, pr != nil && pr.spec.Spare)
+	if err != nil {
+		// Tried again at the death, where its failure is told.
+		s.c.Log.Warn("a standing order could not be made ready", "process", c.process, "err", err)
+		n = &successor{start: o.Next}
+	}
+	c.next = n
+}
+
+// spec carries out OrderSpec. Standing orders that were made ready from the spec
+// before are made anew.
+func (s *shadow) spec(p ha.Process, sp *proc.Spec) {
+	pr := s.specs[p]
+	if pr == nil {
+		pr = &program{out: -1}
+		s.specs[p] = pr
+	}
+	pr.spec = sp
+	if sp.Output == "capture" && pr.out < 0 {
+		owner := -1
+		if sp.SetIDs {
+			owner = sp.UID
+		}
+		fd, err := output.OpenPipe(s.c.RunDir, p, owner)
+		if err != nil {
+			// What it prints is lost; that is no reason to keep it from running.
+			s.c.Log.Error("the output of a program cannot be captured", "process", p, "err", err)
+		} else {
+			pr.out = fd
+		}
+	}
+	for _, c := range s.kids {
+		if c.process == p && c.next != nil {
+			next := c.next.start
+			s.disarm(c)
+			s.arm(&proc.Order{Kind: proc.OrderArm, Process: p, Start: c.start, Next: next})
+		}
+	}
+}
+
+// forget carries out OrderForget.
+func (s *shadow) forget(p ha.Process) {
+	if pr := s.specs[p]; pr != nil {
+		if pr.out >= 0 {
+			unix.Close(pr.out)
+		}
+		delete(s.specs, p)
+	}
+}

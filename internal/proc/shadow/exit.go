@@ -1,0 +1,165 @@
+package shadow
+
+import (
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"gemel/internal/clock"
+	"gemel/internal/ha"
+	"gemel/internal/proc"
+	"gemel/internal/proc/spawn"
+)
+
+// exited is called when the pidfd of c says that it ended. The zombie stays until
+// the exit is acknowledged: with it the kernel keeps the status for the next
+// shadow, and the number for what remains of the process group.
+func (s *shadow) exited(c *child) {
+	if c.exit != nil {
+		return
+	}
+	st, ok, err := spawn.ExitStatus(c.pidfd, false)
+	if err != nil || !ok {
+		s.alive(c, err)
+		return
+	}
+	s.poll.del(c.pidfd)
+	s.poll.cancel(c)
+	c.exit, c.died = &st, time.Now()
+	if c.group.Empty() {
+		s.succeed(c)
+		return
+	}
+	// What the main process left behind goes before a successor comes.
+	if err := c.group.Kill(); err != nil {
+		s.c.Log.Warn("the rest of a program was not killed", "process", c.process, "err", err)
+	}
+	s.settle(c, time.Millisecond)
+}
+
+// alive is the other outcome of exited: a pidfd that is readable although the
+// status cannot be had yet (its new parent has not taken the zombie), or a call
+// without need.
+func (s *shadow) alive(c *child, err error) {
+	if dead(c.pidfd) {
+		if c.died.IsZero() {
+			c.died = time.Now()
+		}
+		if err != nil || time.Since(c.died) > 5*time.Second {
+			now := clock.Now()
+			s.lost(c, c.since, now)
+			return
+		}
+		s.poll.del(c.pidfd)
+		s.recheck(c, 20*time.Millisecond)
+		return
+	}
+	if _, ok := s.poll.on[c.pidfd]; !ok {
+		s.recheck(c, time.Second)
+	}
+}
+
+// lost takes the end of c as known and its status as not.
+func (s *shadow) lost(c *child, after, before ha.Instant) {
+	s.poll.del(c.pidfd)
+	c.exit = &ha.ExitStatus{Code: -1, Unknown: true, After: after, Before: before}
+	c.died = time.Now()
+	if !c.group.Empty() {
+		_ = c.group.Kill() // settle looks at the outcome
+	}
+	s.settle(c, 0)
+}
+
+// settle waits until nothing of c is left. It is only come to by programs that
+// leave children behind, so looking again is cheap enough.
+func (s *shadow) settle(c *child, d time.Duration) {
+	if c.group.Empty() {
+		s.succeed(c)
+		return
+	}
+	if time.Since(c.died) > s.c.Stuck && !c.stuck {
+		s.tellStuck(c)
+	}
+	if d > 16*time.Millisecond {
+		_ = c.group.Kill() // again: a group may have been moved into
+	}
+	d = min(2*max(d, time.Millisecond), 250*time.Millisecond)
+	s.poll.after(d, c, func() { s.settle(c, d) })
+}
+
+// succeed ends the life of c: its successor, if one was ordered, is started before
+// anything else is done.
+func (s *shadow) succeed(c *child) {
+	n := c.next
+	c.next = nil
+	if n == nil || c.stop != nil || s.end != nil && s.end.alone {
+		if n != nil {
+			s.discard(n)
+		}
+		s.tellExit(c, nil)
+		return
+	}
+	var sc spawn.Child
+	var err error
+	if n.ready == nil {
+		var again *successor
+		if again, err = s.prepare(c.process, n.start, false); err == nil {
+			n = again
+		}
+	}
+	if err == nil {
+		sc, err = n.launch()
+	}
+	if err != nil {
+		s.tellExit(c, nil)
+		s.report(proc.Report{Kind: proc.ReportFailed, Process: c.process, Start: n.start, At: clock.Now(), Error: err.Error()})
+		s.discard(n)
+		return
+	}
+	s.tellExit(c, s.hold(c.process, sc, n.group))
+	n.ready.Close()
+}
+
+// tellExit reports the exit of c, with the successor that was made of it.
+func (s *shadow) tellExit(c *child, next *child) {
+	s.endStop(c)
+	if c.exit.Signal == int(unix.SIGKILL) && c.group.OOMKills() > 0 {
+		c.exit.OOM = true
+	}
+	c.told = true
+	if next == nil {
+		s.report(exitReport(c))
+		return
+	}
+	r := exitReport(c)
+	r.Next, r.PID = next.start, next.pid
+	s.report(r, next.pidfd)
+}
+
+func exitReport(c *child) proc.Report {
+	return proc.Report{Kind: proc.ReportExited, Process: c.process, Start: c.start, At: clock.Now(), Status: *c.exit}
+}
+
+// ack carries out OrderAck: the exit of c is written down.
+func (s *shadow) ack(start ha.StartID) {
+	c := s.kids[start]
+	if c == nil || !c.told {
+		return
+	}
+	delete(s.kids, start)
+	s.poll.cancel(c)
+	if c.pidfd >= 0 {
+		// For a program that was no child of this shadow there is nothing to reap.
+		_, _, _ = spawn.ExitStatus(c.pidfd, true)
+		unix.Close(c.pidfd)
+	}
+	s.removeGroup(c.group)
+	s.table.Free(start)
+}
+
+// dead reports whether a pidfd says that its process has ended.
+func dead(pidfd int) bool {
+	p := []unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}
+	n, err := unix.Poll(p, 0)
+	return err == nil && n > 0 && p[0].Revents != 0
+}

@@ -1,0 +1,177 @@
+package shadow
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"gemel/internal/clock"
+	"gemel/internal/proc"
+	"gemel/internal/proc/spawn"
+)
+
+// order carries out one message of the monitor.
+func (s *shadow) order(m proc.Message) {
+	var o proc.Order
+	if m.JSON == nil || json.Unmarshal(m.JSON, &o) != nil {
+		shut(m.FDs)
+		s.c.Log.Error("an order of the monitor cannot be read", "bytes", len(m.JSON)+len(m.Child))
+		return
+	}
+	if m.Short {
+		s.c.Log.Error("descriptors of an order were lost: this process has too many open", "order", o.Kind)
+	}
+	switch o.Kind {
+	case proc.OrderKeep:
+		shut(s.kept[o.Name])
+		s.kept[o.Name] = m.FDs
+		return
+	case proc.OrderHold:
+		s.holdFound(&o, m.FDs)
+		return
+	}
+	shut(m.FDs)
+	c := s.kids[o.Start]
+	switch o.Kind {
+	case proc.OrderHello:
+		s.hello()
+	case proc.OrderBeat:
+		s.beat()
+	case proc.OrderSpec:
+		if o.Spec != nil {
+			s.spec(o.Process, o.Spec)
+		}
+	case proc.OrderForget:
+		s.forget(o.Process)
+	case proc.OrderStart:
+		s.startNow(&o)
+	case proc.OrderArm:
+		s.arm(&o)
+	case proc.OrderStop:
+		if c != nil {
+			s.stop(c, o.Kill)
+		}
+	case proc.OrderSignal:
+		if c != nil {
+			s.send(c, unix.Signal(o.Signal))
+		}
+	case proc.OrderAck:
+		s.ack(o.Start)
+	case proc.OrderDrop:
+		shut(s.kept[o.Name])
+		delete(s.kept, o.Name)
+	case proc.OrderExec:
+		s.upgrade(o.Path)
+	case proc.OrderDetach:
+		s.detach()
+	case proc.OrderQuit:
+		s.quit(o.Code)
+	default:
+		// Of a later version, which knows what an older shadow cannot do.
+		s.c.Log.Warn("an order is not known to this version", "order", o.Kind)
+	}
+}
+
+// hello tells a monitor everything there is.
+func (s *shadow) hello() {
+	s.mon.greet = true
+	// A monitor beside whose socket a new shadow was held has told what it knows.
+	s.adopt(false)
+	s.report(proc.Report{
+		Kind: proc.ReportHello, PID: os.Getpid(), At: clock.Now(), Protocol: proc.Protocol,
+		Version: s.c.Version, Cgroup: s.tree.String(), Notes: s.tree.Notes(),
+	})
+	for _, r := range s.mon.deaths {
+		s.report(r)
+	}
+	for name, fds := range s.kept {
+		s.report(proc.Report{Kind: proc.ReportKept, Name: name}, fds...)
+	}
+	for _, c := range s.kids {
+		if c.told {
+			s.report(exitReport(c))
+			continue
+		}
+		r := proc.Report{Kind: proc.ReportRunning, Process: c.process, Start: c.start, PID: c.pid, At: c.since}
+		if c.next != nil {
+			r.Next = c.next.start
+		}
+		if c.pidfd >= 0 {
+			s.report(r, c.pidfd)
+		} else {
+			s.report(r)
+		}
+	}
+	if s.end != nil {
+		s.report(proc.Report{Kind: proc.ReportQuit, At: clock.Now(), Error: s.end.why})
+	}
+	s.report(proc.Report{Kind: proc.ReportSynced, At: clock.Now()})
+}
+
+// beat notes that the monitor is well, and answers.
+func (s *shadow) beat() {
+	m := s.mon
+	if m.greet {
+		m.deaths = nil
+	}
+	if !m.ready {
+		m.ready = true
+		s.notify("READY=1\nMAINPID=" + itoa(os.Getpid()))
+	}
+	s.notify("WATCHDOG=1")
+	s.report(proc.Report{Kind: proc.ReportBeat})
+}
+
+// holdFound carries out OrderHold: a program that the monitor held while there
+// was no shadow.
+func (s *shadow) holdFound(o *proc.Order, fds []int) {
+	if s.kids[o.Start] != nil {
+		shut(fds)
+		return
+	}
+	pidfd := -1
+	if len(fds) > 0 {
+		pidfd = fds[0]
+		shut(fds[1:])
+	}
+	c := &child{process: o.Process, start: o.Start, pid: o.PID, pidfd: pidfd, since: o.At, group: s.groupOf(o.Start, o.PID)}
+	s.kids[c.start] = c
+	if pidfd < 0 && !s.openFound(c) {
+		s.lost(c, s.life.last(), clock.Now())
+		return
+	}
+	s.watch(c)
+}
+
+// watch begins to watch a program that was found. If it has ended already, the
+// first round of the loop says so.
+func (s *shadow) watch(c *child) {
+	if err := s.poll.add(c.pidfd, func() { s.exited(c) }); err != nil {
+		s.c.Log.Error("a program cannot be watched", "process", c.process, "err", err)
+	}
+}
+
+// openFound opens the pidfd of a program of which only the number is known, and
+// looks again whether it is that program once the number cannot change hands.
+func (s *shadow) openFound(c *child) bool {
+	fd, err := unix.PidfdOpen(c.pid, 0)
+	if err != nil {
+		return false
+	}
+	if !spawn.Identify(c.pid, c.start) || dead(fd) {
+		unix.Close(fd)
+		return false
+	}
+	c.pidfd = fd
+	return true
+}
+
+func shut(fds []int) {
+	for _, fd := range fds {
+		unix.Close(fd)
+	}
+}
+
+func (s *shadow) path(name string) string { return filepath.Join(s.c.RunDir, name) }

@@ -1,0 +1,214 @@
+package shadow
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"gemel/internal/clock"
+	"gemel/internal/ha"
+	"gemel/internal/proc"
+	"gemel/internal/proc/spawn"
+)
+
+// ErrComplete says that a living shadow has the data directory already. Its text
+// names the pid.
+var ErrComplete = errors.New("gemel runs already with this data directory")
+
+// Config is what a shadow needs.
+//
+//budget:fields configuration
+type Config struct {
+	DataDir, RunDir string
+	// Name is the directory of the control groups: see spawn.Open.
+	Name    string
+	Version string
+	// Monitor is the command of the monitor. The number of its end of the socket
+	// is in its environment as proc.PairEnv.
+	Monitor []string
+	Log     *slog.Logger
+	// Notify tells the service manager; nil if there is none.
+	Notify func(state string)
+	// Silence is how long the monitor may be without a beat before it is killed
+	// and replaced, a stopped one as well. Zero: 10 s.
+	Silence time.Duration
+	// Stuck is how long after SIGKILL a program is reported as unkillable. Zero:
+	// 5 s.
+	Stuck time.Duration
+}
+
+// shadow is the state of the loop; only its goroutine touches it.
+type shadow struct {
+	c       Config
+	poll    *poller
+	tree    *spawn.Tree
+	table   *spawn.Table
+	lock    *proc.Lock
+	life    *life
+	link    *link
+	mon     *monitor
+	specs   map[ha.Process]*program
+	kids    map[ha.StartID]*child
+	kept    map[string][]int
+	helpers map[int]struct{} // pidfds of stop commands
+	signals *signals
+	end     *ending // nil while there is no thought of an end
+	done    *int    // exit code, once the loop is to end
+}
+
+// Run is the life of a shadow: from the lock to the end of the programs, a detach
+// or, at an upgrade, the exec of the next version. The code is for the exit of
+// this process.
+func Run(ctx context.Context, c Config) (code int, err error) {
+	if c.Silence == 0 {
+		c.Silence = 10 * time.Second
+	}
+	if c.Stuck == 0 {
+		c.Stuck = 5 * time.Second
+	}
+	// The programs are children of this thread in the eyes of a debugger, and the
+	// signal mask around an exec is that of the thread that calls it.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+
+	s := &shadow{
+		c: c, specs: map[ha.Process]*program{}, kids: map[ha.StartID]*child{},
+		kept: map[string][]int{}, helpers: map[int]struct{}{},
+	}
+	defer s.close()
+	if s.poll, err = newPoller(); err != nil {
+		return 1, err
+	}
+	s.link, err = newLink(s.poll)
+	if err != nil {
+		return 1, err
+	}
+	s.mon = &monitor{pidfd: -1}
+	if err := s.begin(ctx); err != nil {
+		return 1, err
+	}
+	for s.done == nil {
+		seen := clock.Now()
+		all, err := s.poll.wait()
+		if err != nil {
+			return 1, err
+		}
+		if all {
+			s.life.seen(seen)
+		}
+		s.tidy()
+	}
+	return *s.done, nil
+}
+
+// begin takes the place of a shadow: from the state of an older version, beside a
+// living monitor, or alone.
+func (s *shadow) begin(ctx context.Context) error {
+	st, err := inherited()
+	if err != nil {
+		return err
+	}
+	if st != nil {
+		s.lock = &proc.Lock{FD: st.Lock}
+		unix.CloseOnExec(st.Lock)
+	} else {
+		s.lock, err = proc.TakeLock(filepath.Join(s.c.DataDir, proc.ShadowLock), 5*time.Second)
+		var held *proc.HeldError
+		if errors.As(err, &held) {
+			return fmt.Errorf("%w (pid %d, %s)", ErrComplete, held.PID, s.c.DataDir)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	s.signals = listen(ctx, s.poll, s.signal)
+	if err := s.open(); err != nil {
+		return err
+	}
+	if st != nil {
+		return s.resume(st)
+	}
+	fd, err := s.dial()
+	if err != nil {
+		return err
+	}
+	if fd >= 0 {
+		return s.join(fd)
+	}
+	s.adopt(true)
+	s.startMonitor()
+	return nil
+}
+
+// open opens what is in the run directory and the control groups.
+func (s *shadow) open() (err error) {
+	if s.tree, err = spawn.Open(s.c.Name); err != nil {
+		return fmt.Errorf("opening the control groups: %w", err)
+	}
+	boot, err := clock.BootID()
+	if err != nil {
+		return err
+	}
+	if s.table, err = spawn.OpenTable(filepath.Join(s.c.RunDir, "table"), boot); err != nil {
+		return fmt.Errorf("opening the table of starts: %w", err)
+	}
+	if s.life, err = openLife(filepath.Join(s.c.RunDir, "alive")); err != nil {
+		return err
+	}
+	fd, err := unix.PidfdOpen(os.Getpid(), 0)
+	if err != nil {
+		return fmt.Errorf("this kernel has no pidfds, Linux 5.4 or later is needed: %w", err)
+	}
+	return unix.Close(fd)
+}
+
+func (s *shadow) close() {
+	if s.signals != nil {
+		s.signals.close()
+	}
+	for _, c := range s.kids {
+		s.disarm(c)
+	}
+	if s.table != nil {
+		s.table.Close()
+	}
+	if s.link != nil {
+		s.link.close()
+	}
+	if s.lock != nil {
+		s.lock.Close()
+	}
+	if s.poll != nil {
+		s.poll.close()
+	}
+}
+
+// report tells the monitor. What does not go out now goes out later; without a
+// monitor it is dropped, because the next one is told everything at its hello.
+func (s *shadow) report(r proc.Report, fds ...int) {
+	dup := make([]int, 0, len(fds))
+	for _, fd := range fds {
+		n, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+		if err == nil {
+			dup = append(dup, n)
+		}
+	}
+	if err := s.link.put(r, dup); errors.Is(err, proc.ErrFull) {
+		s.killMonitor("it does not read")
+	}
+}
+
+func (s *shadow) notify(state string) {
+	if s.c.Notify != nil {
+		s.c.Notify(state)
+	}
+}
+
+func (s *shadow) finish(code int) { s.done = &code }

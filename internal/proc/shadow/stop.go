@@ -1,0 +1,135 @@
+package shadow
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"gemel/internal/clock"
+	"gemel/internal/proc"
+	"gemel/internal/proc/spawn"
+)
+
+// stopping is a two-stage stop under way. It goes on without a monitor.
+type stopping struct {
+	killed bool // the second stage was reached
+}
+
+// stop carries out OrderStop: the signal or the command of the spec to the main
+// process, then, after the grace, SIGKILL to the whole tree.
+func (s *shadow) stop(c *child, kill bool) {
+	s.disarm(c)
+	if c.exit != nil {
+		return
+	}
+	if c.stop == nil {
+		c.stop = &stopping{}
+	} else if c.stop.killed || !kill {
+		return
+	}
+	if kill {
+		s.kill(c)
+		return
+	}
+	var grace time.Duration
+	sig := unix.SIGTERM
+	var command []string
+	if pr := s.specs[c.process]; pr != nil {
+		grace = pr.spec.StopGrace
+		command = pr.spec.StopCommand
+		if pr.spec.StopSignal > 0 {
+			sig = unix.Signal(pr.spec.StopSignal)
+		}
+	} else {
+		// A program that was found, and whose manifest nobody sent: the default.
+		grace = 10 * time.Second
+	}
+	if len(command) == 0 || s.stopCommand(c, command) != nil {
+		s.send(c, sig)
+	}
+	// A stopped program cannot end before it is continued.
+	s.send(c, unix.SIGCONT)
+	s.poll.after(grace, c.stop, func() { s.kill(c) })
+}
+
+// kill is the second stage of a stop.
+func (s *shadow) kill(c *child) {
+	if c.exit != nil || c.stop == nil {
+		return
+	}
+	c.stop.killed = true
+	if err := c.group.Kill(); err != nil {
+		s.c.Log.Warn("killing a program", "process", c.process, "err", err)
+	}
+	// Also by itself: it may have left its group.
+	s.send(c, unix.SIGKILL)
+	s.poll.after(s.c.Stuck, c.stop, func() { s.tellStuck(c) })
+}
+
+func (s *shadow) tellStuck(c *child) {
+	if c.told || c.stuck {
+		return
+	}
+	c.stuck = true
+	text := fmt.Sprintf("pid %d is still there %v after SIGKILL", c.pid, s.c.Stuck)
+	if c.exit != nil {
+		text = fmt.Sprintf("children of pid %d are still there %v after SIGKILL", c.pid, s.c.Stuck)
+	}
+	s.report(proc.Report{Kind: proc.ReportStuck, Process: c.process, Start: c.start, PID: c.pid, At: clock.Now(), Error: text})
+}
+
+// endStop forgets a stop whose program has ended.
+func (s *shadow) endStop(c *child) {
+	if c.stop != nil {
+		s.poll.cancel(c.stop)
+	}
+}
+
+// send signals the main process. A pidfd cannot hit a stranger.
+func (s *shadow) send(c *child, sig unix.Signal) {
+	if c.exit != nil || c.pidfd < 0 {
+		return
+	}
+	if err := unix.PidfdSendSignal(c.pidfd, sig, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
+		s.c.Log.Warn("signalling a program", "process", c.process, "signal", sig, "err", err)
+	}
+}
+
+// stopCommand starts the command that asks a program to end. What becomes of it
+// does not matter: the grace is the same.
+func (s *shadow) stopCommand(c *child, args []string) error {
+	sp := *s.specs[c.process].spec
+	sp.Path, sp.Args = args[0], args
+	sp.Env = append(append([]string{}, sp.Env...), "MAINPID="+strconv.Itoa(c.pid))
+	// The limits of memory and tasks are those of the group, which is there.
+	r, err := spawn.Prepare(&sp, spawn.Options{
+		Start: c.start, Cgroup: c.group, Handover: -1,
+		Stdin: -1, Stdout: s.specs[c.process].out, Stderr: s.specs[c.process].out,
+	})
+	if err != nil {
+		s.c.Log.Warn("the stop command cannot be started; the stop signal is sent instead", "process", c.process, "err", err)
+		return err
+	}
+	defer r.Close()
+	helper, err := r.Start()
+	if err != nil {
+		s.c.Log.Warn("the stop command cannot be started; the stop signal is sent instead", "process", c.process, "err", err)
+		return err
+	}
+	return s.help(helper.PIDFD)
+}
+
+// help watches a short-lived child of the shadow and reaps it.
+func (s *shadow) help(pidfd int) error {
+	s.helpers[pidfd] = struct{}{}
+	return s.poll.add(pidfd, func() {
+		if _, ok, err := spawn.ExitStatus(pidfd, true); ok || err != nil {
+			delete(s.helpers, pidfd)
+			s.poll.del(pidfd)
+			unix.Close(pidfd)
+		}
+	})
+}
