@@ -13,7 +13,7 @@ n=0
 while read -r dir name; do
 	n=$((n + 1))
 	echo "== fuzz $name in $dir, $time"
-	go test "./$dir" -run '^$' -fuzz "^$name\$" -fuzztime "$time" </dev/null || bad=$((bad + 1))
+	go test "./$dir" -run '^$' -fuzz "^$name\$" -fuzztime "$time" -fuzzminimizetime 20x </dev/null || bad=$((bad + 1))
 done <<<"$targets"
 echo "fuzz: $n targets, $bad failed"
 [ "$bad" -eq 0 ]
