@@ -17,6 +17,10 @@ type (
 		NewBoot bool   `json:"new_boot"` // the machine was booted since the last monitor of this node wrote
 		Version string `json:"version"`
 		First   bool   `json:"first"` // nothing was ever recorded here before
+		// Gap is the least time that is certain to lie between the last instant
+		// recorded in the boot before and the zero of this one's clock; 0 if it
+		// is not known. It ages what was kept across the boot.
+		Gap time.Duration `json:"gap,omitempty"`
 	}
 
 	// Started says that a program executes its first instruction, or is about to.

@@ -1,0 +1,284 @@
+package ladder
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"sort"
+	"strings"
+
+	"gemel/internal/ha"
+	"gemel/internal/manifest"
+)
+
+// applied brings the wanted manifest into force: only what changed is touched.
+func (m *Machine) applied(in ha.Applied) {
+	if m.next == nil {
+		return
+	}
+	man := m.next
+	m.next = nil
+	m.adopt(man)
+	m.touchAll()
+}
+
+// adopt makes man the manifest in force. A process or check that it does not
+// name is on its way out; one that is new begins with what was kept of it.
+func (m *Machine) adopt(man *manifest.Manifest) {
+	m.man = man
+	for _, p := range m.list {
+		if _, ok := man.Process(p.name); !ok {
+			p.plan.gone = true
+			cancel(p)
+			m.touch(p)
+		}
+	}
+	for _, cfg := range man.Processes {
+		if p := m.procs[cfg.Name]; p != nil {
+			change(p, cfg)
+			continue
+		}
+		p := &proc{m: m, name: cfg.Name, cfg: cfg, since: m.now}
+		if err := load(m.kept[p.key()], &p.mem); err != nil {
+			p.mem, p.plan.broken = memory{}, err.Error()
+		}
+		m.insert(p)
+	}
+	m.adoptChecks(man)
+	m.join(man)
+}
+
+// insert adds a process to the list.
+func (m *Machine) insert(p *proc) {
+	m.procs[p.name] = p
+	i := sort.Search(len(m.list), func(i int) bool { return m.list[i].name >= p.name })
+	m.list = slices.Insert(m.list, i, p)
+	m.mark(p)
+}
+
+// ghost makes a process that the manifest does not name, for a copy that runs.
+func (m *Machine) ghost(name ha.Process) *proc {
+	p := &proc{m: m, name: name, since: m.now, cfg: manifest.Process{Name: name}}
+	p.plan.gone = true
+	m.insert(p)
+	return p
+}
+
+// remove forgets a process that is out of the manifest and does not run.
+func (m *Machine) remove(p *proc) {
+	delete(m.procs, p.name)
+	m.list = slices.DeleteFunc(m.list, func(q *proc) bool { return q == p })
+	m.forget(p.key())
+	m.join(m.man)
+	for _, q := range p.near {
+		m.touch(q)
+	}
+}
+
+// change gives a process its new policies, and a restart if the running program
+// is concerned. A setting made by hand is dropped for a field that changed.
+func change(p *proc, cfg manifest.Process) {
+	old := p.cfg
+	p.cfg = cfg
+	if old.Recovery != cfg.Recovery {
+		p.mem.Hard.Recovery = ha.RecoveryUnset
+	}
+	if old.Restarts.Then != cfg.Restarts.Then {
+		p.mem.Hard.Escalation = ha.EscalationUnset
+	}
+	back := p.plan.gone
+	p.plan.gone = false
+	what := changed(old, cfg)
+	if len(what) == 0 {
+		return
+	}
+	p.plan.told, p.plan.hold = false, 0
+	p.mem.Done = false
+	switch {
+	case back && p.run.phase == stopping:
+		p.plan.again = true
+	case p.run.phase == up || p.run.phase == starting:
+		p.plan.turn = because(ruleApply, "the manifest changed: "+strings.Join(what, ", "))
+	case p.run.phase == seeking:
+		p.run = run{}
+	}
+}
+
+// changed names the settings that differ and that a running program only takes
+// by a restart.
+func changed(a, b manifest.Process) []string {
+	var what []string
+	differ := func(name string, same bool) {
+		if !same {
+			what = append(what, name)
+		}
+	}
+	differ("command", slices.Equal(a.Command, b.Command))
+	differ("shell", a.Shell == b.Shell)
+	differ("directory", a.Directory == b.Directory)
+	differ("user", a.User == b.User)
+	differ("group", a.Group == b.Group)
+	differ("groups", slices.Equal(a.Groups, b.Groups))
+	differ("environment", maps.Equal(a.Environment, b.Environment))
+	differ("env-file", slices.Equal(a.EnvFiles, b.EnvFiles))
+	differ("inherit-environment", a.InheritEnv == b.InheritEnv)
+	differ("umask", a.Umask == b.Umask)
+	differ("nice", a.Nice == b.Nice)
+	differ("limits", slices.Equal(a.Limits, b.Limits))
+	differ("capabilities", a.Caps.Set == b.Caps.Set && slices.Equal(a.Caps.Keep, b.Caps.Keep))
+	differ("no-new-privileges", a.NoNewPrivs == b.NoNewPrivs)
+	differ("resources", a.Resources == b.Resources)
+	differ("oom-score", a.OOMScore == b.OOMScore)
+	differ("ready", (a.Ready.Kind == manifest.ReadyNotify) == (b.Ready.Kind == manifest.ReadyNotify))
+	differ("watchdog", a.Watchdog.Interval == b.Watchdog.Interval && a.Watchdog.By == b.Watchdog.By)
+	differ("output", a.Output.Mode == b.Output.Mode)
+	differ("attach", a.Attach.PIDFile == b.Attach.PIDFile && a.Attach.CommandLine == b.Attach.CommandLine && a.Attach.Unit == b.Attach.Unit)
+	differ("task", a.Task == b.Task)
+	return what
+}
+
+// join ties each process to those that it waits for and that wait for it, to
+// its checks and to its groups.
+func (m *Machine) join(man *manifest.Manifest) {
+	for _, p := range m.list {
+		p.near, p.checks, p.rank = nil, nil, 0
+		p.plan.group, p.plan.standby = false, false
+	}
+	for _, p := range m.list {
+		for _, names := range [][]ha.Process{p.cfg.Needs, p.cfg.After, p.cfg.Follows} {
+			for _, n := range names {
+				if q := m.procs[n]; q != nil && q != p {
+					if !slices.Contains(p.near, q) {
+						p.near = append(p.near, q)
+					}
+					if !slices.Contains(q.near, p) {
+						q.near = append(q.near, p)
+					}
+				}
+			}
+		}
+	}
+	next := 0
+	for _, p := range m.list {
+		next = m.number(p, next)
+	}
+	for _, g := range man.Groups {
+		for _, n := range g.Run {
+			if p := m.procs[n]; p != nil {
+				p.plan.group = true
+			}
+		}
+		for _, n := range g.Standby {
+			if p := m.procs[n]; p != nil {
+				p.plan.standby = true
+			}
+		}
+	}
+	for _, c := range m.checks {
+		for _, n := range c.covers {
+			if p := m.procs[n]; p != nil {
+				p.checks = append(p.checks, c)
+			}
+		}
+	}
+}
+
+// number ranks p behind all that it waits for, so that order never runs in a
+// ring, whatever a manifest says.
+func (m *Machine) number(p *proc, next int) int {
+	if p.rank != 0 {
+		return next
+	}
+	p.rank = -1
+	for _, names := range [][]ha.Process{p.cfg.Needs, p.cfg.After} {
+		for _, n := range names {
+			if q := m.procs[n]; q != nil {
+				next = m.number(q, next)
+			}
+		}
+	}
+	next++
+	p.rank = next
+	return next
+}
+
+// adopted takes the news of a program that runs already.
+func (m *Machine) adopted(in ha.Adopted) {
+	m.seen(in.Start)
+	m.seen(in.Armed)
+	p := m.procs[in.Process]
+	if p == nil {
+		if in.Foreign {
+			return
+		}
+		p = m.ghost(in.Process)
+	}
+	m.touch(p)
+	switch {
+	case p.run.start == in.Start && p.run.phase >= up:
+		p.run.pid, p.run.armed = in.PID, in.Armed
+	case in.Foreign && p.run.start != in.Start:
+		return // it was let go meanwhile
+	case p.alive() && p.run.start != in.Start:
+		m.stray(in.Process, in.Start, in.PID)
+	default:
+		takeOver(p, in)
+	}
+}
+
+// takeOver makes a program that runs already the copy of p. One that was past
+// its ramp-up, or ready, is so at once: a new monitor judges nothing anew.
+func takeOver(p *proc, in ha.Adopted) {
+	known := p.mem.Start == in.Start && p.mem.Ready == in.Start
+	p.run = run{phase: up, start: in.Start, armed: in.Armed, pid: in.PID, foreign: in.Foreign, again: p.run.again}
+	p.mem.Start = in.Start
+	p.plan.told, p.plan.hold = false, 0
+	p.began(in.PID, in.Age)
+	p.run.from = in.Age
+	if known {
+		p.run.ready = true
+	}
+	if p.cfg.Ready.Kind != manifest.ReadyStarted {
+		p.run.from = p.m.now
+		if known {
+			p.run.settled = true
+		}
+	} else if p.m.now >= in.Age.Add(p.cfg.RampUp) && p.mem.Cure.Fault == ha.FaultNone {
+		p.run.settled = true
+	}
+	p.emit(ha.ProcessAdopted, fmt.Sprintf("pid %d", in.PID), because(ruleAdopt, "it runs already", "start", in.Start, "since", in.Age))
+}
+
+// notFound takes the news that nothing matches the attach rule.
+func notFound(p *proc, in ha.NotFound) {
+	if !p.cfg.Attach.Set() || p.run.phase != seeking && p.run.phase != starting {
+		return
+	}
+	asked := p.run.phase == starting
+	p.run = run{}
+	every := p.cfg.Attach.Every
+	p.plan.hold = p.m.now.Add(every)
+	why := because(ruleSeek, "nothing matches the attach rule", "detail", in.Detail, "again in", every)
+	if _, ok := intended(p); !ok || !p.watched() {
+		return
+	}
+	rec := p.recovery()
+	can := len(p.cfg.Attach.Start) > 0 && (rec == ha.RecoveryRestart || rec == ha.RecoveryFailoverRestart)
+	switch {
+	case asked && p.mem.Cure.Fault != ha.FaultNone:
+		p.plan.hold = 0
+		p.emit(ha.RestartFailure, in.Detail, why)
+		restart(p, why)
+	case asked:
+		p.plan.hold = 0
+		fault(p, ha.FaultExistence, in.Detail, why)
+	case can && p.mem.Cure.Fault == ha.FaultNone:
+		p.plan.hold, p.plan.again = 0, true
+	case !p.plan.told:
+		p.plan.told = true
+		p.emit(ha.Unmatched, in.Detail, why)
+		if p.mem.Cure.Fault == ha.FaultNone {
+			fault(p, ha.FaultExistence, in.Detail, why)
+		}
+	}
+}

@@ -1,0 +1,233 @@
+package ladder
+
+import (
+	"fmt"
+
+	"gemel/internal/ha"
+	"gemel/internal/manifest"
+)
+
+// intended reports whether the process should run, faults and locks apart, and
+// if not, why.
+func intended(p *proc) (string, bool) {
+	switch {
+	case p.plan.gone:
+		return "it is not in the manifest any more", false
+	case p.m.node.quitting:
+		return "every program is stopped: " + p.m.node.quitWhy, false
+	case p.mem.Hard.Halted:
+		return "an operator stopped it", false
+	case p.away():
+		return "its group is active elsewhere", false
+	case !p.cfg.AutoStart && !p.mem.Hard.Asked:
+		return "it is started by hand only", false
+	}
+	for _, n := range p.cfg.Needs {
+		if q := p.m.procs[n]; q != nil && q != p && q.rank < p.rank {
+			if _, ok := intended(q); !ok {
+				return fmt.Sprintf("%s, which it needs, does not run", n), false
+			}
+		}
+	}
+	return "", true
+}
+
+// mustStop says why the running copy has to go, and whether another one is to
+// be started after it.
+func mustStop(p *proc) (why ha.Reason, back, must bool) {
+	if text, ok := intended(p); !ok {
+		if p.run.foreign && (p.plan.gone || p.m.node.quitting) {
+			release(p, text)
+			return ha.Reason{}, false, false
+		}
+		if q := holder(p); q != nil {
+			return ha.Reason{}, false, false
+		}
+		return because(stopRule(p), text, "start", p.run.start), false, true
+	}
+	switch {
+	case p.run.expel.Rule != "":
+		return p.run.expel, false, true
+	case p.mem.Cure.Stage == ending:
+		return because(ruleRestart, "the faulty copy is stopped before it is started again",
+			"fault", p.mem.Cure.Fault, "detail", p.mem.Cure.Detail), true, true
+	case p.plan.turn.Rule != "" && !p.mem.Hard.Locked && !p.m.node.hard.Locked && p.mem.Cure.Stage == idle:
+		return p.plan.turn, true, true
+	}
+	return ha.Reason{}, false, false
+}
+
+func stopRule(p *proc) string {
+	switch {
+	case p.m.node.quitting:
+		return ruleQuit
+	case p.plan.gone:
+		return ruleApply
+	case p.away():
+		return ruleMoved
+	}
+	return ruleStop
+}
+
+// holder returns a process that has to stop before this one.
+func holder(p *proc) *proc {
+	for _, q := range p.near {
+		if q.run.phase == absent || q.run.phase == seeking || q.run.phase == stuck || q.rank <= p.rank {
+			continue
+		}
+		if !has(q.cfg.Needs, p.name) && !has(q.cfg.After, p.name) {
+			continue
+		}
+		if _, ok := intended(q); !ok {
+			return q
+		}
+	}
+	return nil
+}
+
+// mayStart says whether the process is to be started now, and why.
+func mayStart(p *proc) (ha.Reason, bool) {
+	if _, ok := intended(p); !ok || !p.m.node.settled {
+		return ha.Reason{}, false
+	}
+	h := p.mem.Hard
+	if h.Locked || h.Disabled || p.m.node.hard.Locked || p.mem.Done || p.mem.Fell || p.m.now < p.plan.hold {
+		return ha.Reason{}, false
+	}
+	switch p.mem.Cure.Stage {
+	case idle:
+		if blocker(p) != "" {
+			return ha.Reason{}, false
+		}
+		return because(ruleStart, "it should run and does not"), true
+	case ending, waiting:
+		if p.mem.Cure.Stage == waiting && p.m.now < p.mem.Cure.Due {
+			return ha.Reason{}, false
+		}
+		return because(ruleRestart, "restarted after its fault", "fault", p.mem.Cure.Fault, "detail", p.mem.Cure.Detail,
+			"restarts", p.mem.Window.count(p.m.now, p.cfg.Restarts), "limit", p.cfg.Restarts.Limit), true
+	}
+	return ha.Reason{}, false
+}
+
+// blocker says for what a start from rest waits; empty for nothing.
+func blocker(p *proc) string {
+	for _, n := range p.cfg.Needs {
+		q := p.m.procs[n]
+		if q == nil || q == p || q.rank >= p.rank {
+			continue
+		}
+		switch {
+		case q.cfg.Task && !q.mem.Done:
+			return fmt.Sprintf("until %s, which it needs, finished well", n)
+		case !q.cfg.Task && !(q.run.phase == up && q.run.ready && q.plan.turn.Rule == ""):
+			return fmt.Sprintf("until %s, which it needs, is ready", n)
+		}
+	}
+	for _, n := range p.cfg.After {
+		q := p.m.procs[n]
+		if q == nil || q == p || q.rank >= p.rank {
+			continue
+		}
+		if coming(q) {
+			return fmt.Sprintf("for %s, which comes first", n)
+		}
+	}
+	return ""
+}
+
+// coming reports whether the process is on its way to readiness by itself.
+func coming(p *proc) bool {
+	switch p.run.phase {
+	case starting, seeking:
+		return p.run.phase == starting || !p.plan.told
+	case up:
+		return p.cfg.Task || !p.run.ready
+	case absent:
+		_, ok := intended(p)
+		h := p.mem.Hard
+		return ok && !h.Locked && !h.Disabled && !p.m.node.hard.Locked && !p.mem.Done && !p.mem.Fell && !p.plan.told
+	}
+	return false
+}
+
+// start orders a start, or the search for a program that others start.
+func start(p *proc, why ha.Reason) {
+	again := p.mem.Cure.Stage != idle || p.plan.again
+	id := p.m.newID()
+	p.run = run{phase: starting, start: id, began: p.m.now, from: p.m.now, again: again}
+	p.mem.Start, p.mem.Stop = id, 0
+	p.mem.Cure.Stage = idle
+	p.plan.hold, p.plan.again = 0, false
+	p.m.touch(p)
+	if p.cfg.Attach.Set() && (!again || len(p.cfg.Attach.Start) == 0) {
+		p.run.phase = seeking
+		why.Rule = ruleSeek
+		p.m.do(ha.Seek{Process: p.name, Start: id, Why: why})
+		return
+	}
+	p.mem.Starts++
+	p.m.do(ha.Start{Process: p.name, Start: id, Why: why})
+}
+
+// stop orders the two-stage stop of the copy.
+func stop(p *proc, why ha.Reason, back bool) {
+	p.disarm("its stop was ordered")
+	p.unwatch(why.Text)
+	p.run.phase, p.run.stop, p.run.back = stopping, why, back
+	p.mem.Stop = p.run.start
+	p.plan.turn = ha.Reason{}
+	p.m.touch(p)
+	p.m.do(ha.Stop{Process: p.name, Start: p.run.start, Kill: p.m.node.kill, Why: why})
+}
+
+// release lets go of a program that Gemel did not start: it runs on.
+func release(p *proc, text string) {
+	p.unwatch(text)
+	p.run = run{}
+	p.m.touch(p)
+}
+
+// began makes a copy the one that runs.
+func (p *proc) began(pid int, from ha.Instant) {
+	p.run.phase, p.run.pid, p.run.began, p.run.from = up, pid, from, p.m.now
+	p.m.touch(p)
+	if p.cfg.Ready.Kind == manifest.ReadyStarted {
+		p.ready()
+		return
+	}
+	p.m.do(ha.Await{Process: p.name, Start: p.run.start,
+		Why: because(ruleReady, "what needs it waits for its readiness", "ready", p.cfg.Ready.Kind)})
+}
+
+// started takes the news of a start.
+func (m *Machine) started(in ha.Started) {
+	m.seen(in.Start)
+	p := m.procs[in.Process]
+	switch {
+	case p != nil && p.run.start == in.Start && p.run.phase == starting:
+		p.began(in.PID, m.now)
+		p.emit(ha.ProcessStarted, fmt.Sprintf("pid %d", in.PID), because(ruleStarted, "the program runs", "start", in.Start, "pid", in.PID))
+	case p != nil && p.run.start == in.Start:
+		p.run.pid = in.PID
+	case p != nil && p.run.armed == in.Start && p.alive():
+		// the exit that says so is on its way
+	default:
+		m.stray(in.Process, in.Start, in.PID)
+	}
+}
+
+// stray stops a copy that nobody ordered. It is remembered, so that no other one
+// is started beside it.
+func (m *Machine) stray(name ha.Process, id ha.StartID, pid int) {
+	why := because(ruleStray, "this start was not ordered, or was called back", "start", id, "pid", pid)
+	p := m.procs[name]
+	if p == nil {
+		p = m.ghost(name)
+	}
+	if !p.alive() {
+		p.run = run{phase: stopping, start: id, pid: pid, began: m.now, stop: why}
+	}
+	m.touch(p)
+	m.do(ha.Stop{Process: name, Start: id, Why: why})
+}

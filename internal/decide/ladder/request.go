@@ -1,0 +1,360 @@
+package ladder
+
+import (
+	"fmt"
+	"sort"
+	"strings"
+
+	"gemel/internal/ha"
+)
+
+// answer is what becomes of a request.
+type answer struct {
+	ok   bool
+	undo string
+	text string
+}
+
+func accept(undo, format string, args ...any) answer {
+	return answer{true, undo, fmt.Sprintf(format, args...)}
+}
+
+func refuse(format string, args ...any) answer { return answer{text: fmt.Sprintf(format, args...)} }
+
+// request takes what an operator asks for and answers it once, at once: the
+// answer says that it is under way, or why it is not.
+func (m *Machine) request(in ha.Request) {
+	a := m.grant(in)
+	rule := ruleRequest
+	if !a.ok {
+		rule = ruleRefused
+	}
+	m.touchAll()
+	m.do(ha.Answer{ID: in.ID, OK: a.ok, Undo: a.undo, Why: because(rule, a.text, "verb", in.Verb, "target", in.Target, "by", in.By)})
+}
+
+func (m *Machine) grant(in ha.Request) answer {
+	if m.node.quitting {
+		return refuse("Gemel is stopping every program; nothing can be changed any more")
+	}
+	switch in.Target.Kind {
+	case ha.KindNode:
+		return m.node.grant(in)
+	case ha.KindCheck:
+		c := m.check(ha.Check(in.Target.Name))
+		if c == nil {
+			return refuse("there is no check %q%s", in.Target.Name, near(in.Target.Name, m.checkNames()))
+		}
+		return c.grant(in)
+	case ha.KindProcess:
+		p := m.procs[ha.Process(in.Target.Name)]
+		if p == nil || p.plan.gone {
+			return refuse("there is no process %q%s", in.Target.Name, near(in.Target.Name, m.processNames()))
+		}
+		return grant(p, in)
+	}
+	return refuse("%s cannot be asked for on this machine: name a process, a check or the node", in.Target)
+}
+
+// grant decides a request for a process.
+func grant(p *proc, in ha.Request) answer {
+	h := &p.mem.Hard
+	switch in.Verb {
+	case ha.VerbStart:
+		return askStart(p)
+	case ha.VerbStop:
+		return askStop(p)
+	case ha.VerbRestart:
+		return askRestart(p)
+	case ha.VerbLock:
+		if h.Locked {
+			return accept("", "%s was locked already", p.name)
+		}
+		h.Locked = true
+		unwatched(p)
+		return accept("gemel unlock "+string(p.name), "%s is locked: it is left as it is and not watched", p.name)
+	case ha.VerbUnlock:
+		return askUnlock(p)
+	case ha.VerbClear:
+		p.mem.Window = window{}
+		return accept("", "the restarts counted for %s are forgotten", p.name)
+	case ha.VerbRecovery:
+		var r ha.Recovery
+		if err := r.UnmarshalText([]byte(in.Value)); err != nil || r == ha.RecoveryUnset {
+			return refuse("recovery %q is none of none, restart, failover-restart, failover-reboot", in.Value)
+		}
+		old := p.recovery()
+		h.Recovery = r
+		if r == p.cfg.Recovery {
+			h.Recovery = ha.RecoveryUnset
+		}
+		return accept(fmt.Sprintf("gemel set %s recovery %v", p.name, old), "recovery of %s is %v", p.name, r)
+	case ha.VerbEscalation:
+		var e ha.Escalation
+		if err := e.UnmarshalText([]byte(in.Value)); err != nil || e == ha.EscalationUnset {
+			return refuse("escalation %q is none of none, failover, failover-reboot", in.Value)
+		}
+		old := p.escalation()
+		h.Escalation = e
+		if e == p.cfg.Restarts.Then {
+			h.Escalation = ha.EscalationUnset
+		}
+		return accept(fmt.Sprintf("gemel set %s escalation %v", p.name, old), "escalation of %s is %v", p.name, e)
+	}
+	return refuse("%q is nothing that can be asked of a process", in.Verb)
+}
+
+// barred says why a start of p is refused; empty if it is not.
+func barred(p *proc) string {
+	switch {
+	case p.m.node.hard.Locked:
+		return "the node is locked; first: gemel unlock node"
+	case p.mem.Hard.Locked:
+		return fmt.Sprintf("%s is locked; first: gemel unlock %s", p.name, p.name)
+	case p.mem.Hard.Disabled:
+		return fmt.Sprintf("%s was given up; repair it, then: gemel lock %s; gemel unlock %s", p.name, p.name, p.name)
+	case p.away():
+		return fmt.Sprintf("the group of %s is active on another node", p.name)
+	}
+	return ""
+}
+
+// askStart starts a process, and what it needs.
+func askStart(p *proc) answer {
+	if why := barred(p); why != "" {
+		return refuse("%s", why)
+	}
+	if _, ok := intended(p); ok && p.alive() && p.run.phase <= up {
+		return accept("", "%s runs already", p.name)
+	}
+	all := needed(p)
+	for _, q := range all {
+		if why := barred(q); why != "" && !q.alive() {
+			return refuse("%s needs %s: %s", p.name, q.name, why)
+		}
+	}
+	var also []string
+	for _, q := range all {
+		if _, ok := intended(q); !ok {
+			also = append(also, string(q.name))
+			wish(q)
+		}
+	}
+	wish(p)
+	if len(also) > 0 {
+		return accept("gemel stop "+string(p.name), "%s is started, and what it needs: %s", p.name, strings.Join(also, ", "))
+	}
+	return accept("gemel stop "+string(p.name), "%s is started", p.name)
+}
+
+// wish makes a process one that should run now.
+func wish(p *proc) {
+	h := &p.mem.Hard
+	h.Halted, h.Asked = false, !p.cfg.AutoStart
+	p.mem.Done, p.mem.Fell = false, false
+	p.plan.hold, p.plan.told = 0, false
+	if p.mem.Cure.Stage == waiting {
+		p.mem.Cure.Due = p.m.now
+	}
+}
+
+// needed returns all that p needs, the furthest first.
+func needed(p *proc) []*proc {
+	var all []*proc
+	for _, q := range p.m.list {
+		if q.rank < p.rank && reaches(p, q) {
+			all = append(all, q)
+		}
+	}
+	sort.Slice(all, func(i, j int) bool { return all[i].rank < all[j].rank })
+	return all
+}
+
+// reaches reports whether p needs q, directly or not.
+func reaches(p, q *proc) bool {
+	for _, n := range p.cfg.Needs {
+		if r := p.m.procs[n]; r != nil && r.rank < p.rank && (r == q || reaches(r, q)) {
+			return true
+		}
+	}
+	return false
+}
+
+// askStop stops a process, and before it what needs it.
+func askStop(p *proc) answer {
+	h := &p.mem.Hard
+	if h.Halted && !p.alive() {
+		return accept("", "%s is stopped already", p.name)
+	}
+	var also []string
+	for _, q := range p.m.list {
+		if q.rank > p.rank && q.run.phase == up && reaches(q, p) {
+			also = append(also, string(q.name))
+		}
+	}
+	h.Halted, h.Asked = true, false
+	cancel(p)
+	undo := "gemel start " + string(p.name)
+	if len(also) > 0 {
+		return accept(undo, "%s is stopped, and before it what needs it: %s", p.name, strings.Join(also, ", "))
+	}
+	return accept(undo, "%s is stopped", p.name)
+}
+
+// askRestart restarts a process; that is no fault and is not counted.
+func askRestart(p *proc) answer {
+	if why := barred(p); why != "" {
+		return refuse("%s", why)
+	}
+	if _, ok := intended(p); !ok || p.run.phase == absent || p.run.phase == seeking {
+		return askStart(p)
+	}
+	if p.mem.Cure.Stage != idle || p.run.phase >= stopping {
+		wish(p)
+		return accept("", "%s is being restarted already", p.name)
+	}
+	p.plan.turn = because(ruleRequest, "an operator asked for a restart")
+	return accept("", "%s is restarted", p.name)
+}
+
+// askUnlock begins the watch of a process anew.
+func askUnlock(p *proc) answer {
+	h := &p.mem.Hard
+	if !h.Locked {
+		if h.Disabled {
+			return refuse("%s was given up but is not locked; repair it, then: gemel lock %s; gemel unlock %s", p.name, p.name, p.name)
+		}
+		return accept("", "%s was not locked", p.name)
+	}
+	h.Locked = false
+	fault := p.mem.Cure.Fault
+	if p.m.node.watching() {
+		initialize(p, "an operator unlocked it")
+	} else {
+		h.Disabled, p.mem.Fell, p.mem.Window = false, false, window{}
+		p.mem.Cure = cure{Fault: fault}
+	}
+	return accept("gemel lock "+string(p.name), "%s is unlocked", p.name)
+}
+
+// grant decides a request for the node.
+func (n *node) grant(in ha.Request) answer {
+	switch in.Verb {
+	case ha.VerbLock:
+		if n.hard.Locked {
+			return accept("", "the node was locked already")
+		}
+		n.hard.Locked = true
+		n.unwatched()
+		return accept("gemel unlock node", "the node is locked: its programs are left as they are and not watched")
+	case ha.VerbUnlock:
+		return n.askUnlock()
+	case ha.VerbClear:
+		n.hard.Budget = nil
+		for _, p := range n.m.list {
+			p.mem.Window = window{}
+		}
+		return accept("", "the reboots, failovers and restarts counted on this node are forgotten")
+	}
+	return refuse("%q is nothing that can be asked of the node: lock, unlock or clear", in.Verb)
+}
+
+func (n *node) askUnlock() answer {
+	if !n.hard.Locked {
+		if n.hard.Disabled {
+			return refuse("the node used up its budget but is not locked; find the cause, then: gemel lock node; gemel unlock node")
+		}
+		return accept("", "the node was not locked")
+	}
+	if n.hard.Disabled {
+		n.hard.Budget = nil
+	}
+	n.hard.Locked, n.hard.Disabled = false, false
+	n.emit(ha.Event{Code: ha.Initialized, Subject: ha.OfNode(), UID: ha.UIDGlobal,
+		Why: because(ruleInit, "an operator unlocked the node")}, "")
+	for _, p := range n.m.list {
+		if p.watched() && !p.plan.gone {
+			initialize(p, "an operator unlocked the node")
+		}
+	}
+	return accept("gemel lock node", "the node is unlocked")
+}
+
+// grant decides a request for a check.
+func (c *check) grant(in ha.Request) answer {
+	switch in.Verb {
+	case ha.VerbLock, ha.VerbUnlock:
+		if locked := in.Verb == ha.VerbLock; locked == c.mem.Locked {
+			return accept("", "check %s was %sed already", c.cfg.Name, in.Verb)
+		}
+		c.lock(in.Verb == ha.VerbLock)
+		undo := ha.VerbLock
+		if in.Verb == ha.VerbLock {
+			undo = ha.VerbUnlock
+		}
+		return accept(fmt.Sprintf("gemel %s check/%s", undo, c.cfg.Name), "check %s is %sed", c.cfg.Name, in.Verb)
+	}
+	return refuse("%q is nothing that can be asked of a check: lock or unlock", in.Verb)
+}
+
+func (m *Machine) processNames() []string {
+	var names []string
+	for _, p := range m.list {
+		if !p.plan.gone {
+			names = append(names, string(p.name))
+		}
+	}
+	return names
+}
+
+func (m *Machine) checkNames() []string {
+	var names []string
+	for _, c := range m.checks {
+		names = append(names, string(c.cfg.Name))
+	}
+	return names
+}
+
+// near says which names may have been meant.
+func near(name string, names []string) string {
+	type hit struct {
+		name string
+		far  int
+	}
+	var hits []hit
+	for _, n := range names {
+		if d := distance(name, n); d <= 1+len(name)/3 || name != "" && strings.Contains(n, name) {
+			hits = append(hits, hit{n, d})
+		}
+	}
+	sort.SliceStable(hits, func(i, j int) bool { return hits[i].far < hits[j].far })
+	var best []string
+	for _, h := range hits[:min(3, len(hits))] {
+		best = append(best, h.name)
+	}
+	if len(best) == 0 {
+		return "; gemel status lists what there is"
+	}
+	return "; did you mean " + strings.Join(best, ", ") + "?"
+}
+
+// distance counts the edits between two names.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		last := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := last
+			if a[i] != b[j] {
+				cost++
+			}
+			last = row[j+1]
+			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}
