@@ -31,7 +31,7 @@ func checkObject() object[manifest.Check] {
 		probeField("tcp", tcpFields(), func(c *C) **manifest.TCP { return &c.TCP }, "A connection that must be made."),
 		probeField("grpc", grpcFields(), func(c *C) **manifest.GRPC { return &c.GRPC }, "A question to grpc.health.v1."),
 		at("user", accountKind("user"), func(c *C) *string { return &c.User }, "The user of the command. Without it: the user that Gemel runs as."),
-		at("every", durationKind(10*time.Millisecond, day), func(c *C) *time.Duration { return &c.Every }, "The time from one run to the next."),
+		everyField(),
 		at("once", boolKind(), func(c *C) *bool { return &c.Once }, "Only once after each start."),
 		at("timeout", timeout, func(c *C) *time.Duration { return &c.Timeout }, "A run that takes longer has failed. Without it: 2s, or `every` if that is shorter."),
 		at("failures", intKind(1, 1000), func(c *C) *int { return &c.Failures }, "Failures in a row that are a fault."),
@@ -40,6 +40,14 @@ func checkObject() object[manifest.Check] {
 		at("severity", severityKind(), func(c *C) *ha.Severity { return &c.Severity }, "The severity of the check's own events."),
 		at("id", uidKind(ha.UIDCheckFirst, ha.UIDCheckLast), func(c *C) *ha.UID { return &c.UID }, "Its number on the classic surface (PmsPie)."),
 	}}
+}
+
+// everyField is not written for a check that runs once: it has no interval.
+func everyField() field[manifest.Check] {
+	f := at("every", durationKind(10*time.Millisecond, day), func(c *manifest.Check) *time.Duration { return &c.Every }, "The time from one run to the next.")
+	same := f.same
+	f.same = func(a, b *manifest.Check) bool { return a.Once || same(a, b) }
+	return f
 }
 
 func freshCheck() manifest.Check {
