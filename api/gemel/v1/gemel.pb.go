@@ -671,7 +671,10 @@ type WatchEventsResponse struct {
 	// The event. Missing in the mark that says that the past has been told.
 	Event *Event `protobuf:"bytes,1,opt,name=event,proto3" json:"event,omitempty"`
 	// This is the mark: what follows happens now.
-	Live          bool `protobuf:"varint,2,opt,name=live,proto3" json:"live,omitempty"`
+	Live bool `protobuf:"varint,2,opt,name=live,proto3" json:"live,omitempty"`
+	// In the mark: id of the newest event, told or not; a reader that has seen none
+	// goes on after it. Zero if there was never an event.
+	LastId        uint64 `protobuf:"varint,3,opt,name=last_id,json=lastId,proto3" json:"last_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -718,6 +721,13 @@ func (x *WatchEventsResponse) GetLive() bool {
 		return x.Live
 	}
 	return false
+}
+
+func (x *WatchEventsResponse) GetLastId() uint64 {
+	if x != nil {
+		return x.LastId
+	}
+	return 0
 }
 
 // AlarmsRequest has no fields yet.
@@ -2130,10 +2140,11 @@ const file_gemel_v1_gemel_proto_rawDesc = "" +
 	"\x06filter\x18\x01 \x01(\v2\x15.gemel.v1.EventFilterR\x06filter\x12\x14\n" +
 	"\x05after\x18\x02 \x01(\x04R\x05after\x12\x12\n" +
 	"\x04past\x18\x03 \x01(\rR\x04past\x12\x1b\n" +
-	"\tall_since\x18\x04 \x01(\bR\ballSince\"P\n" +
+	"\tall_since\x18\x04 \x01(\bR\ballSince\"i\n" +
 	"\x13WatchEventsResponse\x12%\n" +
 	"\x05event\x18\x01 \x01(\v2\x0f.gemel.v1.EventR\x05event\x12\x12\n" +
-	"\x04live\x18\x02 \x01(\bR\x04live\"\x0f\n" +
+	"\x04live\x18\x02 \x01(\bR\x04live\x12\x17\n" +
+	"\alast_id\x18\x03 \x01(\x04R\x06lastId\"\x0f\n" +
 	"\rAlarmsRequest\"9\n" +
 	"\x0eAlarmsResponse\x12'\n" +
 	"\x06alarms\x18\x01 \x03(\v2\x0f.gemel.v1.AlarmR\x06alarms\"l\n" +

@@ -1,0 +1,61 @@
+package rpc
+
+import (
+	"context"
+	"time"
+
+	gemelv1 "gemel/api/gemel/v1"
+	"gemel/internal/access"
+	"gemel/internal/ha"
+	"gemel/internal/status"
+)
+
+// A Backend is what the API speaks for. What is nil is answered as not
+// available. Errors that are an *ha.Error, wrapped or not, reach the caller with
+// their kind and hint; every other error is of kind failed.
+//
+//budget:fields it is wiring
+type Backend struct {
+	Board *status.Board // the picture; needed
+	Feed  *status.Feed  // events as they happen; needed
+	// History calls each with the recorded events of a greater id than after that
+	// are not older than since (zero: all), in order of id, until it returns false.
+	History func(ctx context.Context, after uint64, since time.Time, each func(ha.Event) bool) error
+	// Output calls each with the last lines of a process's output and, with
+	// follow, with what is written from then on, until ctx ends or each fails.
+	// Lines below zero means none of the past. The slice is only valid during the
+	// call.
+	Output func(ctx context.Context, p ha.Process, lines int, follow bool, each func([]byte) error) error
+
+	Core  core
+	Asks  asks
+	Life  life
+	Audit func(access.Entry) error // keeps who changed what; nil keeps nothing
+
+	Version  string // of the monitor
+	Revision string // of its source; may be empty
+}
+
+// core is the part of the engine that takes orders.
+type core interface {
+	Request(ctx context.Context, r ha.Request) (ha.Answer, error)
+	Current() (name string, b []byte, version uint64)
+}
+
+// asks answers questions about the past, in the API's own words.
+type asks interface {
+	Why(ctx context.Context, q *gemelv1.WhyRequest) (*gemelv1.WhyResponse, error)
+	Replay(ctx context.Context, q *gemelv1.ReplayRequest) (*gemelv1.ReplayResponse, error)
+	// Evidence returns what was kept under ref, which it must treat as hostile.
+	Evidence(ctx context.Context, ref string) ([]byte, error)
+}
+
+// life ends or replaces Gemel. Each returns when the end has begun, so that the
+// answer still reaches the caller.
+type life interface {
+	Detach(ctx context.Context) error
+	// Upgrade takes an absolute path, or an empty one for the present binary, and
+	// returns the versions.
+	Upgrade(ctx context.Context, binary string) (from, to string, err error)
+	Shutdown(ctx context.Context, why string) error
+}

@@ -1,0 +1,134 @@
+package rpc
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+
+	"gemel/internal/ha"
+)
+
+// maxPath is what fits into a socket's address, its end and the suffix under
+// which it is made included.
+const maxPath = 107 - len(".4194304")
+
+// listener is a unix socket that takes its name away at its end, unless another
+// one has it by then.
+type listener struct {
+	*net.UnixListener
+	path string
+	made unix.Stat_t
+}
+
+// Listen makes the socket of the API at path, whose directory must exist and
+// belong to root or to this user alone. The socket appears whole, with mode 0600
+// (Server.Admit opens it to others when the manifest lets others in). What a dead
+// daemon left there is replaced; a living one is an error.
+func Listen(path string) (net.Listener, error) {
+	if len(path) > maxPath {
+		return nil, fmt.Errorf("making the socket %s: the path has %d bytes and at most %d are possible; choose a shorter one with --socket or --run-dir",
+			path, len(path), maxPath)
+	}
+	if err := trusted(filepath.Dir(path), uint32(os.Geteuid())); err != nil {
+		return nil, fmt.Errorf("making the socket %s: %w", path, err)
+	}
+	if err := vacate(path); err != nil {
+		return nil, err
+	}
+	// It is made under another name and moved, so that nobody ever finds a
+	// socket with a wrong mode, or none.
+	temp := path + "." + strconv.Itoa(os.Getpid())
+	if err := os.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("making the socket %s: %w", path, err)
+	}
+	u, err := net.ListenUnix("unix", &net.UnixAddr{Name: temp, Net: "unix"})
+	if err != nil {
+		return nil, fmt.Errorf("making the socket %s: %w", path, err)
+	}
+	u.SetUnlinkOnClose(false)
+	l := &listener{UnixListener: u, path: path}
+	err = os.Chmod(temp, 0o600)
+	if err == nil {
+		err = unix.Lstat(temp, &l.made)
+	}
+	if err == nil {
+		err = os.Rename(temp, path)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("making the socket %s: %w", path, err), u.Close(), os.Remove(temp))
+	}
+	return l, nil
+}
+
+// Close ends the listener and takes its name away if it is still its own.
+func (l *listener) Close() error {
+	var now unix.Stat_t
+	if err := unix.Lstat(l.path, &now); err == nil && now.Ino == l.made.Ino && now.Dev == l.made.Dev {
+		if err := os.Remove(l.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return errors.Join(err, l.UnixListener.Close())
+		}
+	}
+	return l.UnixListener.Close()
+}
+
+// open lets others connect, or only this user.
+func (l *listener) open(others bool) error {
+	mode := os.FileMode(0o600)
+	if others {
+		mode = 0o666
+	}
+	if err := os.Chmod(l.path, mode); err != nil {
+		return fmt.Errorf("setting who may connect: %w", err)
+	}
+	return nil
+}
+
+// vacate takes away a socket that nobody answers at any more.
+func vacate(path string) error {
+	st, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("making the socket %s: %w", path, err)
+	}
+	if st.Mode().Type() != fs.ModeSocket {
+		return &ha.Error{Kind: ha.ErrRefused, Reason: "not-a-socket", Hint: "move it away, or choose another place with --socket",
+			Err: fmt.Errorf("making the socket %s: something else is there (%v)", path, st.Mode().Type())}
+	}
+	c, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: path, Net: "unix"})
+	switch {
+	case err == nil:
+		_ = c.Close()
+		return &ha.Error{Kind: ha.ErrRefused, Reason: "in-use", Hint: "another gemel runs here; give this one directories of its own with --data-dir and --run-dir",
+			Err: fmt.Errorf("making the socket %s: somebody answers there", path)}
+	case errors.Is(err, unix.ECONNREFUSED):
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("taking away the socket %s of a dead daemon: %w", path, err)
+		}
+		return nil
+	}
+	return fmt.Errorf("asking who is at the socket %s: %w", path, err)
+}
+
+// trusted says what is wrong with a directory in which a socket is to be
+// believed: it must belong to root or to user, and nobody else may write to it.
+func trusted(dir string, user uint32) error {
+	var st unix.Stat_t
+	if err := unix.Stat(dir, &st); err != nil {
+		return fmt.Errorf("looking at %s: %w", dir, err)
+	}
+	if st.Uid != 0 && st.Uid != user {
+		return fmt.Errorf("%s belongs to user %d, neither root nor %d", dir, st.Uid, user)
+	}
+	if st.Mode&0o022 != 0 && st.Mode&unix.S_ISVTX == 0 {
+		return fmt.Errorf("%s can be written by others: chmod go-w %s", dir, dir)
+	}
+	return nil
+}
