@@ -1,0 +1,66 @@
+package check
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"time"
+
+	"gemel/internal/ha"
+	"gemel/internal/manifest"
+)
+
+// Readiness is looked for soon after the start and then less and less often.
+const (
+	awaitFirst = 20 * time.Millisecond
+	awaitLast  = 500 * time.Millisecond
+	awaitDial  = 2 * time.Second // bound of one connection
+)
+
+// Await returns nil as soon as the readiness condition r holds: the port takes a
+// connection, the file exists, or try, which is Prober.Try, finds the check well.
+// It returns the last cause why it does not when ctx ends. The kinds that the
+// program itself tells, and the empty one, are nothing to look for: nil at once.
+func Await(ctx context.Context, r manifest.Ready, try func(context.Context, ha.Check) error) error {
+	once := func(ctx context.Context) error { return nil }
+	switch r.Kind {
+	case manifest.ReadyPort:
+		once = func(ctx context.Context) error {
+			ctx, cancel := context.WithTimeout(ctx, awaitDial)
+			defer cancel()
+			conn, err := dial(ctx, r.Address)
+			if err != nil {
+				return err
+			}
+			return conn.Close()
+		}
+	case manifest.ReadyFile:
+		once = func(context.Context) error {
+			_, err := os.Stat(r.File)
+			return err
+		}
+	case manifest.ReadyCheck:
+		once = func(ctx context.Context) error { return try(ctx, r.Check) }
+	}
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	cause := error(nil)
+	for wait := awaitFirst; ; wait = min(wait*3/2, awaitLast) {
+		select {
+		case <-ctx.Done():
+			if cause == nil {
+				cause = ctx.Err()
+			}
+			return fmt.Errorf("waiting for readiness by %s: %w", r.Kind, cause)
+		case <-timer.C:
+		}
+		err := once(ctx)
+		if err == nil {
+			return nil
+		}
+		if ctx.Err() == nil {
+			cause = err
+		}
+		timer.Reset(wait)
+	}
+}
