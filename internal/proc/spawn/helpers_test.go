@@ -16,6 +16,7 @@ var helpers = map[string]func([]string){
 	"limit":   showLimit,
 	"hog":     hog,
 	"parent":  parent,
+	"bomb":    bomb,
 	"deaf":    deaf,
 	"parker":  parker,
 	"writer":  writer,
@@ -90,6 +91,13 @@ func hog([]string) {
 		all = append(all, b)
 	}
 	fmt.Println(len(all))
+}
+
+// bomb forks for ever, and so does each of its children.
+func bomb([]string) {
+	for {
+		syscall.RawSyscall(unix.SYS_CLONE, uintptr(unix.SIGCHLD), 0, 0)
+	}
 }
 
 // deaf ignores what asks it to end, and has a child of a child in a session of its

@@ -144,7 +144,11 @@ const (
 
 func (r *Ready) handover(_ *proc.Spec, o *Options) error {
 	h := &r.plan.hand
-	h.socket = int32(o.Handover)
+	socket, err := r.above(o.Handover)
+	if err != nil {
+		return err
+	}
+	h.socket = int32(socket)
 	h.start = uint64(o.Start)
 	h.cmsg.head = syscall.Cmsghdr{Len: uint64(syscall.CmsgLen(4)), Level: syscall.SOL_SOCKET, Type: syscall.SCM_RIGHTS}
 	h.iov = syscall.Iovec{Base: (*byte)(unsafe.Pointer(&h.start)), Len: MessageSize}
@@ -191,17 +195,28 @@ func (r *Ready) descriptors(_ *proc.Spec, o *Options) error {
 	f.cwd = ^uintptr(99) // AT_FDCWD
 	copy(f.null[:], "/dev/null")
 	for i, fd := range []int{o.Stdin, o.Stdout, o.Stderr} {
-		if fd >= 0 && fd < 3 && fd != i {
-			to, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3)
-			if err != nil {
-				return fmt.Errorf("keep descriptor %d: %w", fd, err)
+		if fd != i {
+			var err error
+			if fd, err = r.above(fd); err != nil {
+				return err
 			}
-			r.own = append(r.own, to)
-			fd = to
 		}
 		f.from[i] = int32(fd)
 	}
 	return nil
+}
+
+// above gives a descriptor a number that no standard descriptor can overwrite.
+func (r *Ready) above(fd int) (int, error) {
+	if fd < 0 || fd > 2 {
+		return fd, nil
+	}
+	to, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3)
+	if err != nil {
+		return -1, fmt.Errorf("keep descriptor %d: %w", fd, err)
+	}
+	r.own = append(r.own, to)
+	return to, nil
 }
 
 func (r *Ready) temper(s *proc.Spec, _ *Options) error {
