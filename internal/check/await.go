@@ -6,7 +6,6 @@ import (
 	"os"
 	"time"
 
-	"gemel/internal/ha"
 	"gemel/internal/manifest"
 )
 
@@ -18,11 +17,11 @@ const (
 )
 
 // Await returns nil as soon as the readiness condition r holds: the port takes a
-// connection, the file exists, or try, which is Prober.Try, finds the check well.
-// It returns the last cause why it does not when ctx ends. The kinds that the
+// connection, the file exists, or p finds the check well, which it runs beside its
+// schedule. It returns the last cause why it does not when ctx ends. The kinds that the
 // program itself tells, and the empty one, are nothing to look for: nil at once.
-func Await(ctx context.Context, r manifest.Ready, try func(context.Context, ha.Check) error) error {
-	once := func(ctx context.Context) error { return nil }
+func Await(ctx context.Context, r manifest.Ready, p *Prober) error {
+	once := func(context.Context) error { return nil }
 	switch r.Kind {
 	case manifest.ReadyPort:
 		once = func(ctx context.Context) error {
@@ -40,7 +39,7 @@ func Await(ctx context.Context, r manifest.Ready, try func(context.Context, ha.C
 			return err
 		}
 	case manifest.ReadyCheck:
-		once = func(ctx context.Context) error { return try(ctx, r.Check) }
+		once = func(ctx context.Context) error { return p.Try(ctx, r.Check) }
 	}
 	timer := time.NewTimer(0)
 	defer timer.Stop()

@@ -95,6 +95,9 @@ func (p *Prober) command(ctx context.Context, c manifest.Check) answer {
 		said = fmt.Sprintf("could not be run: %v", err)
 	case code == 0:
 		return answer{ok: true, detail: clean(said)}
+	case code < 0 && said == "":
+		said = "it was killed"
+	case code < 0: // what ran it says why
 	default:
 		said = strings.TrimSuffix(fmt.Sprintf("exit %d: %s", code, said), ": ")
 	}

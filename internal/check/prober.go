@@ -48,7 +48,6 @@ type Result struct {
 // entry is one check. Guarded by the prober's lock.
 type entry struct {
 	c       manifest.Check
-	beat    func() // not nil: told of each success, and no verdict is
 	life    uint64 // grows with each change that makes a running probe's answer void
 	on      bool
 	gone    bool               // removed while it ran
@@ -80,16 +79,7 @@ func New(run Runner, out func(ha.Input), log *slog.Logger) *Prober {
 
 // Set adds a check, or changes it; one that is the same goes on undisturbed. A new
 // check does not run before Judge says so.
-func (p *Prober) Set(c manifest.Check) { p.set(c, nil) }
-
-// SetPulse adds a check whose successes call beat and which tells no verdict: the
-// command of a watchdog. It runs at once.
-func (p *Prober) SetPulse(c manifest.Check, beat func()) {
-	p.set(c, beat)
-	p.Judge(c.Name, true)
-}
-
-func (p *Prober) set(c manifest.Check, beat func()) {
+func (p *Prober) Set(c manifest.Check) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	e := p.checks[c.Name]
@@ -98,7 +88,7 @@ func (p *Prober) set(c manifest.Check, beat func()) {
 		p.checks[c.Name] = e
 	}
 	same := !e.gone && reflect.DeepEqual(e.c, c)
-	e.c, e.beat, e.gone = c, beat, false
+	e.c, e.gone = c, false
 	if !same {
 		p.renew(e)
 	}
@@ -274,12 +264,6 @@ func (p *Prober) note(e *entry, life uint64, a answer, took time.Duration) func(
 	}
 	e.stalled = 0
 	e.last = Result{Known: true, OK: a.ok, At: time.Now(), Took: took, Detail: a.detail}
-	if e.beat != nil {
-		if a.ok {
-			return e.beat
-		}
-		return nil
-	}
 	if a.ok && e.quiet {
 		return nil
 	}
