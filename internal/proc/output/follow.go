@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 
 	"golang.org/x/sys/unix"
 
@@ -20,8 +19,8 @@ const keepMost = 1000
 
 // Tail returns the last lines of the log of a process, older files included,
 // oldest first. A line longer than 64 KiB is told in pieces.
-func Tail(dataDir string, p ha.Process, lines int) ([]string, error) {
-	t, err := openTail(dataDir, p, lines)
+func Tail(logDir string, p ha.Process, lines int) ([]string, error) {
+	t, err := openTail(logDir, p, lines)
 	if err != nil {
 		return nil, err
 	}
@@ -40,15 +39,15 @@ func Tail(dataDir string, p ha.Process, lines int) ([]string, error) {
 // Follow calls tell with the last lines of the log of a process, and then with
 // each new one as it comes, over rotations, until ctx ends or tell fails. A
 // process that has printed nothing yet is waited for.
-func Follow(ctx context.Context, dataDir string, p ha.Process, lines int, tell func(line string) error) error {
-	notes, err := watchDir(filepath.Join(dataDir, "log"))
+func Follow(ctx context.Context, logDir string, p ha.Process, lines int, tell func(line string) error) error {
+	notes, err := watchDir(logDir)
 	if err != nil {
 		return err
 	}
 	defer notes.Close()
 	stop := context.AfterFunc(ctx, func() { notes.Close() })
 	defer stop()
-	t, err := openTail(dataDir, p, lines)
+	t, err := openTail(logDir, p, lines)
 	if err != nil {
 		return err
 	}
@@ -90,11 +89,11 @@ type tail struct {
 }
 
 // openTail finds the place with at most that many lines after it.
-func openTail(dataDir string, p ha.Process, lines int) (*tail, error) {
+func openTail(logDir string, p ha.Process, lines int) (*tail, error) {
 	if err := plain(p); err != nil {
 		return nil, err
 	}
-	t := &tail{path: LogPath(dataDir, p)}
+	t := &tail{path: LogPath(logDir, p)}
 	for i, want := 0, lines; i < keepMost; i++ {
 		f, err := os.Open(numbered(t.path, i))
 		if errors.Is(err, os.ErrNotExist) {

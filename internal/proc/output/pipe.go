@@ -62,6 +62,6 @@ func plain(p ha.Process) error {
 }
 
 // LogPath is the present log file of a process. Older ones have .1, .2 ... added.
-func LogPath(dataDir string, p ha.Process) string {
-	return filepath.Join(dataDir, "log", string(p)+".log")
+func LogPath(logDir string, p ha.Process) string {
+	return filepath.Join(logDir, string(p)+".log")
 }

@@ -13,23 +13,18 @@ import (
 	"golang.org/x/sys/unix"
 
 	"gemel/internal/ha"
+	"gemel/internal/manifest"
 )
-
-// Bounds are those of one process.
-type Bounds struct {
-	Size int64 // bytes of one log file; zero: 10 MiB
-	Keep int   // files in all, the present one counted; zero: 5
-	Rate int64 // bytes a second, more is dropped; zero: no bound
-}
 
 // Config is what a Reader needs.
 type Config struct {
-	RunDir, DataDir string
-	Log             *slog.Logger
+	RunDir string // the pipes are in out/ below it
+	LogDir string // NAME.log for each process; older ones have .1, .2 ... added
+	Log    *slog.Logger
 	// Dropped is told of output that was lost, at most once in ten seconds for
-	// each process; nil if nobody wants to know. It is called by Run and must not
-	// wait.
-	Dropped func(p ha.Process, bytes int64, why string)
+	// each process; nil if nobody wants to know. Lines counts the line ends that
+	// are missing. It is called by Run and must not wait.
+	Dropped func(p ha.Process, lines, bytes int64)
 }
 
 // Reader reads the pipes of all processes, in one goroutine with one buffer, and
@@ -49,9 +44,9 @@ type Reader struct {
 	ended  bool
 }
 
-// NewReader makes a Reader; Run must be called, and gives everything back.
-func NewReader(c Config) (*Reader, error) {
-	if err := os.MkdirAll(filepath.Join(c.DataDir, "log"), 0o700); err != nil {
+// New makes a Reader; Run must be called, and gives everything back.
+func New(c Config) (*Reader, error) {
+	if err := os.MkdirAll(c.LogDir, 0o700); err != nil {
 		return nil, fmt.Errorf("making the directory of logs: %w", err)
 	}
 	ep, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
@@ -75,9 +70,10 @@ func NewReader(c Config) (*Reader, error) {
 	}, nil
 }
 
-// Add begins to read what a process prints, or changes its bounds. The pipe is
-// made if need be: a program that has it open already goes on.
-func (r *Reader) Add(p ha.Process, b Bounds) error {
+// Open begins to read what a process prints, or changes its bounds: zero means 10
+// MiB for each of 5 files, the present one counted, and no bound of the rate. The
+// pipe is made if need be: a program that has it open already goes on.
+func (r *Reader) Open(p ha.Process, b manifest.Output) error {
 	if b.Size <= 0 {
 		b.Size = 10 << 20
 	}
@@ -96,9 +92,12 @@ func (r *Reader) Add(p ha.Process, b Bounds) error {
 	return nil
 }
 
-// Remove reads what is left in the pipe of a process, then forgets it and removes
+// Path is the present log file of a process.
+func (r *Reader) Path(p ha.Process) string { return LogPath(r.c.LogDir, p) }
+
+// Close reads what is left in the pipe of a process, then forgets it and removes
 // the pipe. The logs stay.
-func (r *Reader) Remove(p ha.Process) {
+func (r *Reader) Close(p ha.Process) {
 	r.wish(func() {
 		s := r.names[p]
 		if s == nil {
@@ -127,7 +126,7 @@ func (r *Reader) wish(do func()) bool {
 func (r *Reader) Run(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() { r.wish(func() {}) })
 	defer stop()
-	defer r.close()
+	defer r.shut()
 	events := make([]unix.EpollEvent, 64)
 	for {
 		n, err := unix.EpollWait(r.ep, events, r.patience())
@@ -170,13 +169,13 @@ func (r *Reader) grant() {
 	}
 }
 
-func (r *Reader) add(p ha.Process, fd int, b Bounds) {
+func (r *Reader) add(p ha.Process, fd int, b manifest.Output) {
 	if s := r.names[p]; s != nil {
 		s.bounds = b
 		unix.Close(fd)
 		return
 	}
-	s := &source{process: p, fd: int32(fd), log: -1, bounds: b, path: LogPath(r.c.DataDir, p)}
+	s := &source{process: p, fd: int32(fd), log: -1, bounds: b, path: LogPath(r.c.LogDir, p)}
 	ev := unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(fd)}
 	if err := unix.EpollCtl(r.ep, unix.EPOLL_CTL_ADD, fd, &ev); err != nil {
 		r.c.Log.Error("the output of a process cannot be read", "process", p, "err", err)
@@ -203,10 +202,10 @@ func (r *Reader) tellDropped(now time.Time, all bool) {
 		if s.lost == 0 || !all && now.Sub(s.last) < time.Second && now.Sub(s.first) < 10*time.Second {
 			continue
 		}
-		lost, why := s.lost, s.why
+		lines, lost := s.lines, s.lost
 		s.note(now)
 		if r.c.Dropped != nil {
-			r.c.Dropped(s.process, lost, why)
+			r.c.Dropped(s.process, lines, lost)
 		}
 	}
 }
@@ -219,7 +218,7 @@ func (r *Reader) drop(s *source) {
 	s.closeLog()
 }
 
-func (r *Reader) close() {
+func (r *Reader) shut() {
 	r.mu.Lock()
 	r.ended = true
 	r.mu.Unlock()

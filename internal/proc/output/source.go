@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"gemel/internal/ha"
+	"gemel/internal/manifest"
 )
 
 // lineMost is how far over its size a log may grow to end with a whole line.
@@ -21,7 +22,7 @@ type source struct {
 	path    string
 	fd      int32 // the pipe
 	log     int   // the present file; -1 if it is not open
-	bounds  Bounds
+	bounds  manifest.Output
 
 	size    int64
 	midline bool      // the last byte written was no newline
@@ -30,7 +31,7 @@ type source struct {
 	filled  time.Time // when tokens were reckoned
 	retry   time.Time // when a file that could not be opened is tried again
 
-	lost        int64 // bytes dropped in this burst
+	lost, lines int64 // bytes and line ends dropped in this burst
 	first, last time.Time
 	why         string
 }
@@ -40,19 +41,18 @@ func (s *source) write(b []byte, now time.Time) {
 	if s.skip {
 		i := bytes.IndexByte(b, '\n')
 		if i < 0 || !s.may(min(s.bounds.Rate/4, int64(len(b))), now) {
-			s.dropped(len(b), s.why, now)
+			s.dropped(b, s.why, now)
 			return
 		}
-		s.dropped(i+1, s.why, now)
+		s.dropped(b[:i+1], s.why, now)
 		s.skip = false
 		b = b[i+1:]
 	}
 	if s.bounds.Rate > 0 && !s.may(int64(len(b)), now) {
 		keep := bytes.LastIndexByte(b[:max(0, min(int64(len(b)), s.tokens))], '\n') + 1
-		over := len(b) - keep
-		b = b[:keep]
 		s.skip = true
-		s.dropped(over, "more than "+strconv.FormatInt(s.bounds.Rate, 10)+" bytes a second", now)
+		s.dropped(b[keep:], "more than "+strconv.FormatInt(s.bounds.Rate, 10)+" bytes a second", now)
+		b = b[:keep]
 	}
 	s.tokens -= int64(len(b))
 	s.put(b, now)
@@ -74,21 +74,23 @@ func (s *source) may(n int64, now time.Time) bool {
 	return s.tokens >= n
 }
 
-func (s *source) dropped(n int, why string, now time.Time) {
-	if n <= 0 {
+func (s *source) dropped(b []byte, why string, now time.Time) {
+	if len(b) == 0 {
 		return
 	}
 	if s.lost == 0 {
 		s.first = now
 	}
-	s.lost, s.last, s.why = s.lost+int64(n), now, why
+	s.lost += int64(len(b))
+	s.lines += int64(bytes.Count(b, []byte{'\n'}))
+	s.last, s.why = now, why
 }
 
 // put writes to the log, over as many files as it takes.
 func (s *source) put(b []byte, now time.Time) {
 	for fresh := false; len(b) > 0; {
 		if !s.open(now) {
-			s.dropped(len(b), s.why, now)
+			s.dropped(b, s.why, now)
 			return
 		}
 		part := b
@@ -99,7 +101,7 @@ func (s *source) put(b []byte, now time.Time) {
 			part = b // the files cannot be renamed: better a long one than none
 		}
 		if len(part) > 0 && !s.append(part, now) {
-			s.dropped(len(b)-len(part), s.why, now)
+			s.dropped(b[len(part):], s.why, now)
 			return
 		}
 		b = b[len(part):]
@@ -145,7 +147,7 @@ func (s *source) append(b []byte, now time.Time) bool {
 			b = b[n:]
 		}
 		if err != nil && err != unix.EINTR {
-			s.dropped(len(b), "writing the log: "+err.Error(), now)
+			s.dropped(b, "writing the log: "+err.Error(), now)
 			return false
 		}
 	}
@@ -155,9 +157,9 @@ func (s *source) append(b []byte, now time.Time) bool {
 // note writes into the log that something is missing, and ends the burst.
 func (s *source) note(now time.Time) {
 	text := fmt.Sprintf("gemel: %d bytes of output dropped: %s\n", s.lost, s.why)
-	s.lost, s.why = 0, ""
+	s.lost, s.lines, s.why = 0, 0, ""
 	if !s.open(now) {
-		s.lost, s.why = 0, ""
+		s.lost, s.lines, s.why = 0, 0, ""
 		return
 	}
 	if s.midline {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"reflect"
 	"strconv"
 	"time"
 
@@ -74,6 +75,7 @@ func (s *shadow) prepare(p ha.Process, start ha.StartID, park bool) (n *successo
 		// Without a parked child the start is only slower.
 		if n.parked, err = n.ready.Park(); err != nil {
 			s.c.Log.Warn("a child could not be parked", "process", p, "err", err)
+			n.parked, err = nil, nil
 		}
 	}
 	return n, nil
@@ -126,6 +128,23 @@ func (s *shadow) discard(n *successor) {
 		s.removeGroup(n.group)
 	}
 	s.table.Free(n.start)
+}
+
+// repark makes the parked children anew for another monitor: each announces itself
+// over the socket that it was born with.
+func (s *shadow) repark() {
+	for _, c := range s.kids {
+		n := c.next
+		if n == nil || n.parked == nil {
+			continue
+		}
+		n.parked.Discard()
+		var err error
+		if n.parked, err = n.ready.Park(); err != nil {
+			s.c.Log.Warn("a child could not be parked", "process", c.process, "err", err)
+			n.parked = nil
+		}
+	}
 }
 
 // disarm takes the standing order of c back.
@@ -240,6 +259,9 @@ func (s *shadow) spec(p ha.Process, sp *proc.Spec) {
 	if pr == nil {
 		pr = &program{out: -1}
 		s.specs[p] = pr
+	}
+	if pr.spec != nil && reflect.DeepEqual(pr.spec, sp) {
+		return // every monitor tells all specs again
 	}
 	pr.spec = sp
 	if sp.Output == "capture" && pr.out < 0 {

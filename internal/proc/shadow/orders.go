@@ -77,6 +77,7 @@ func (s *shadow) order(m proc.Message) {
 // hello tells a monitor everything there is.
 func (s *shadow) hello() {
 	s.mon.greet = true
+	s.repark()
 	// A monitor beside whose socket a new shadow was held has told what it knows.
 	s.adopt(false)
 	s.report(proc.Report{
