@@ -28,9 +28,12 @@ const (
 	followTime = 30 * time.Second // how long Follow waits for a daemon to come back
 )
 
-// Client speaks with the daemon of one socket. Besides the methods of the
-// contract it has Follow, and Version tells what it found when it was made. Pass
-// its errors through Explain before showing them.
+// Client speaks with the daemon of one socket. Its methods are those of the
+// contract, which take and return plain messages, as in
+//
+//	res, err := c.Status(ctx, &gemelv1.StatusRequest{})
+//
+// and Follow. Pass their errors through Explain before showing them.
 type Client struct {
 	gemelv1connect.GemelClient
 
@@ -44,9 +47,9 @@ type Client struct {
 // Dial connects to the daemon whose socket is given. Before anything is sent the
 // kernel must say that root, this user, or the owner of the socket's directory
 // listens there; a socket that somebody else put in its place is refused. A
-// monitor that is just starting again is waited for, one second at most. Errors
-// are *ha.Error.
-func Dial(ctx context.Context, socket string) (*Client, error) {
+// monitor that is just starting again is waited for, one second at most; all of
+// it takes five at most. Errors are *ha.Error.
+func Dial(socket string) (*Client, error) {
 	transport := &http.Transport{
 		DialContext:           func(ctx context.Context, _, _ string) (net.Conn, error) { return connectTo(ctx, socket) },
 		MaxIdleConns:          4,
@@ -60,7 +63,7 @@ func Dial(ctx context.Context, socket string) (*Client, error) {
 		socket:      socket,
 		http:        h,
 	}
-	ctx, cancel := context.WithTimeout(ctx, dialTime)
+	ctx, cancel := context.WithTimeout(context.Background(), dialTime)
 	defer cancel()
 	v, err := c.Version(ctx, &gemelv1.VersionRequest{})
 	if err != nil {

@@ -198,7 +198,7 @@ func start(t testing.TB, w *world, socket string) {
 
 func dial(t testing.TB, w *world) *Client {
 	t.Helper()
-	c, err := Dial(t.Context(), w.socket)
+	c, err := Dial(w.socket)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -675,9 +675,9 @@ func TestListen(t *testing.T) {
 
 func TestDial(t *testing.T) {
 	dir := shortDir(t)
-	_, err := Dial(t.Context(), filepath.Join(dir, "none"))
+	_, err := Dial(filepath.Join(dir, "none"))
 	wantKind(t, err, ha.ErrUnavailable, "gemel is not running here: no socket at", "gemel run FILE", "GEMEL_SOCKET")
-	_, err = Dial(t.Context(), filepath.Join(dir, strings.Repeat("x", 200)))
+	_, err = Dial(filepath.Join(dir, strings.Repeat("x", 200)))
 	wantKind(t, err, ha.ErrInvalid, "shorter")
 	dead := filepath.Join(dir, "dead")
 	u, err := net.ListenUnix("unix", &net.UnixAddr{Name: dead, Net: "unix"})
@@ -688,7 +688,7 @@ func TestDial(t *testing.T) {
 	if err := u.Close(); err != nil {
 		t.Fatal(err)
 	}
-	_, err = Dial(t.Context(), dead)
+	_, err = Dial(dead)
 	wantKind(t, err, ha.ErrUnavailable, "nobody answers")
 }
 
