@@ -23,9 +23,16 @@ if [ ${#missing[@]} -eq 0 ]; then
 fi
 
 line="apt-get install --no-install-recommends ${missing[*]}"
-if [ -n "${NO_INSTALL:-}" ] || [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
-	echo "setup: nothing is installed (${NO_INSTALL:+NO_INSTALL is set}${NO_INSTALL:-not root on a Debian system}); tests that need these are left out: ${missing[*]}" |
-		sed 's/(NO_INSTALL is set[^)]*)/(NO_INSTALL is set)/'
+why=
+if [ -n "${NO_INSTALL:-}" ]; then
+	why="NO_INSTALL is set"
+elif [ "$(id -u)" -ne 0 ]; then
+	why="not root"
+elif ! command -v apt-get >/dev/null; then
+	why="no apt-get here"
+fi
+if [ -n "$why" ]; then
+	echo "setup: nothing is installed ($why); tests that need these are left out: ${missing[*]}"
 	echo "setup: this line installs them on Debian:"
 	echo "  sudo $line"
 	exit 0
@@ -34,8 +41,9 @@ fi
 echo "setup: installing for the tests, without starting any service: ${missing[*]}"
 policy=/usr/sbin/policy-rc.d
 mine=
-if [ ! -e "$policy" ]; then
-	printf '#!/bin/sh\n# put here by scripts/setup.sh while it installs, so that no service starts\nexit 101\n' >"$policy"
+mark="put here by Gemel's scripts/setup.sh while it installs, so that no service starts"
+if [ ! -e "$policy" ] || grep -qF "$mark" "$policy"; then # ours may be left from a run that was killed
+	printf '#!/bin/sh\n# %s\nexit 101\n' "$mark" >"$policy"
 	chmod 755 "$policy"
 	mine=1
 elif "$policy" gemel-setup start >/dev/null 2>&1; then

@@ -4,7 +4,10 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PATH=$PATH:/usr/sbin:/sbin
-bash scripts/setup.sh
+if ! bash scripts/setup.sh; then
+	if [ "${GEMEL_REQUIRE:-}" = all ]; then exit 1; fi
+	echo "test: going on with what is there"
+fi
 left=$(mktemp)
 trap 'rm -f "$left"' EXIT
 export GEMEL_LEFT_OUT=$left
