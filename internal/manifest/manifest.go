@@ -1,6 +1,8 @@
 package manifest
 
 import (
+	"cmp"
+	"slices"
 	"time"
 
 	"gemel/internal/ha"
@@ -43,6 +45,8 @@ type Access struct {
 }
 
 // Process is one program that Gemel starts and watches, or only watches.
+//
+//budget:fields one for each key of the manifest
 type Process struct {
 	Name ha.Process
 	UID  ha.UID // `id:`; zero if none
@@ -272,20 +276,22 @@ type FileSet struct {
 
 // Process returns the process of that name.
 func (m *Manifest) Process(name ha.Process) (Process, bool) {
-	for i := range m.Processes {
-		if m.Processes[i].Name == name {
-			return m.Processes[i], true
-		}
+	i, ok := slices.BinarySearchFunc(m.Processes, name, func(p Process, n ha.Process) int {
+		return cmp.Compare(p.Name, n)
+	})
+	if !ok {
+		return Process{}, false
 	}
-	return Process{}, false
+	return m.Processes[i], true
 }
 
 // Check returns the check of that name.
 func (m *Manifest) Check(name ha.Check) (Check, bool) {
-	for i := range m.Checks {
-		if m.Checks[i].Name == name {
-			return m.Checks[i], true
-		}
+	i, ok := slices.BinarySearchFunc(m.Checks, name, func(c Check, n ha.Check) int {
+		return cmp.Compare(c.Name, n)
+	})
+	if !ok {
+		return Check{}, false
 	}
-	return Check{}, false
+	return m.Checks[i], true
 }

@@ -1,0 +1,69 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"gemel/internal/config"
+	"gemel/internal/ha"
+	"gemel/internal/rpc"
+)
+
+// notFound says that a name is unknown, and what to do.
+type notFound struct{ text, hint string }
+
+func (e notFound) Error() string { return e.text }
+
+// problem is an error as the tool tells it.
+type problem struct {
+	status int
+	kind   string
+	text   string
+	hint   string
+}
+
+// explain sorts an error by what can be done about it.
+func explain(err error) problem {
+	var use usageError
+	var missing notFound
+	var bad config.Errors
+	var known *ha.Error
+	switch {
+	case errors.As(err, &use):
+		return problem{ExitUsage, "usage", use.Error(), "gemel help"}
+	case errors.As(err, &missing):
+		return problem{ExitNotFound, "not-found", missing.text, missing.hint}
+	case errors.As(err, &bad):
+		return problem{ExitInvalid, "invalid", strings.TrimRight(bad.Error(), "\n"), ""}
+	case errors.As(rpc.Explain(err), &known):
+		p := problem{ExitFailed, known.Kind.String(), known.Error(), known.Hint}
+		if s, ok := statuses[known.Kind]; ok {
+			p.status = s
+		}
+		return p
+	case strings.HasPrefix(err.Error(), "unknown command"), strings.Contains(err.Error(), "arg(s)"), strings.Contains(err.Error(), "required flag"):
+		return problem{ExitUsage, "usage", err.Error(), "gemel help"}
+	}
+	return problem{ExitFailed, "failed", err.Error(), ""}
+}
+
+// statuses are the exit statuses of the kinds of errors.
+var statuses = map[ha.ErrorKind]int{
+	ha.ErrInvalid: ExitUsage, ha.ErrNotFound: ExitNotFound, ha.ErrDenied: ExitDenied, ha.ErrRefused: ExitRefused,
+	ha.ErrUnavailable: ExitUnavailable,
+}
+
+// fail tells an error and returns the exit status.
+func (t *tool) fail(err error) int {
+	p := explain(err)
+	if t.json {
+		_ = t.printJSON(map[string]any{"error": map[string]any{"kind": p.kind, "text": p.text, "hint": p.hint, "status": p.status}})
+		return p.status
+	}
+	fmt.Fprintln(t.w.Err, "gemel: "+clean(p.text))
+	if p.hint != "" {
+		fmt.Fprintln(t.w.Err, "  "+clean(p.hint))
+	}
+	return p.status
+}

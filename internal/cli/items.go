@@ -1,0 +1,228 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	gemelv1 "gemel/api/gemel/v1"
+)
+
+// The dataitems of the classic surface and their values with the CMM's numbers
+// (facts: CMM, 6.4).
+const (
+	itemAdmin      = "AdminState"
+	itemRecovery   = "RecoveryAction"
+	itemEscalation = "EscalationAction"
+	itemName       = "ProcessName"
+	itemOp         = "OpState"
+)
+
+var items = []string{itemAdmin, itemRecovery, itemEscalation, itemName, itemOp}
+
+func (t *tool) getCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "get TARGET [ITEM]", GroupID: "look", Args: cobra.RangeArgs(1, 2),
+		Short: "read a dataitem of the node, a process or a check",
+		Long: `Reads one dataitem, or all of a target: AdminState, RecoveryAction, EscalationAction,
+ProcessName, OpState. A target is node (or PmsGlobal), the name of a process or check,
+or its number as PmsProc51 or PmsPie176. The answers have the CMM's form, as
+"1:Unlocked" or "2:Process Restart".`,
+		Example:           "  gemel get nginx\n  gemel get nginx RecoveryAction\n  gemel get PmsProc51 OpState",
+		ValidArgsFunction: t.completeItems,
+		RunE: func(c *cobra.Command, args []string) error {
+			values, err := t.items(c.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			if len(args) == 1 {
+				return t.allItems(values)
+			}
+			name, err := item(args[1])
+			if err != nil {
+				return err
+			}
+			v, ok := values[name]
+			if !ok {
+				return usageError{fmt.Errorf("%s has no %s; it has %s", args[0], name, strings.Join(present(values), ", "))}
+			}
+			if t.json {
+				return t.printJSON(map[string]string{"target": args[0], "item": name, "value": v})
+			}
+			fmt.Fprintln(t.w.Out, v)
+			return nil
+		},
+	}
+}
+
+func (t *tool) allItems(values map[string]string) error {
+	if t.json {
+		return t.printJSON(values)
+	}
+	for _, n := range present(values) {
+		fmt.Fprintf(t.w.Out, "%-17s %s\n", n, values[n])
+	}
+	return nil
+}
+
+func present(values map[string]string) []string {
+	var out []string
+	for _, n := range items {
+		if _, ok := values[n]; ok {
+			out = append(out, n)
+		}
+	}
+	return out
+}
+
+func item(given string) (string, error) {
+	for _, n := range items {
+		if strings.EqualFold(n, given) {
+			return n, nil
+		}
+	}
+	return "", usageError{fmt.Errorf("there is no dataitem %q; there are %s", given, strings.Join(items, ", "))}
+}
+
+// items reads all dataitems of a target.
+func (t *tool) items(ctx context.Context, target string) (map[string]string, error) {
+	sub, err := t.target(ctx, target)
+	if err != nil {
+		return nil, err
+	}
+	s, err := t.snapshot(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if sub.GetKind() == gemelv1.Kind_KIND_NODE {
+		return map[string]string{itemAdmin: adminItem(s.GetNode().GetAdmin()), itemOp: opItem(s.GetNode().GetOp())}, nil
+	}
+	for _, p := range s.GetProcesses() {
+		if sub.GetKind() == gemelv1.Kind_KIND_PROCESS && p.GetName() == sub.GetName() {
+			return map[string]string{
+				itemAdmin: adminItem(p.GetAdmin()), itemOp: opItem(p.GetOp()), itemName: p.GetLine(),
+				itemRecovery: recoveryItem(p.GetRecovery()), itemEscalation: escalationItem(p.GetEscalation()),
+			}, nil
+		}
+	}
+	for _, c := range s.GetChecks() {
+		if sub.GetKind() == gemelv1.Kind_KIND_CHECK && c.GetName() == sub.GetName() {
+			return map[string]string{itemAdmin: adminItem(c.GetAdmin()), itemOp: opItem(c.GetOp()), itemName: c.GetLine()}, nil
+		}
+	}
+	return nil, notFound{fmt.Sprintf("there is no process or check %q", target), "gemel status lists them"}
+}
+
+func adminItem(a gemelv1.Admin) string {
+	if a == gemelv1.Admin_ADMIN_LOCKED {
+		return "2:Locked"
+	}
+	return "1:Unlocked"
+}
+
+func opItem(o gemelv1.Op) string {
+	if o == gemelv1.Op_OP_DISABLED {
+		return "2:Disabled"
+	}
+	return "1:Enabled"
+}
+
+func recoveryItem(r gemelv1.Recovery) string {
+	switch r {
+	case gemelv1.Recovery_RECOVERY_NONE:
+		return "1:No Action"
+	case gemelv1.Recovery_RECOVERY_RESTART:
+		return "2:Process Restart"
+	case gemelv1.Recovery_RECOVERY_FAILOVER_RESTART:
+		return "3:Failover and Restart"
+	}
+	return "4:Failover and Reboot"
+}
+
+// escalationItem: Gemel's own escalation "failover" has no number of the CMM.
+func escalationItem(e gemelv1.Escalation) string {
+	switch e {
+	case gemelv1.Escalation_ESCALATION_NONE:
+		return "1:No Action"
+	case gemelv1.Escalation_ESCALATION_FAILOVER_REBOOT:
+		return "2:Failover and Reboot"
+	}
+	return "Failover"
+}
+
+func (t *tool) setCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "set TARGET ITEM VALUE", GroupID: "act", Args: cobra.ExactArgs(3),
+		Short: "change a dataitem: AdminState, RecoveryAction, EscalationAction",
+		Long: `Changes a dataitem at once. It is kept over the manifest (gemel diff shows it) until an
+apply changes the same field of the manifest. Values are the CMM's numbers or the words
+of the manifest:
+
+  AdminState        1 or unlocked, 2 or locked
+  RecoveryAction    1 or none, 2 or restart, 3 or failover-restart, 4 or failover-reboot
+  EscalationAction  1 or none, 2 or failover-reboot, failover`,
+		Example:           "  gemel set nginx RecoveryAction failover-restart\n  gemel set PmsProc51 AdminState 2",
+		ValidArgsFunction: t.completeItems,
+		RunE: func(c *cobra.Command, args []string) error {
+			name, err := item(args[1])
+			if err != nil {
+				return err
+			}
+			verb, value, err := setting(name, args[2])
+			if err != nil {
+				return err
+			}
+			return t.request(c.Context(), verb, args[0], value, fmt.Sprintf("%s of %s is %s", name, args[0], args[2]))
+		},
+	}
+}
+
+// setting reads a value of a dataitem: the CMM's number or Gemel's word.
+func setting(item, given string) (verb gemelv1.Verb, value string, err error) {
+	allowed := map[string]map[string]string{
+		itemAdmin:      {"1": "unlocked", "2": "locked", "unlocked": "unlocked", "locked": "locked"},
+		itemRecovery:   {"1": "none", "2": "restart", "3": "failover-restart", "4": "failover-reboot"},
+		itemEscalation: {"1": "none", "2": "failover-reboot", "failover": "failover"},
+	}[item]
+	if allowed == nil {
+		return 0, "", usageError{fmt.Errorf("%s can only be read; AdminState, RecoveryAction and EscalationAction can be set", item)}
+	}
+	low := strings.ToLower(given)
+	value, ok := allowed[low]
+	if !ok {
+		for _, v := range allowed {
+			if v == low {
+				value, ok = v, true
+			}
+		}
+	}
+	if !ok {
+		return 0, "", usageError{fmt.Errorf("%s cannot be %q; see gemel set --help for the values", item, given)}
+	}
+	switch {
+	case item == itemAdmin && value == "locked":
+		return gemelv1.Verb_VERB_LOCK, "", nil
+	case item == itemAdmin:
+		return gemelv1.Verb_VERB_UNLOCK, "", nil
+	case item == itemRecovery:
+		return gemelv1.Verb_VERB_SET_RECOVERY, value, nil
+	}
+	return gemelv1.Verb_VERB_SET_ESCALATION, value, nil
+}
+
+func (t *tool) completeItems(c *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
+	if len(args) == 0 {
+		return t.completeNames(c, args, prefix)
+	}
+	var out []string
+	if len(args) == 1 {
+		for _, n := range items {
+			if strings.HasPrefix(strings.ToLower(n), strings.ToLower(prefix)) {
+				out = append(out, n)
+			}
+		}
+	}
+	return out, cobra.ShellCompDirectiveNoFileComp
+}

@@ -1,0 +1,58 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"gemel/internal/ha"
+	"gemel/internal/proc"
+)
+
+// alone answers every failover on a machine of no cluster: there is no standby,
+// so it is refused at once and whatever is active stays so. The ladder goes on
+// as it is written for a failed failover.
+func alone(tell func(ha.Input)) func(ha.Failover) {
+	return func(f ha.Failover) {
+		tell(ha.FailedOver{
+			Process: f.Process, Outcome: ha.Refused, StillActive: true,
+			Detail: "no standby: this machine belongs to no cluster",
+		})
+	}
+}
+
+// rebootBound is how long the reboot command may run before the machine is
+// said to be still there.
+const rebootBound = 5 * time.Minute
+
+// reboot runs the reboot command. A command that ends well is given the rest of
+// the bound, since the machine goes down after it.
+func reboot(ctx context.Context, tell func(ha.Input), r ha.Reboot, command []string) {
+	if len(command) == 0 {
+		command = []string{"reboot"}
+		if managed() {
+			command = []string{"systemctl", "reboot"}
+		}
+	}
+	ended, err := proc.Run(ctx, proc.Command{Args: command, Timeout: rebootBound})
+	line, detail := strings.Join(command, " "), ""
+	switch {
+	case err != nil:
+		detail = err.Error()
+	case ended.Late:
+		detail = fmt.Sprintf("%s did not end within %v", line, rebootBound)
+	case ended.Code != 0:
+		detail = fmt.Sprintf("%s ended with exit %d: %s", line, ended.Code, strings.TrimSpace(ended.Output))
+	default:
+		timer := time.NewTimer(rebootBound)
+		defer timer.Stop()
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+			detail = "the reboot was ordered and the machine still runs"
+		}
+	}
+	tell(ha.RebootFailed{Process: r.Process, Detail: detail})
+}

@@ -1,0 +1,231 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"gemel/internal/attach"
+	"gemel/internal/beat"
+	"gemel/internal/check"
+	"gemel/internal/clock"
+	"gemel/internal/engine"
+	"gemel/internal/ha"
+	"gemel/internal/manifest"
+	"gemel/internal/notify"
+	"gemel/internal/proc"
+	"gemel/internal/proc/output"
+	"gemel/internal/proc/spawn"
+)
+
+// hands are the edges of one life of the monitor, wired to the engine.
+//
+//budget:fields it is wiring: one field for each edge
+type hands struct {
+	o       Options
+	group   *group
+	link    *proc.Link
+	engine  *engine.Engine // set before anything runs
+	tree    *spawn.Tree
+	world   proc.World
+	beats   *beat.Watcher
+	checks  *check.Prober
+	outputs *output.Reader
+	attach  *attach.Holder
+	sinks   []*notify.Queue
+	scripts *notify.Scripts
+	waits   *waits
+	admit   func(manifest.Access) // set with the server
+}
+
+func newHands(o Options, g *group, link *proc.Link, m *manifest.Manifest) (*hands, error) {
+	h := &hands{o: o, group: g, link: link, world: proc.ThisMachine(), waits: newWaits()}
+	tree, err := spawn.Open(instance(o.Places))
+	if err != nil {
+		return nil, err
+	}
+	h.tree = tree
+	tell := func(in ha.Input) { h.engine.Tell(in) }
+	h.beats = beat.New(o.Places.Run, clock.Now, tell, o.Log)
+	h.checks = check.New(h.probe, tell, o.Log)
+	h.attach = attach.New(tell, clock.Now, exitOf, o.Log)
+	h.outputs, err = output.New(output.Config{
+		RunDir: o.Places.Run, LogDir: filepath.Join(o.Places.Data, "log"), Log: o.Log,
+		Dropped: func(p ha.Process, lines, bytes int64) {
+			h.engine.Note(ha.OutputDropped, ha.OfProcess(p), fmt.Sprintf("%d lines, %d bytes", lines, bytes))
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	h.scripts = notify.NewScripts(h.script, func(e ha.Event, err error) {
+		h.engine.Note(ha.HandlerFailed, e.Subject, err.Error())
+	})
+	h.sinks = sinks(o, m)
+	return h, nil
+}
+
+// exitOf reads how a held program that is gone ended.
+func exitOf(pidfd int) ha.ExitStatus {
+	st, ok, err := spawn.ExitStatus(pidfd, false)
+	if err != nil || !ok {
+		return ha.ExitStatus{Code: -1, Unknown: true, Before: clock.Now()}
+	}
+	return st
+}
+
+// sinks are where events are told besides the API.
+func sinks(o Options, m *manifest.Manifest) []*notify.Queue {
+	var out []*notify.Queue
+	add := func(on bool, open func(string) (notify.Sink, error)) {
+		if !on {
+			return
+		}
+		s, err := open("")
+		if err != nil {
+			o.Log.Warn("events are not told there", "error", err)
+			return
+		}
+		out = append(out, notify.NewQueue(s, o.Log))
+	}
+	add(m.Node.Journald, notify.Journald)
+	add(m.Node.Syslog, notify.Syslog)
+	return out
+}
+
+// resolve looks up what a start needs.
+func (h *hands) resolve(p manifest.Process) (proc.Spec, error) { return proc.Resolve(p, h.world) }
+
+// run runs the loops of the edges.
+func (h *hands) run(ctx context.Context) error {
+	g := newGroup(ctx)
+	g.start(h.beats.Run)
+	g.start(h.checks.Run)
+	g.start(h.outputs.Run)
+	g.start(h.scripts.Run)
+	for _, s := range h.sinks {
+		g.start(s.Run)
+	}
+	return g.wait()
+}
+
+func (h *hands) close() {
+	h.waits.close()
+	h.attach.Close()
+}
+
+// edges gives the engine its hands.
+func (h *hands) edges() engine.Edges {
+	tell := func(in ha.Input) { h.engine.Tell(in) }
+	return engine.Edges{
+		Shadow: h.link,
+		Open:   h.open, Close: h.forget,
+		Check: h.checks.Set, Uncheck: h.checks.Remove,
+		Watch: h.watch, Await: h.await, Judge: func(j ha.Judge) { h.checks.Judge(j.Check, j.On) },
+		Seek: h.attach.Seek, Launch: h.launch, Halt: h.attach.Stop,
+		Examine: h.examine, Handle: h.handle,
+		Failover: alone(tell), Reboot: h.reboot, Notify: h.notify,
+		Kept: h.kept, Synced: h.synced, Reload: h.reload, Admit: func(a manifest.Access) { h.admit(a) },
+		Runs: h.beats.Began, Gone: func(p ha.Process, s ha.StartID) { h.waits.end(p) },
+		Beating: func(p ha.Process) (int, string) { return h.beats.Threads(p), h.beats.Status(p) },
+	}
+}
+
+// open makes the names of a process: its output, its notify socket, its beat page.
+func (h *hands) open(p manifest.Process, s proc.Spec) error {
+	if s.Output == "capture" {
+		if err := h.outputs.Open(p.Name, p.Output); err != nil {
+			return err
+		}
+	}
+	uid, gid := -1, -1
+	if s.SetIDs {
+		uid, gid = s.UID, s.GID
+	}
+	files, err := h.beats.Open(p.Name, uid, gid, s.Notify, s.Beats)
+	if err != nil {
+		return err
+	}
+	for _, f := range files {
+		// The shadow keeps the socket, so that what a program says while there is
+		// no monitor waits for the next one.
+		err = errors.Join(err, h.link.Send(proc.Order{Kind: proc.OrderKeep, Name: keepNotify + string(p.Name)}, int(f.Fd())), f.Close())
+	}
+	return err
+}
+
+// keepNotify begins the names under which the shadow keeps notify sockets.
+const keepNotify = "notify/"
+
+func (h *hands) kept(name string, fds []int) {
+	p, ok := strings.CutPrefix(name, keepNotify)
+	for i, fd := range fds {
+		if ok && i == 0 {
+			h.beats.Adopt(ha.Process(p), os.NewFile(uintptr(fd), "notify"))
+			continue
+		}
+		_ = unix.Close(fd)
+	}
+}
+
+func (h *hands) forget(p ha.Process) {
+	h.beats.Close(p)
+	h.outputs.Close(p)
+	_ = h.link.Send(proc.Order{Kind: proc.OrderDrop, Name: keepNotify + string(p)})
+}
+
+func (h *hands) notify(e ha.Event, node manifest.Handler) {
+	for _, s := range h.sinks {
+		s.Offer(e)
+	}
+	if e.Subject.Kind == ha.KindNode {
+		h.scripts.Offer(node, "", e)
+	}
+}
+
+func (h *hands) handle(a ha.Handle, hd manifest.Handler, e ha.Event) {
+	h.scripts.Offer(hd, a.Rung, e)
+}
+
+// synced has the shadow follow the monitor, when this life began by an upgrade.
+func (h *hands) synced() {
+	path := os.Getenv(upgradeEnv)
+	if path == "" {
+		return
+	}
+	_ = os.Unsetenv(upgradeEnv)
+	h.engine.Note(ha.Upgraded, ha.Subject{Kind: ha.KindMonitor}, "the monitor is version "+h.o.Version)
+	if err := h.link.Send(proc.Order{Kind: proc.OrderExec, Path: path}); err != nil {
+		h.o.Log.Error("the shadow was not told to upgrade", "error", err)
+	}
+}
+
+// quit ends both halves after every program has stopped.
+func (h *hands) quit() {
+	_ = h.link.Send(proc.Order{Kind: proc.OrderQuit})
+}
+
+// reload applies the file again that this instance was started with.
+func (h *hands) reload() {
+	if h.o.File == "" {
+		h.engine.Note(ha.ManifestRefused, ha.OfNode(), "there is no file to read again: gemel run was given none")
+		return
+	}
+	h.group.wg.Go(func() {
+		b, err := os.ReadFile(h.o.File)
+		if err == nil {
+			ctx, cancel := context.WithTimeout(h.group.ctx, time.Minute)
+			defer cancel()
+			_, err = h.engine.Apply(ctx, h.o.File, b, false)
+		}
+		if err != nil {
+			h.engine.Note(ha.ManifestRefused, ha.OfNode(), err.Error())
+		}
+	})
+}

@@ -1,0 +1,149 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"gemel/internal/ha"
+	"gemel/internal/proc"
+)
+
+// upgradeEnv tells a monitor that was put in the place of another one by exec
+// which binary the shadow is to become as well.
+const upgradeEnv = "GEMEL_UPGRADE"
+
+// Replace is how a life of the monitor ends that another binary goes on with, in
+// the same pid.
+type Replace struct {
+	Path string
+	Args []string
+	FD   int // the socket to the shadow, -1 if there is none
+}
+
+func (r *Replace) Error() string { return "to be replaced by " + r.Path }
+
+// Exec puts the other binary in the place of this one. It returns only an error.
+func (r *Replace) Exec() error {
+	env := make([]string, 0, len(os.Environ())+2)
+	for _, kv := range os.Environ() {
+		if !strings.HasPrefix(kv, upgradeEnv+"=") && !strings.HasPrefix(kv, proc.PairEnv+"=") {
+			env = append(env, kv)
+		}
+	}
+	env = append(env, upgradeEnv+"="+r.Path)
+	if r.FD >= 0 {
+		if _, err := unix.FcntlInt(uintptr(r.FD), unix.F_SETFD, 0); err != nil {
+			return fmt.Errorf("keeping the socket to the shadow: %w", err)
+		}
+		env = append(env, proc.PairEnv+"="+strconv.Itoa(r.FD))
+	}
+	return fmt.Errorf("becoming %s: %w", r.Path, syscall.Exec(r.Path, r.Args, env))
+}
+
+// pairFD is the number of the socket to the shadow that started this monitor.
+func pairFD() int {
+	n, err := strconv.Atoi(os.Getenv(proc.PairEnv))
+	if err != nil || n < 3 {
+		return -1
+	}
+	// Nothing that the monitor starts may think that it is one.
+	_ = os.Unsetenv(proc.PairEnv)
+	return n
+}
+
+// patience is how long a service manager is given to start a new shadow.
+func patience() time.Duration {
+	if managed() {
+		return 2 * time.Second
+	}
+	return 0
+}
+
+// life ends or replaces Gemel for the API.
+type life struct {
+	h   *hands
+	cut context.CancelCauseFunc
+}
+
+// Detach leaves the programs and ends both halves.
+func (l life) Detach(context.Context) error {
+	l.h.engine.Note(ha.Detached, ha.OfNode(), "asked for by gemel detach")
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	if err := l.h.engine.Turn(ctx); err != nil {
+		return fmt.Errorf("detaching: the engine does not answer: %w", err)
+	}
+	l.later(func() {
+		if err := l.h.link.Send(proc.Order{Kind: proc.OrderDetach}); err != nil {
+			l.h.o.Log.Error("the shadow was not told to detach", "error", err)
+		}
+		l.cut(errStopped)
+	})
+	return nil
+}
+
+// Shutdown stops every program and then ends.
+func (l life) Shutdown(_ context.Context, why string) error {
+	l.h.engine.Tell(ha.Quit{Why: why})
+	return nil
+}
+
+// Upgrade tries the binary, and then lets it take the place of the monitor; the
+// new monitor has the shadow follow.
+func (l life) Upgrade(ctx context.Context, binary string) (from, to string, err error) {
+	if binary == "" {
+		if binary, err = l.h.o.exe(); err != nil {
+			return "", "", err
+		}
+	}
+	if binary, err = filepath.EvalSymlinks(binary); err != nil {
+		return "", "", refused("no-binary", fmt.Errorf("upgrading: %w", err))
+	}
+	e, err := proc.Run(ctx, proc.Command{Args: []string{binary, "--version"}, Timeout: 10 * time.Second})
+	if err == nil && (e.Code != 0 || !strings.HasPrefix(e.Output, "gemel version ")) {
+		err = fmt.Errorf("%s --version ended with exit %d and said %q", binary, e.Code, strings.TrimSpace(e.Output))
+	}
+	if err != nil {
+		return "", "", refused("no-gemel", fmt.Errorf("upgrading: this is no gemel that runs here: %w", err))
+	}
+	to = strings.TrimSpace(strings.TrimPrefix(e.Output, "gemel version "))
+	l.later(func() {
+		fd, err := l.h.link.Dup()
+		if err != nil {
+			l.h.o.Log.Error("not upgraded", "error", err)
+			return
+		}
+		l.cut(&Replace{Path: binary, Args: append([]string{os.Args[0], "monitor"}, l.h.o.monitorArgs()...), FD: fd})
+	})
+	return l.h.o.Version, to, nil
+}
+
+// later does what ends this life only after the answer had time to leave.
+func (l life) later(f func()) {
+	l.h.group.wg.Go(func() {
+		t := time.NewTimer(50 * time.Millisecond)
+		defer t.Stop()
+		select {
+		case <-l.h.group.ctx.Done():
+		case <-t.C:
+			f()
+		}
+	})
+}
+
+func refused(reason string, err error) error {
+	var known *ha.Error
+	if errors.As(err, &known) {
+		return err
+	}
+	return &ha.Error{Kind: ha.ErrRefused, Reason: reason, Hint: "nothing was changed", Err: err}
+}

@@ -1,0 +1,174 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"gemel/internal/clock"
+	"gemel/internal/config"
+	"gemel/internal/engine"
+	"gemel/internal/ha"
+	"gemel/internal/journal"
+	"gemel/internal/manifest"
+	"gemel/internal/proc"
+	"gemel/internal/status"
+)
+
+// beatEvery is how often the monitor tells the shadow that it is well. The
+// shadow kills a monitor that it has not heard for ten seconds.
+const beatEvery = time.Second
+
+// errStopped ends a life of the monitor in which every program was stopped, or
+// which left the programs on purpose.
+var errStopped = errors.New("stopped")
+
+// Monitor runs one life of the deciding half. It returns nil when Gemel ends,
+// a *Replace when another binary is to take over in the same pid, and any other
+// error when the life failed: the shadow then begins the next.
+func Monitor(ctx context.Context, o Options) error {
+	if err := o.Places.Make(); err != nil {
+		return err
+	}
+	exe, err := o.exe()
+	if err != nil {
+		return err
+	}
+	link, err := proc.NewLink(proc.LinkConfig{
+		DataDir: o.Places.Data, RunDir: o.Places.Run, PairFD: pairFD(), Version: o.Version,
+		Shadow: append([]string{exe, "run"}, o.args()...), Patience: patience(), Log: o.Log,
+	})
+	if err != nil {
+		return fmt.Errorf("starting the monitor: %w", err)
+	}
+	j, past, err := journal.Open(journal.Options{Dir: filepath.Join(o.Places.Data, "journal"), Log: o.Log})
+	if err != nil {
+		return err
+	}
+	first, err := begin(o, past)
+	if err != nil {
+		return errors.Join(err, j.Close())
+	}
+	if err := record(o, j, past, first); err != nil {
+		o.Log.Error("the journal cannot be written", "error", err) // told as an event by the engine
+	}
+	err = live(ctx, o, link, j, past, first)
+	return errors.Join(err, j.Close())
+}
+
+// inForce is the manifest that a life begins with.
+type inForce struct {
+	name    string
+	bytes   []byte
+	version uint64
+	m       *manifest.Manifest
+}
+
+// begin chooses the manifest: the one that was last applied, else the file. What
+// was applied is the truth; a file that says otherwise is told in the status.
+func begin(o Options, past journal.Past) (inForce, error) {
+	if past.Manifest != nil {
+		m, err := config.Parse(past.ManifestName, past.Manifest)
+		if err == nil {
+			return inForce{past.ManifestName, past.Manifest, past.ManifestVersion, m}, nil
+		}
+		// Written by a newer version, or damaged: the file may still be good.
+		o.Log.Error("the manifest in force cannot be read any more", "error", err)
+	}
+	if o.File == "" {
+		return inForce{}, errors.New("nothing to run: no manifest was applied here before, so name one: gemel run FILE")
+	}
+	b, err := os.ReadFile(o.File)
+	if err != nil {
+		return inForce{}, fmt.Errorf("reading the manifest: %w", err)
+	}
+	m, err := config.Parse(o.File, b)
+	if err != nil {
+		return inForce{}, err
+	}
+	return inForce{o.File, b, past.ManifestVersion + 1, m}, nil
+}
+
+// record opens the life in the journal.
+func record(o Options, j *journal.Journal, past journal.Past, f inForce) error {
+	if err := j.Boot(journal.Life{Version: o.Version, PID: os.Getpid()}); err != nil {
+		return err
+	}
+	if f.version != past.ManifestVersion {
+		return j.Manifest(f.version, f.name, f.bytes)
+	}
+	return nil
+}
+
+// live wires one life together and runs it.
+func live(ctx context.Context, o Options, link *proc.Link, j *journal.Journal, past journal.Past, f inForce) error {
+	boot, err := clock.BootID()
+	if err != nil {
+		return fmt.Errorf("reading the boot id: %w", err)
+	}
+	g := newGroup(ctx)
+	h, err := newHands(o, g, link, f.m)
+	if err != nil {
+		return err
+	}
+	defer h.close()
+	board, feed := &status.Board{}, status.NewFeed(past.NextEvent-1)
+	e, err := engine.New(engine.Setup{
+		Clock: clock.Machine(), Log: o.Log, Journal: j, Past: past, Edges: h.edges(), Board: board, Feed: feed,
+		Manifest: f.m, Source: f.name, Bytes: f.bytes, Version: f.version, Resolve: h.resolve,
+		Node: status.NodeStatus{Name: o.node(), Version: o.Version, Monitor: os.Getpid(), Since: clock.Now()},
+		Booted: ha.Booted{Boot: boot, NewBoot: past.Boot != "" && past.Boot != boot, Version: o.Version,
+			First: past.Empty, Gap: gap(past, boot)},
+		Stopped: func(ha.Reason) { h.quit() },
+	})
+	if err != nil {
+		return err
+	}
+	h.engine = e
+	server, err := newServer(o, h, board, feed, f.m)
+	if err != nil {
+		return err
+	}
+	g.start(link.Run)
+	g.start(j.Run)
+	g.start(e.Run)
+	g.start(h.run)
+	g.start(server)
+	g.start(func(ctx context.Context) error { return beats(ctx, e, link) })
+	err = g.wait()
+	if errors.Is(err, errStopped) {
+		return nil
+	}
+	return err
+}
+
+// gap is the least time that is sure to have passed between the last record of
+// another boot and the beginning of this one. The wall clock may have been set in
+// between, so that only a clock that did not go back tells anything.
+func gap(past journal.Past, boot string) time.Duration {
+	if past.Boot == boot || past.LastWall.IsZero() {
+		return 0
+	}
+	booted := time.Now().Add(-time.Duration(clock.Now()))
+	return max(booted.Sub(past.LastWall), 0)
+}
+
+// beats tells the shadow that the engine turns: each beat goes through its inbox.
+func beats(ctx context.Context, e *engine.Engine, link *proc.Link) error {
+	t := time.NewTicker(beatEvery)
+	defer t.Stop()
+	for {
+		if err := e.Turn(ctx); err != nil {
+			return nil // ctx ended
+		}
+		_ = link.Send(proc.Order{Kind: proc.OrderBeat}) // ErrGone: the link says so itself
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-t.C:
+		}
+	}
+}

@@ -1,0 +1,89 @@
+// Package daemon wires Gemel's two halves together out of the packages below
+// it: the shadow (Shadow), which is the parent of every program, and the monitor
+// (Monitor), which does everything else. It decides nothing.
+package daemon
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+	"strconv"
+	"strings"
+
+	"gemel/internal/places"
+)
+
+// Options are what both halves of one instance are started with.
+type Options struct {
+	Places  places.Places
+	File    string // the manifest to begin with; may be empty when one was applied before
+	Name    string // of the node; empty: the host's name
+	Version string
+	Verbose bool
+	Exe     string // the binary that the monitor is started from; empty: this one
+	Log     *slog.Logger
+}
+
+// args are the flags that hand the options on to the other half.
+func (o Options) args() []string {
+	a := []string{"--data-dir", o.Places.Data, "--run-dir", o.Places.Run, "--socket", o.Places.Socket}
+	if o.Name != "" {
+		a = append(a, "--name", o.Name)
+	}
+	if o.File != "" {
+		a = append(a, o.File)
+	}
+	return a
+}
+
+// monitorArgs are the arguments of the monitor.
+func (o Options) monitorArgs() []string {
+	a := o.args()
+	if o.Verbose {
+		a = append([]string{"--verbose"}, a...)
+	}
+	return a
+}
+
+// exe is the path under which this program can be started again. After an
+// upgrade in place /proc/self/exe names the deleted old file, and the path on
+// disk is the new one.
+func (o Options) exe() (string, error) {
+	if o.Exe != "" {
+		return o.Exe, nil
+	}
+	p, err := os.Executable()
+	if err != nil {
+		return "", fmt.Errorf("finding this program: %w", err)
+	}
+	return strings.TrimSuffix(p, " (deleted)"), nil
+}
+
+// node is the name of this node.
+func (o Options) node() string {
+	if o.Name != "" {
+		return o.Name
+	}
+	if h, err := os.Hostname(); err == nil {
+		return h
+	}
+	return "localhost"
+}
+
+// managed reports whether a service manager started us: it starts a new shadow
+// by itself when ours dies.
+func managed() bool {
+	return os.Getenv("NOTIFY_SOCKET") != "" || os.Getenv("INVOCATION_ID") != ""
+}
+
+// instance names this instance among several of a machine, for its cgroups.
+func instance(p places.Places) string {
+	if p.Run == "/run/gemel" {
+		return "gemel"
+	}
+	var h uint64 = 14695981039346656037 // FNV-1a
+	for _, b := range []byte(p.Run) {
+		h = (h ^ uint64(b)) * 1099511628211
+	}
+	return "gemel-" + strconv.FormatUint(h>>16, 36)
+}

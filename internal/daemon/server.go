@@ -1,0 +1,66 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"gemel/internal/access"
+	"gemel/internal/ha"
+	"gemel/internal/journal"
+	"gemel/internal/manifest"
+	"gemel/internal/proc/output"
+	"gemel/internal/rpc"
+	"gemel/internal/status"
+)
+
+// newServer wires the API to the engine and returns the loop that serves it.
+func newServer(o Options, h *hands, board *status.Board, feed *status.Feed, m *manifest.Manifest) (func(context.Context) error, error) {
+	audit, err := access.OpenAudit(filepath.Join(o.Places.Data, "audit.log"))
+	if err != nil {
+		return nil, err
+	}
+	dir := filepath.Join(o.Places.Data, "journal")
+	server := rpc.NewServer(rpc.Backend{
+		Board: board, Feed: feed,
+		History: func(ctx context.Context, after uint64, since time.Time, each func(ha.Event) bool) error {
+			return journal.Events(dir, after, since, func(e ha.Event) bool { return ctx.Err() == nil && each(e) })
+		},
+		Output: func(ctx context.Context, p ha.Process, lines int, follow bool, each func([]byte) error) error {
+			return show(ctx, filepath.Join(o.Places.Data, "log"), p, lines, follow, each)
+		},
+		Core: h.engine, Asks: newAsks(o, board), Life: life{h: h, cut: h.group.cancel},
+		Audit: audit.Add, Version: o.Version,
+	}, access.New(m.Node.Access, uint32(os.Geteuid())), o.Log)
+	h.admit = func(a manifest.Access) {
+		h.group.wg.Go(func() { server.Admit(h.group.ctx, a) })
+	}
+	return func(ctx context.Context) error {
+		l, err := rpc.Listen(o.Places.Socket)
+		if err != nil {
+			return fmt.Errorf("opening the API: %w", err)
+		}
+		defer audit.Close()
+		return server.Serve(ctx, l)
+	}, nil
+}
+
+// show tells lines of a process's log.
+func show(ctx context.Context, dir string, p ha.Process, lines int, follow bool, each func([]byte) error) error {
+	tell := func(line string) error { return each(append([]byte(line), '\n')) }
+	if follow {
+		return output.Follow(ctx, dir, p, max(lines, 0), tell)
+	}
+	past, err := output.Tail(dir, p, max(lines, 0))
+	if err != nil {
+		return err
+	}
+	for _, line := range past {
+		if err := tell(line); err != nil {
+			return err
+		}
+	}
+	return nil
+}

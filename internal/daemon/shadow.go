@@ -1,0 +1,55 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+
+	"gemel/internal/proc/shadow"
+)
+
+// Shadow runs the half that is the parent of every program, and returns the exit
+// status of the process.
+func Shadow(ctx context.Context, o Options) (int, error) {
+	if err := o.Places.Make(); err != nil {
+		return 1, err
+	}
+	exe, err := o.exe()
+	if err != nil {
+		return 1, err
+	}
+	code, err := shadow.Run(ctx, shadow.Config{
+		DataDir: o.Places.Data, RunDir: o.Places.Run, Name: instance(o.Places), Version: o.Version,
+		Monitor: append([]string{exe, "monitor"}, o.monitorArgs()...), Log: o.Log, Notify: notifier(o),
+	})
+	if errors.Is(err, shadow.ErrComplete) && managed() {
+		// The service manager was faster than the monitor's own new shadow, or the
+		// other way round: one pair is there, and that is all that was asked for.
+		o.Log.Warn("nothing to do", "why", err)
+		return 0, nil
+	}
+	return code, err
+}
+
+// notifier tells the service manager of our state (sd_notify), nil without one.
+func notifier(o Options) func(string) {
+	path := os.Getenv("NOTIFY_SOCKET")
+	if path == "" {
+		return nil
+	}
+	if path[0] == '@' {
+		path = "\x00" + path[1:]
+	}
+	return func(state string) {
+		c, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: path, Net: "unixgram"})
+		if err == nil {
+			_, err = c.Write([]byte(state))
+			err = errors.Join(err, c.Close())
+		}
+		if err != nil {
+			o.Log.Debug("the service manager was not told", "error", fmt.Errorf("sd_notify: %w", err))
+		}
+	}
+}

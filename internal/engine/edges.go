@@ -1,0 +1,55 @@
+package engine
+
+import (
+	"gemel/internal/ha"
+	"gemel/internal/manifest"
+	"gemel/internal/proc"
+)
+
+// Shadow is the half that holds the programs.
+type Shadow interface {
+	Send(o proc.Order, fds ...int) error
+	Reports() <-chan proc.Report
+}
+
+// Edges are the hands of the engine. Each function returns at once; what comes
+// of it is told to the engine as an input. A nil function means that this node
+// has no such edge: its orders are answered as refused where an answer is due.
+//
+//budget:fields one function for each kind of order; it is wiring
+type Edges struct {
+	Shadow Shadow
+
+	// Open makes the names that a process has in the file system (output, beat
+	// page, notify socket) before its first start; Close removes them.
+	Open  func(manifest.Process, proc.Spec) error
+	Close func(ha.Process)
+	// Check makes a check known, or changes it; Uncheck forgets it.
+	Check   func(manifest.Check)
+	Uncheck func(ha.Check)
+
+	Watch    func(ha.Watch, manifest.Watchdog)
+	Await    func(ha.Await, manifest.Ready)
+	Judge    func(ha.Judge)
+	Seek     func(ha.Seek, manifest.Process)
+	Halt     func(ha.Stop, manifest.Process)             // stops a program that Seek found
+	Examine  func(ha.Examine, int)                       // with the pid of the program
+	Handle   func(ha.Handle, manifest.Handler, ha.Event) // with the process's last event
+	Launch   func(ha.Start, manifest.Process)            // starts a program that is attached to, and seeks it
+	Failover func(ha.Failover)
+	Reboot   func(ha.Reboot, []string)        // with the node's command; empty: the real one
+	Notify   func(ha.Event, manifest.Handler) // with the node's handler
+	Admit    func(manifest.Access)            // who may do what, at an apply
+	// Runs and Gone tell the edges which start of a process runs.
+	Runs func(p ha.Process, s ha.StartID, pid int)
+	Gone func(p ha.Process, s ha.StartID)
+	// Kept hands over descriptors that the shadow held across monitors.
+	Kept func(name string, fds []int)
+	// Synced is called once, when the shadow has told everything and the programs
+	// were started.
+	Synced func()
+	// Reload reads the manifest's file again (SIGHUP).
+	Reload func()
+	// Beating returns how many threads beat and the STATUS= text of a process.
+	Beating func(ha.Process) (threads int, text string)
+}

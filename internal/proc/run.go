@@ -1,0 +1,118 @@
+package proc
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// DefaultPath is the PATH of a program whose manifest gives none.
+const DefaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+// A Command is a short program that the monitor runs for itself: a check, a
+// handler, the start command of an attached program, the reboot.
+type Command struct {
+	Args    []string
+	Env     []string // nil: PATH alone
+	Dir     string   // "": /
+	UID     int      // with SetIDs
+	GID     int
+	SetIDs  bool
+	Timeout time.Duration // zero: none but ctx
+	Most    int           // bytes of output that are kept; zero: 4 KiB
+}
+
+// Ended is how a Command ended.
+type Ended struct {
+	Code    int // exit code; -1 if it did not exit by itself
+	Signal  int
+	Late    bool // it was killed because its time was up
+	Output  string
+	Clipped bool // there was more output
+}
+
+// Run runs a command and waits for it and for what it left behind: whatever
+// still holds its session when it ends is killed. The output is bounded and the
+// rest thrown away, so that a command that prints without end costs nothing. An
+// error means that it could not be started; a bad exit is no error.
+func Run(ctx context.Context, c Command) (Ended, error) {
+	if len(c.Args) == 0 {
+		return Ended{}, errors.New("running a command: it is empty")
+	}
+	if c.Timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, c.Timeout)
+		defer cancel()
+	}
+	most := c.Most
+	if most == 0 {
+		most = 4096
+	}
+	out := &clip{most: most}
+	cmd := exec.CommandContext(ctx, c.Args[0], c.Args[1:]...)
+	cmd.Env, cmd.Dir = c.Env, c.Dir
+	if cmd.Env == nil {
+		cmd.Env = []string{"PATH=" + DefaultPath}
+	}
+	if cmd.Dir == "" {
+		cmd.Dir = "/"
+	}
+	cmd.Stdout, cmd.Stderr = out, out
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if c.SetIDs {
+		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(c.UID), Gid: uint32(c.GID)}
+	}
+	// The command leads a session and a process group of its own: the group is
+	// killed as one, and a child that holds the output open is not waited for.
+	cmd.Cancel = func() error { return killGroup(cmd.Process.Pid) }
+	cmd.WaitDelay = 100 * time.Millisecond
+	if err := cmd.Start(); err != nil {
+		return Ended{}, fmt.Errorf("running %s: %w", c.Args[0], err)
+	}
+	pid := cmd.Process.Pid
+	err := cmd.Wait()
+	_ = killGroup(pid)
+	e := Ended{Code: cmd.ProcessState.ExitCode(), Output: out.String(), Clipped: out.clipped}
+	if ws, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
+		e.Signal = int(ws.Signal())
+	}
+	e.Late = ctx.Err() != nil && e.Code != 0
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) && !errors.Is(err, exec.ErrWaitDelay) && ctx.Err() == nil {
+		return e, fmt.Errorf("running %s: %w", c.Args[0], err)
+	}
+	return e, nil
+}
+
+// killGroup kills what is left of a command. The leader is dead or a zombie of
+// ours, so that its group id cannot have been given to a stranger before Wait;
+// after Wait an empty group is the normal case.
+func killGroup(pid int) error {
+	if err := unix.Kill(-pid, unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
+		return err
+	}
+	return os.ErrProcessDone
+}
+
+// clip keeps the first bytes that are written to it.
+type clip struct {
+	bytes.Buffer
+	most    int
+	clipped bool
+}
+
+func (c *clip) Write(b []byte) (int, error) {
+	if room := c.most - c.Len(); room < len(b) {
+		c.clipped = true
+		c.Buffer.Write(b[:max(room, 0)])
+		return len(b), nil
+	}
+	return c.Buffer.Write(b)
+}

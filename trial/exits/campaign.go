@@ -1,0 +1,145 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// campaign is one run: a service manager, a nemesis, an oracle, and a judge.
+type campaign struct {
+	gemel, other string // other: a second build, for upgrades
+	n, programs  int
+	seed         uint64
+	dir          string
+	rand         *rand.Rand
+
+	data, rund string
+	oracle     *oracle
+	pair       *pair
+}
+
+func (c *campaign) run(ctx context.Context) (violations []string, err error) {
+	if c.dir == "" {
+		if c.dir, err = os.MkdirTemp("", "exits"); err != nil {
+			return nil, err
+		}
+		defer func() {
+			if err == nil && len(violations) == 0 {
+				_ = os.RemoveAll(c.dir)
+			} else {
+				fmt.Println("kept:", c.dir)
+			}
+		}()
+	}
+	for _, p := range []*string{&c.gemel, &c.other} {
+		if *p == "" {
+			continue
+		}
+		if *p, err = filepath.Abs(*p); err != nil {
+			return nil, err
+		}
+	}
+	c.data, c.rund = filepath.Join(c.dir, "data"), filepath.Join(c.dir, "run")
+	file := filepath.Join(c.dir, "gemel.yaml")
+	if err := c.manifest(file); err != nil {
+		return nil, err
+	}
+	if c.oracle, err = listen(filepath.Join(c.dir, "oracle")); err != nil {
+		return nil, err
+	}
+	c.pair = &pair{exe: c.gemel, data: c.data, run: c.rund, file: file, log: filepath.Join(c.dir, "gemel.log")}
+	if err := c.pair.begin(ctx); err != nil {
+		return nil, err
+	}
+	err = c.nemesis(ctx)
+	if stopErr := c.pair.end(); err == nil {
+		err = stopErr
+	}
+	c.oracle.close()
+	if err != nil {
+		return nil, err
+	}
+	judged, err := c.judge()
+	return append(c.oracle.violations, judged...), err
+}
+
+// manifest writes one process for each program, each of which ends again and
+// again and is started again at once.
+func (c *campaign) manifest(file string) error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	var b strings.Builder
+	b.WriteString("processes:\n")
+	for i := range c.programs {
+		fmt.Fprintf(&b, "  p%03d:\n    command: [%q, program, %q]\n    ramp-up: 0s\n    restarts: {limit: 1000000, within: 1s, delay: 0s}\n",
+			i, self, filepath.Join(c.dir, "oracle"))
+	}
+	return os.WriteFile(file, []byte(b.String()), 0o600)
+}
+
+// nemesis kills, or upgrades, n times.
+func (c *campaign) nemesis(ctx context.Context) error {
+	for i := range c.n {
+		pause := 100*time.Millisecond + time.Duration(c.rand.Int64N(int64(500*time.Millisecond)))
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(pause):
+		}
+		var err error
+		if c.other != "" {
+			err = c.upgrade(ctx)
+		} else {
+			err = c.kill(ctx, c.rand.IntN(3))
+		}
+		if err != nil {
+			return fmt.Errorf("trial %d of %d: %w", i+1, c.n, err)
+		}
+		if (i+1)%20 == 0 {
+			fmt.Printf("%d of %d, %d starts so far\n", i+1, c.n, c.oracle.starts())
+		}
+	}
+	return nil
+}
+
+// kill kills the monitor (0), the shadow (1), or both (2), and waits until a
+// complete pair answers again.
+func (c *campaign) kill(ctx context.Context, which int) error {
+	shadow, monitor, err := c.pair.whole(ctx)
+	if err != nil {
+		return err
+	}
+	switch which {
+	case 0:
+		c.pair.kill(monitor)
+	case 1:
+		c.pair.kill(shadow)
+	case 2:
+		first, second := shadow, monitor
+		if c.rand.IntN(2) == 0 {
+			first, second = second, first
+		}
+		c.pair.killBoth(first, second, time.Duration(c.rand.Int64N(int64(3*time.Millisecond))))
+	}
+	if _, _, err := c.pair.whole(ctx); err != nil {
+		return fmt.Errorf("after killing %s: %w", [...]string{"the monitor", "the shadow", "both"}[which], err)
+	}
+	return nil
+}
+
+// upgrade goes to the other build and back.
+func (c *campaign) upgrade(ctx context.Context) error {
+	for _, to := range []string{c.other, c.gemel} {
+		if err := c.pair.upgrade(ctx, to); err != nil {
+			return err
+		}
+	}
+	return nil
+}
