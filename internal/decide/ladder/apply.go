@@ -216,7 +216,7 @@ func (m *Machine) adopted(in ha.Adopted) {
 	m.touch(p)
 	switch {
 	case p.run.start == in.Start && p.run.phase >= up:
-		p.run.pid, p.run.armed = in.PID, in.Armed
+		p.run.pid, p.run.armed, p.run.foreign = in.PID, in.Armed, in.Foreign
 	case in.Foreign && p.run.start != in.Start:
 		return // it was let go meanwhile
 	case p.alive() && p.run.start != in.Start:
@@ -232,7 +232,7 @@ func takeOver(p *proc, in ha.Adopted) {
 	known := p.mem.Start == in.Start && p.mem.Ready == in.Start
 	p.run = run{phase: up, start: in.Start, armed: in.Armed, pid: in.PID, foreign: in.Foreign, again: p.run.again}
 	p.mem.Start = in.Start
-	p.plan.told, p.plan.hold = false, 0
+	p.plan.told, p.plan.hold, p.plan.sought = false, 0, 0
 	p.began(in.PID, in.Age)
 	p.run.from = in.Age
 	if known {
@@ -255,6 +255,7 @@ func notFound(p *proc, in ha.NotFound) {
 		return
 	}
 	asked := p.run.phase == starting
+	p.plan.sought = p.run.start
 	p.run = run{}
 	every := p.cfg.Attach.Every
 	p.plan.hold = p.m.now.Add(every)
@@ -271,14 +272,14 @@ func notFound(p *proc, in ha.NotFound) {
 		restart(p, why)
 	case asked:
 		p.plan.hold = 0
-		fault(p, ha.FaultExistence, in.Detail, why)
+		fault(p, ha.FaultExistence, 0, in.Detail, why)
 	case can && p.mem.Cure.Fault == ha.FaultNone:
 		p.plan.hold, p.plan.again = 0, true
 	case !p.plan.told:
 		p.plan.told = true
 		p.emit(ha.Unmatched, in.Detail, why)
 		if p.mem.Cure.Fault == ha.FaultNone {
-			fault(p, ha.FaultExistence, in.Detail, why)
+			fault(p, ha.FaultExistence, 0, in.Detail, why)
 		}
 	}
 }

@@ -121,7 +121,7 @@ func (m *Machine) verdict(in ha.Verdict) {
 		}
 		text := fmt.Sprintf("%s: %s", c.cfg.Name, in.Detail)
 		m.touch(p)
-		fault(p, ha.FaultIntegrity, text, because(ruleFault, fmt.Sprintf("check %s failed %d times in a row", c.cfg.Name, c.counts[n]),
+		fault(p, ha.FaultIntegrity, p.run.start, text, because(ruleFault, fmt.Sprintf("check %s failed %d times in a row", c.cfg.Name, c.counts[n]),
 			"failures", c.cfg.Failures, "said", in.Detail))
 		delete(c.counts, n)
 	}

@@ -13,6 +13,10 @@ func (m *Machine) exited(in ha.Exited) {
 	m.seen(in.Start)
 	m.seen(in.Successor)
 	p := m.procs[in.Process]
+	if p != nil && slices.Contains(p.plan.strays, in.Start) {
+		p.plan.strays = slices.DeleteFunc(p.plan.strays, func(id ha.StartID) bool { return id == in.Start })
+		m.touch(p)
+	}
 	own := p != nil && p.run.start == in.Start && p.alive()
 	if p != nil && m.node.catching && !own {
 		// It died while no monitor lived: a new one has not seen it run.
@@ -31,6 +35,10 @@ func (m *Machine) exited(in ha.Exited) {
 // exited judges the end of the copy of p.
 func exited(p *proc, in ha.Exited) {
 	old, status := p.run, in.Status
+	found := run{}
+	if in.Successor != 0 && old.start == in.Successor {
+		found = old
+	}
 	if old.start != in.Start { // the heir was adopted before its parent's end was told, or nothing was
 		old = run{phase: up, start: in.Start}
 	}
@@ -38,8 +46,8 @@ func exited(p *proc, in ha.Exited) {
 		old.phase = stopping
 	}
 	p.mem.Last, p.mem.Start = &status, in.Start
-	p.run = run{}
-	if status.Unknown {
+	p.run = found
+	if status.Unknown && !old.foreign {
 		p.emit(ha.ExitUnknown, status.String(), because(ruleExit, "it ended while nobody could see it", "start", in.Start))
 	}
 	if old.phase == stuck {
@@ -55,7 +63,7 @@ func exited(p *proc, in ha.Exited) {
 	case old.phase >= stopping:
 		stopped(p, old, status)
 	case !ok:
-		p.emit(ha.ProcessExpected, status.String(), because(ruleExpected, text, "start", in.Start, "status", status))
+		p.emit(ha.ProcessStopped, status.String(), because(ruleExpected, text, "start", in.Start, "status", status))
 	case p.mem.Cure.Stage != idle:
 		// its recovery is under way and goes on
 	case !p.watched():
@@ -64,18 +72,26 @@ func exited(p *proc, in ha.Exited) {
 		judgeExit(p, old, status)
 	}
 	if p.run.heir && p.mem.Cure.Stage == idle {
-		if p.mem.Fell || p.mem.Done || p.mem.Hard.Disabled {
+		if p.run.expel.Rule == "" && (p.mem.Fell || p.mem.Done || p.mem.Hard.Disabled) {
 			p.run.expel = because(ruleExpected, "no successor was due when it ended", "status", status)
 		}
 		p.run.heir = false
+	}
+	if in.Successor != 0 && p.run.start == in.Successor {
+		p.emit(ha.ProcessStarted, fmt.Sprintf("pid %d", p.run.pid), because(ruleStarted, "the standing order started it at once",
+			"start", in.Successor, "after", in.Start))
 	}
 }
 
 // inherit makes the start of a standing order the running copy. Whether it may
 // stay is decided by what follows.
 func inherit(p *proc, in ha.Exited) {
-	p.run = run{start: in.Successor, heir: true, again: true}
 	p.mem.Start, p.mem.Starts = in.Successor, p.mem.Starts+1
+	if p.run.start == in.Successor {
+		p.run.heir = true
+		return
+	}
+	p.run = run{start: in.Successor, heir: true, again: true}
 	p.began(in.PID, p.m.now)
 }
 
@@ -94,7 +110,7 @@ func stopped(p *proc, old run, status ha.ExitStatus) {
 	}
 	p.emit(ha.ProcessStopped, status.String(), why)
 	p.plan.again = old.back
-	if why.Rule != ruleStray && !old.back && !p.watched() {
+	if !old.back && !p.watched() {
 		p.mem.Fell = true
 	}
 }
@@ -117,8 +133,11 @@ func judgeExit(p *proc, old run, status ha.ExitStatus) {
 			p.plan.hold = p.m.now.Add(p.cfg.Restarts.Delay) // not in a tight loop
 		}
 	default:
-		p.mem.Cure.Rule = do
-		fault(p, ha.FaultExistence, status.String(), why)
+		p.mem.Cure.Rule = ""
+		if do != manifest.ExitFault {
+			p.mem.Cure.Rule = do
+		}
+		fault(p, ha.FaultExistence, old.start, status.String(), why)
 	}
 }
 
@@ -157,9 +176,13 @@ func startFailed(p *proc, in ha.StartFailed) {
 	case p.mem.Cure.Fault != ha.FaultNone:
 		p.mem.Cure.Detail = in.Error
 		p.emit(ha.RestartFailure, in.Error, why)
+		if p.recovery() == ha.RecoveryNone {
+			recoverFrom(p, why)
+			return
+		}
 		restart(p, why)
 	default:
-		fault(p, ha.FaultExistence, in.Error, why)
+		fault(p, ha.FaultExistence, in.Start, in.Error, why)
 	}
 }
 

@@ -31,9 +31,9 @@ func disabled(f ha.Fault) ha.Code {
 
 // fault raises the alarm and begins the ladder: of a program that still runs,
 // the evidence is taken first.
-func fault(p *proc, f ha.Fault, detail string, why ha.Reason) {
+func fault(p *proc, f ha.Fault, start ha.StartID, detail string, why ha.Reason) {
 	rule := p.mem.Cure.Rule
-	p.mem.Cure = cure{Fault: f, Detail: detail, Rule: rule}
+	p.mem.Cure = cure{Fault: f, Start: start, Detail: detail, Rule: rule}
 	p.emit(recovering(f), detail, why)
 	if f == ha.FaultExistence {
 		recoverFrom(p, why)
@@ -60,7 +60,7 @@ func missed(p *proc, in ha.Missed) {
 	if in.Missing > 1 {
 		detail += fmt.Sprintf("; %d threads are late", in.Missing)
 	}
-	fault(p, ha.FaultWatchdog, detail, because(ruleFault, fmt.Sprintf("no beat for %v", p.cfg.Watchdog.Silence()),
+	fault(p, ha.FaultWatchdog, in.Start, detail, because(ruleFault, fmt.Sprintf("no beat for %v", p.cfg.Watchdog.Silence()),
 		"thread", in.Thread, "last", in.Last, "missing", in.Missing))
 }
 
@@ -72,7 +72,7 @@ func examined(p *proc, in ha.Examined) {
 			e.Why = because(ruleEvidence, "the evidence was kept", "start", in.Start)
 		})
 	}
-	if p.mem.Cure.Stage == examining && in.Start == p.mem.Start {
+	if p.mem.Cure.Stage == examining && in.Start == p.mem.Cure.Start {
 		recoverFrom(p, because(ruleFault, "its evidence was taken", "detail", p.mem.Cure.Detail))
 	}
 }
@@ -115,6 +115,12 @@ func recoverFrom(p *proc, why ha.Reason) {
 func restart(p *proc, why ha.Reason) {
 	p.emit(ha.AttemptRestart, p.mem.Cure.Detail, because(ruleRestart, "recovery: restart",
 		"restarts", p.mem.Window.count(p.m.now, p.cfg.Restarts), "limit", p.cfg.Restarts.Limit, "cause", why.Text))
+	if p.cfg.Attach.Set() && len(p.cfg.Attach.Start) == 0 {
+		p.emit(ha.RestartFailure, "attach: names no start command", because(ruleSeek, "Gemel cannot start it; it is looked for until it is there"))
+		p.mem.Cure.Rule = ""
+		p.plan.hold = p.m.now.Add(p.cfg.Attach.Every)
+		return
+	}
 	if counted(p) {
 		again(p)
 	}
@@ -182,7 +188,7 @@ func giveUp(p *proc, why ha.Reason) {
 	p.emit(disabled(p.mem.Cure.Fault), p.mem.Cure.Detail, why)
 	p.handle("give-up", p.cfg.Handlers.GiveUp, why)
 	p.mem.Hard.Disabled = true
-	p.mem.Cure = cure{Fault: p.mem.Cure.Fault, Detail: p.mem.Cure.Detail}
+	p.mem.Cure = cure{Fault: p.mem.Cure.Fault, Start: p.mem.Cure.Start, Detail: p.mem.Cure.Detail}
 	if p.run.heir {
 		p.run.expel = because(ruleGiveUp, "it was given up when its forerunner ended", "because", why.Text)
 	}
@@ -227,6 +233,7 @@ func resume(p *proc) {
 func initialize(p *proc, text string) {
 	p.mem.Hard.Disabled, p.mem.Hard.Rebooting, p.mem.Fell = false, false, false
 	p.mem.Cure, p.mem.Window = cure{}, window{}
+	p.run.from = max(p.run.from, p.m.now) // what was not ready is given its time again
 	p.m.touch(p)
 	p.emit(ha.Initialized, "", because(ruleInit, text))
 }

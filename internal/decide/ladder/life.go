@@ -2,6 +2,7 @@ package ladder
 
 import (
 	"fmt"
+	"slices"
 
 	"gemel/internal/ha"
 	"gemel/internal/manifest"
@@ -91,13 +92,16 @@ func mayStart(p *proc) (ha.Reason, bool) {
 		return ha.Reason{}, false
 	}
 	h := p.mem.Hard
-	if h.Locked || h.Disabled || p.m.node.hard.Locked || p.mem.Done || p.mem.Fell || p.m.now < p.plan.hold {
+	if h.Locked || h.Disabled || p.m.node.hard.Locked || p.mem.Done || p.mem.Fell || p.m.now < p.plan.hold || len(p.plan.strays) > 0 {
 		return ha.Reason{}, false
 	}
 	switch p.mem.Cure.Stage {
 	case idle:
 		if blocker(p) != "" {
 			return ha.Reason{}, false
+		}
+		if p.plan.again {
+			return because(ruleStart, "it is started again after its stop"), true
 		}
 		return because(ruleStart, "it should run and does not"), true
 	case ending, waiting:
@@ -154,9 +158,12 @@ func coming(p *proc) bool {
 // start orders a start, or the search for a program that others start.
 func start(p *proc, why ha.Reason) {
 	again := p.mem.Cure.Stage != idle || p.plan.again
-	id := p.m.newID()
+	id := p.plan.sought
+	if id == 0 || again {
+		id = p.m.newID()
+	}
 	p.run = run{phase: starting, start: id, began: p.m.now, from: p.m.now, again: again}
-	p.mem.Start, p.mem.Stop = id, 0
+	p.mem.Stop = 0
 	p.mem.Cure.Stage = idle
 	p.plan.hold, p.plan.again = 0, false
 	p.m.touch(p)
@@ -166,6 +173,7 @@ func start(p *proc, why ha.Reason) {
 		p.m.do(ha.Seek{Process: p.name, Start: id, Why: why})
 		return
 	}
+	p.mem.Start = id
 	p.mem.Starts++
 	p.m.do(ha.Start{Process: p.name, Start: id, Why: why})
 }
@@ -225,8 +233,8 @@ func (m *Machine) stray(name ha.Process, id ha.StartID, pid int) {
 	if p == nil {
 		p = m.ghost(name)
 	}
-	if !p.alive() {
-		p.run = run{phase: stopping, start: id, pid: pid, began: m.now, stop: why}
+	if !slices.Contains(p.plan.strays, id) {
+		p.plan.strays = append(p.plan.strays, id)
 	}
 	m.touch(p)
 	m.do(ha.Stop{Process: name, Start: id, Why: why})

@@ -66,6 +66,7 @@ type cure struct {
 	Due    ha.Instant          `json:"due,omitempty"`    // end of examining or of waiting
 	Paid   ha.Instant          `json:"paid,omitempty"`   // the entry of the node's budget
 	Rule   manifest.ExitAction `json:"rule,omitempty"`   // exit action that overrides the recovery
+	Start  ha.StartID          `json:"start,omitempty"`  // the faulty start
 	Detail string              `json:"detail,omitempty"` // what the detector said
 }
 

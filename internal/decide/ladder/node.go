@@ -125,6 +125,7 @@ func (n *node) exceed(culprit *proc) {
 	n.emit(ha.Event{Code: ha.ExcessiveReboots, Subject: ha.OfNode(), UID: ha.UIDGlobal, Severity: culprit.cfg.Severity, Why: why},
 		fmt.Sprintf("%d within %v; the last one was wanted for %s", len(n.spent()), b.Within, culprit.name))
 	culprit.emit(disabled(culprit.mem.Cure.Fault), culprit.mem.Cure.Detail, why)
+	culprit.mem.Fell = !culprit.alive()
 	if culprit.run.heir {
 		culprit.run.expel = why
 	}
@@ -177,6 +178,9 @@ func (n *node) finished() {
 	}
 	var left []string
 	for _, p := range n.m.list {
+		if len(p.plan.strays) > 0 && !n.kill {
+			return
+		}
 		switch p.run.phase {
 		case absent, seeking:
 		case stuck:

@@ -65,10 +65,12 @@ type plan struct {
 	again   bool       // its next start is a restart
 	told    bool       // that nothing matches was said
 	role    ha.Role
-	ruled   bool   // role is its own
-	group   bool   // a group's active set holds it
-	standby bool   // a group's standby set holds it
-	broken  string // why its memory could not be read
+	ruled   bool         // role is its own
+	group   bool         // a group's active set holds it
+	standby bool         // a group's standby set holds it
+	sought  ha.StartID   // the id of the search that found nothing
+	strays  []ha.StartID // copies that nobody ordered, until they are gone
+	broken  string       // why its memory could not be read
 }
 
 func (p *proc) key() string { return "process/" + string(p.name) }
@@ -133,6 +135,9 @@ func (p *proc) tell(code ha.Code, detail string, more func(*ha.Event)) {
 	case ha.WatchdogRecovering, ha.WatchdogDisabled:
 		e.Fault = ha.FaultWatchdog
 	}
+	if e.Fault != ha.FaultNone && p.mem.Cure.Start != 0 {
+		e.Start = p.mem.Cure.Start
+	}
 	more(&e)
 	p.m.do(ha.Emit{Event: e})
 }
@@ -157,7 +162,9 @@ func (p *proc) reconcile() {
 		}
 	case absent:
 		if p.plan.gone {
-			p.m.remove(p)
+			if len(p.plan.strays) == 0 {
+				p.m.remove(p)
+			}
 			return
 		}
 		p.plan.turn = ha.Reason{}
@@ -184,7 +191,7 @@ func (p *proc) clockwork() {
 	}
 	if t := p.cfg.Ready.Timeout; t > 0 && now >= p.run.from.Add(t) && p.watched() && p.mem.Cure.Stage == idle && p.plan.turn.Rule == "" {
 		text := fmt.Sprintf("not ready within %v", t)
-		fault(p, ha.FaultIntegrity, text, because(ruleFault, text, "ready", p.cfg.Ready.Kind, "start", p.run.start))
+		fault(p, ha.FaultIntegrity, p.run.start, text, because(ruleFault, text, "ready", p.cfg.Ready.Kind, "start", p.run.start))
 	}
 }
 
@@ -249,7 +256,9 @@ func (p *proc) recovered(how string) {
 // ready lets start what needs the program, and restarts what follows it.
 func (p *proc) ready() {
 	p.run.ready = true
-	p.mem.Ready = p.run.start
+	if p.cfg.Ready.Kind != manifest.ReadyStarted {
+		p.mem.Ready = p.run.start
+	}
 	p.m.touch(p)
 	if !p.run.again {
 		return
