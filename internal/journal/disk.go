@@ -145,3 +145,15 @@ func segments(dir string) (list []segment, odd []string, err error) {
 	})
 	return list, odd, nil
 }
+
+// create makes a segment's file under the first number that is free: something
+// else may stand in place of a segment.
+func create(d disk, dir string, from uint64) (seq uint64, path string, f file, err error) {
+	for seq = from; seq < from+100; seq++ {
+		path = segmentPath(dir, seq)
+		if f, err = d.Create(path); !errors.Is(err, os.ErrExist) {
+			break
+		}
+	}
+	return seq, path, f, err
+}

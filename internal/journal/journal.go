@@ -60,6 +60,31 @@ type backlog struct {
 	lost     uint64 // records after those that found no room here
 }
 
+// hold keeps a record that could not be written, as long as there is room, and
+// numbers it after seq.
+func (b *backlog) hold(seq *uint64, payload []byte) {
+	if b.lost > 0 || len(b.pending)+len(payload)+frameSize > maxHeld {
+		b.lost++
+		return
+	}
+	*seq++
+	b.pending = appendFrame(b.pending, *seq, payload)
+}
+
+// append writes frames to the segment: all of them or, as far as a reader
+// can tell, none.
+func (w *writing) append(b []byte, held *backlog) error {
+	if _, err := w.WriteAt(b, w.off); err != nil {
+		if terr := w.Truncate(w.off); terr != nil {
+			err = errors.Join(err, terr)
+		}
+		return fmt.Errorf("writing the journal: %w", err)
+	}
+	w.off += int64(len(b))
+	held.unsynced = append(held.unsynced, b...)
+	return nil
+}
+
 // Step records one turn of the core. It returns when the record is written, and
 // if s.Sync, when it is on the disk. After an error the record may be missing
 // for good; what it says is remembered all the same, and the caller goes on.
@@ -137,26 +162,16 @@ func (j *Journal) put(payload []byte, at ha.Instant, wall time.Time) error {
 	}
 	j.mem.lastAt, j.mem.lastWall, j.mem.ended = at, wall, false
 	if err := j.catchUp(at, wall, false); err != nil {
-		j.hold(payload)
+		j.held.hold(&j.seq, payload)
 		return err
 	}
 	b := appendFrame(nil, j.seq+1, payload)
-	if err := j.write(b); err != nil {
-		j.hold(payload)
+	if err := j.cur.append(b, &j.held); err != nil {
+		j.held.hold(&j.seq, payload)
 		return j.failed(err, at, wall)
 	}
 	j.seq++
 	return nil
-}
-
-// hold keeps a record that could not be written, as long as there is room.
-func (j *Journal) hold(payload []byte) {
-	if j.held.lost > 0 || len(j.held.pending)+len(payload)+frameSize > maxHeld {
-		j.held.lost++
-		return
-	}
-	j.seq++
-	j.held.pending = appendFrame(j.held.pending, j.seq, payload)
 }
 
 // catchUp writes what is pending, in a new segment if there is none. While there
@@ -184,7 +199,7 @@ func (j *Journal) catchUp(at ha.Instant, wall time.Time, now bool) error {
 // drain writes what is pending and says what is missing.
 func (j *Journal) drain(at ha.Instant, wall time.Time) error {
 	if len(j.held.pending) > 0 {
-		if err := j.write(j.held.pending); err != nil {
+		if err := j.cur.append(j.held.pending, &j.held); err != nil {
 			return err
 		}
 		j.held.pending = nil
@@ -195,26 +210,12 @@ func (j *Journal) drain(at ha.Instant, wall time.Time) error {
 		if err != nil {
 			return err
 		}
-		if err := j.write(appendFrame(nil, j.seq+1, p)); err != nil {
+		if err := j.cur.append(appendFrame(nil, j.seq+1, p), &j.held); err != nil {
 			return err
 		}
 		j.seq++
 		j.held.lost = 0
 	}
-	return nil
-}
-
-// write appends frames to the segment: all of them or, as far as a reader
-// can tell, none.
-func (j *Journal) write(b []byte) error {
-	if _, err := j.cur.WriteAt(b, j.cur.off); err != nil {
-		if terr := j.cur.Truncate(j.cur.off); terr != nil {
-			err = errors.Join(err, terr)
-		}
-		return fmt.Errorf("writing the journal: %w", err)
-	}
-	j.cur.off += int64(len(b))
-	j.held.unsynced = append(j.held.unsynced, b...)
 	return nil
 }
 
@@ -255,7 +256,7 @@ func (j *Journal) begin(at ha.Instant, wall time.Time) error {
 	if err != nil {
 		return fmt.Errorf("recording the state: %w", err)
 	}
-	seq, path, f, err := j.create()
+	seq, path, f, err := create(j.o.disk, j.o.Dir, j.seq+1)
 	if err != nil {
 		return fmt.Errorf("beginning a segment of the journal: %w", err)
 	}
@@ -272,18 +273,6 @@ func (j *Journal) begin(at ha.Instant, wall time.Time) error {
 	j.cur = writing{file: f, path: path, first: seq, off: int64(len(b)), base: int64(len(b)), fresh: true}
 	j.seq = seq
 	return nil
-}
-
-// create makes a segment's file under the first number that is free: something
-// else may stand in place of a segment.
-func (j *Journal) create() (seq uint64, path string, f file, err error) {
-	for seq = j.seq + 1; seq < j.seq+100; seq++ {
-		path = segmentPath(j.o.Dir, seq)
-		if f, err = j.o.disk.Create(path); !errors.Is(err, os.ErrExist) {
-			break
-		}
-	}
-	return seq, path, f, err
 }
 
 func (j *Journal) troubled(err error, at ha.Instant) {

@@ -226,7 +226,7 @@ func (j *Journal) resume(h *history) {
 	}
 	j.old = list
 	if h.good > 0 && h.good < j.o.Segment && len(list) > 0 {
-		f, err := j.reopen(h)
+		f, err := reopen(j.o.disk, h)
 		if err == nil {
 			j.cur = writing{file: f, path: h.last.path, first: h.last.first, off: h.good, fresh: true}
 			j.old = list[:len(list)-1]
@@ -240,8 +240,8 @@ func (j *Journal) resume(h *history) {
 	}
 }
 
-func (j *Journal) reopen(h *history) (file, error) {
-	f, err := j.o.disk.Reopen(h.last.path)
+func reopen(d disk, h *history) (file, error) {
+	f, err := d.Reopen(h.last.path)
 	if err != nil {
 		return nil, err
 	}

@@ -28,6 +28,7 @@ type Past struct {
 	Repairs         []string // what was cut off or skipped, one sentence each
 
 	ended bool
+	mem   *memory // of Take
 }
 
 // memory is Past while it grows.
@@ -220,5 +221,31 @@ func (m *memory) event(e ha.Event) {
 		m.alarms[e.Key()] = e
 	case ha.Clear:
 		delete(m.alarms, e.Key())
+	}
+}
+
+// Take brings p up to date with a record that follows: so a reader of the
+// journal knows what was remembered at each point of it.
+func (p *Past) Take(r Record) {
+	if r.Base != nil {
+		*p = *r.Base
+		p.Kept, p.mem = maps.Clone(p.Kept), nil
+	}
+	if p.mem == nil {
+		p.mem = newMemory()
+		p.mem.fromPast(Record{Base: p, At: p.LastAt, Wall: p.LastWall})
+	}
+	if r.Base == nil {
+		p.mem.record(r)
+	}
+	m := p.mem
+	p.Kept, p.NextEvent, p.NextStart = m.kept, m.nextEvent, m.nextStart
+	p.Manifest, p.ManifestName, p.ManifestVersion = m.manifest, m.name, m.version
+	p.Boot, p.LastAt, p.LastWall, p.Seq, p.ended = m.boot, m.lastAt, m.lastWall, max(p.Seq, r.Seq), m.ended
+	for _, a := range r.Actions {
+		if e, ok := a.(ha.Emit); ok && e.Event.Change != ha.Info {
+			p.Alarms = m.standing()
+			return
+		}
 	}
 }
