@@ -6,6 +6,7 @@ import (
 
 	gemelv1 "gemel/api/gemel/v1"
 	"gemel/internal/access"
+	"gemel/internal/config"
 	"gemel/internal/ha"
 	"gemel/internal/status"
 )
@@ -39,6 +40,8 @@ type Backend struct {
 // core is the part of the engine that takes orders.
 type core interface {
 	Request(ctx context.Context, r ha.Request) (ha.Answer, error)
+	// Apply fails with config.Errors if the manifest is wrong, before any change.
+	Apply(ctx context.Context, name string, b []byte, dry bool) ([]config.Change, error)
 	Current() (name string, b []byte, version uint64)
 }
 

@@ -46,6 +46,7 @@ type world struct {
 	history []ha.Event
 	called  []string
 	failing error
+	applied []byte
 }
 
 func (w *world) Request(_ context.Context, r ha.Request) (ha.Answer, error) {

@@ -8,9 +8,8 @@ import (
 )
 
 const (
-	smallBody = 64 << 10 // bytes of a request that names things
-	largeBody = 4 << 20  // bytes of a request that holds a manifest
-	manifests = 2 << 20  // bytes of a manifest
+	smallBody = 64 << 10          // bytes of a request that names things
+	largeBody = 4<<20 + smallBody // bytes of a request that holds a manifest
 )
 
 // row is the law of one method.

@@ -271,6 +271,8 @@ const (
 	Kind_KIND_SHADOW Kind = 5
 	// The half of Gemel that decides.
 	Kind_KIND_MONITOR Kind = 6
+	// A file set of the manifest; only in changes of a manifest.
+	Kind_KIND_FILES Kind = 7
 )
 
 // Enum value maps for Kind.
@@ -283,6 +285,7 @@ var (
 		4: "KIND_GROUP",
 		5: "KIND_SHADOW",
 		6: "KIND_MONITOR",
+		7: "KIND_FILES",
 	}
 	Kind_value = map[string]int32{
 		"KIND_UNSPECIFIED": 0,
@@ -292,6 +295,7 @@ var (
 		"KIND_GROUP":       4,
 		"KIND_SHADOW":      5,
 		"KIND_MONITOR":     6,
+		"KIND_FILES":       7,
 	}
 )
 
@@ -992,7 +996,7 @@ const file_gemel_v1_event_proto_rawDesc = "" +
 	"\x12CHANGE_UNSPECIFIED\x10\x00\x12\x0f\n" +
 	"\vCHANGE_INFO\x10\x01\x12\x11\n" +
 	"\rCHANGE_ASSERT\x10\x02\x12\x10\n" +
-	"\fCHANGE_CLEAR\x10\x03*\x80\x01\n" +
+	"\fCHANGE_CLEAR\x10\x03*\x90\x01\n" +
 	"\x04Kind\x12\x14\n" +
 	"\x10KIND_UNSPECIFIED\x10\x00\x12\r\n" +
 	"\tKIND_NODE\x10\x01\x12\x10\n" +
@@ -1002,7 +1006,9 @@ const file_gemel_v1_event_proto_rawDesc = "" +
 	"\n" +
 	"KIND_GROUP\x10\x04\x12\x0f\n" +
 	"\vKIND_SHADOW\x10\x05\x12\x10\n" +
-	"\fKIND_MONITOR\x10\x06B\x1cZ\x1agemel/api/gemel/v1;gemelv1b\x06proto3"
+	"\fKIND_MONITOR\x10\x06\x12\x0e\n" +
+	"\n" +
+	"KIND_FILES\x10\aB\x1cZ\x1agemel/api/gemel/v1;gemelv1b\x06proto3"
 
 var (
 	file_gemel_v1_event_proto_rawDescOnce sync.Once

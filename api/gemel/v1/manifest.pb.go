@@ -91,7 +91,8 @@ type ApplyRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Name for messages, usually the file's path on the caller's side.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// The manifest, as it stands in the file. At most 2 MiB.
+	// The manifest, as it stands in the file. At most 4 MiB; the
+	// whole request at most 4 MiB and 64 KiB on the wire, in JSON as well.
 	Manifest []byte `protobuf:"bytes,2,opt,name=manifest,proto3" json:"manifest,omitempty"`
 	// Only say what it would change.
 	DryRun        bool `protobuf:"varint,3,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
@@ -153,8 +154,8 @@ func (x *ApplyRequest) GetDryRun() bool {
 // ApplyResponse says what became of it.
 type ApplyResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// It is in force now. False with dry_run, with problems, and when it is the
-	// one that is in force already.
+	// It was put in force. False with dry_run, with problems, and when it is, byte
+	// for byte, the one that is in force already.
 	Applied bool `protobuf:"varint,1,opt,name=applied,proto3" json:"applied,omitempty"`
 	// What is wrong with it; if any is not a warning, nothing was changed.
 	Problems []*Problem `protobuf:"bytes,2,rep,name=problems,proto3" json:"problems,omitempty"`
@@ -345,14 +346,16 @@ func (x *Problem) GetWarning() bool {
 // ManifestChange is what a manifest changes for one subject.
 type ManifestChange struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The process, check, group, or the node.
+	// The process, check, group or file set, or the node.
 	Subject *Subject `protobuf:"bytes,1,opt,name=subject,proto3" json:"subject,omitempty"`
 	// What becomes of it.
 	Effect Effect `protobuf:"varint,2,opt,name=effect,proto3,enum=gemel.v1.Effect" json:"effect,omitempty"`
 	// Fields that differ, as "command", "restarts.limit".
 	Fields []string `protobuf:"bytes,3,rep,name=fields,proto3" json:"fields,omitempty"`
-	// One sentence; may be empty.
-	Text          string `protobuf:"bytes,4,opt,name=text,proto3" json:"text,omitempty"`
+	// The change in words: one line, and one more for each field that differs.
+	Text string `protobuf:"bytes,4,opt,name=text,proto3" json:"text,omitempty"`
+	// The values of the fields, in the same order.
+	Values        []*FieldChange `protobuf:"bytes,5,rep,name=values,proto3" json:"values,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -415,6 +418,77 @@ func (x *ManifestChange) GetText() string {
 	return ""
 }
 
+func (x *ManifestChange) GetValues() []*FieldChange {
+	if x != nil {
+		return x.Values
+	}
+	return nil
+}
+
+// FieldChange is one field with its value before and after.
+type FieldChange struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Where, as "restarts.limit".
+	Path string `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
+	// Value in force, as YAML in one line; empty: the default.
+	Old string `protobuf:"bytes,2,opt,name=old,proto3" json:"old,omitempty"`
+	// Value given, in the same way.
+	New           string `protobuf:"bytes,3,opt,name=new,proto3" json:"new,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FieldChange) Reset() {
+	*x = FieldChange{}
+	mi := &file_gemel_v1_manifest_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FieldChange) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FieldChange) ProtoMessage() {}
+
+func (x *FieldChange) ProtoReflect() protoreflect.Message {
+	mi := &file_gemel_v1_manifest_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FieldChange.ProtoReflect.Descriptor instead.
+func (*FieldChange) Descriptor() ([]byte, []int) {
+	return file_gemel_v1_manifest_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *FieldChange) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *FieldChange) GetOld() string {
+	if x != nil {
+		return x.Old
+	}
+	return ""
+}
+
+func (x *FieldChange) GetNew() string {
+	if x != nil {
+		return x.New
+	}
+	return ""
+}
+
 // Overlay is a value that was set by hand over the manifest's.
 type Overlay struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -436,7 +510,7 @@ type Overlay struct {
 
 func (x *Overlay) Reset() {
 	*x = Overlay{}
-	mi := &file_gemel_v1_manifest_proto_msgTypes[4]
+	mi := &file_gemel_v1_manifest_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -448,7 +522,7 @@ func (x *Overlay) String() string {
 func (*Overlay) ProtoMessage() {}
 
 func (x *Overlay) ProtoReflect() protoreflect.Message {
-	mi := &file_gemel_v1_manifest_proto_msgTypes[4]
+	mi := &file_gemel_v1_manifest_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -461,7 +535,7 @@ func (x *Overlay) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Overlay.ProtoReflect.Descriptor instead.
 func (*Overlay) Descriptor() ([]byte, []int) {
-	return file_gemel_v1_manifest_proto_rawDescGZIP(), []int{4}
+	return file_gemel_v1_manifest_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Overlay) GetSubject() *Subject {
@@ -515,7 +589,7 @@ type ManifestRequest struct {
 
 func (x *ManifestRequest) Reset() {
 	*x = ManifestRequest{}
-	mi := &file_gemel_v1_manifest_proto_msgTypes[5]
+	mi := &file_gemel_v1_manifest_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -527,7 +601,7 @@ func (x *ManifestRequest) String() string {
 func (*ManifestRequest) ProtoMessage() {}
 
 func (x *ManifestRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gemel_v1_manifest_proto_msgTypes[5]
+	mi := &file_gemel_v1_manifest_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -540,7 +614,7 @@ func (x *ManifestRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ManifestRequest.ProtoReflect.Descriptor instead.
 func (*ManifestRequest) Descriptor() ([]byte, []int) {
-	return file_gemel_v1_manifest_proto_rawDescGZIP(), []int{5}
+	return file_gemel_v1_manifest_proto_rawDescGZIP(), []int{6}
 }
 
 // ManifestResponse tells the manifest in force.
@@ -562,7 +636,7 @@ type ManifestResponse struct {
 
 func (x *ManifestResponse) Reset() {
 	*x = ManifestResponse{}
-	mi := &file_gemel_v1_manifest_proto_msgTypes[6]
+	mi := &file_gemel_v1_manifest_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -574,7 +648,7 @@ func (x *ManifestResponse) String() string {
 func (*ManifestResponse) ProtoMessage() {}
 
 func (x *ManifestResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gemel_v1_manifest_proto_msgTypes[6]
+	mi := &file_gemel_v1_manifest_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -587,7 +661,7 @@ func (x *ManifestResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ManifestResponse.ProtoReflect.Descriptor instead.
 func (*ManifestResponse) Descriptor() ([]byte, []int) {
-	return file_gemel_v1_manifest_proto_rawDescGZIP(), []int{6}
+	return file_gemel_v1_manifest_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ManifestResponse) GetName() string {
@@ -630,7 +704,8 @@ type DiffRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Name for messages.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// The manifest; empty: only the overlays are told. At most 2 MiB.
+	// The manifest; empty: only the overlays are told. As in
+	// ApplyRequest.
 	Manifest      []byte `protobuf:"bytes,2,opt,name=manifest,proto3" json:"manifest,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -638,7 +713,7 @@ type DiffRequest struct {
 
 func (x *DiffRequest) Reset() {
 	*x = DiffRequest{}
-	mi := &file_gemel_v1_manifest_proto_msgTypes[7]
+	mi := &file_gemel_v1_manifest_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -650,7 +725,7 @@ func (x *DiffRequest) String() string {
 func (*DiffRequest) ProtoMessage() {}
 
 func (x *DiffRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gemel_v1_manifest_proto_msgTypes[7]
+	mi := &file_gemel_v1_manifest_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -663,7 +738,7 @@ func (x *DiffRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiffRequest.ProtoReflect.Descriptor instead.
 func (*DiffRequest) Descriptor() ([]byte, []int) {
-	return file_gemel_v1_manifest_proto_rawDescGZIP(), []int{7}
+	return file_gemel_v1_manifest_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *DiffRequest) GetName() string {
@@ -699,7 +774,7 @@ type DiffResponse struct {
 
 func (x *DiffResponse) Reset() {
 	*x = DiffResponse{}
-	mi := &file_gemel_v1_manifest_proto_msgTypes[8]
+	mi := &file_gemel_v1_manifest_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -711,7 +786,7 @@ func (x *DiffResponse) String() string {
 func (*DiffResponse) ProtoMessage() {}
 
 func (x *DiffResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gemel_v1_manifest_proto_msgTypes[8]
+	mi := &file_gemel_v1_manifest_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -724,7 +799,7 @@ func (x *DiffResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiffResponse.ProtoReflect.Descriptor instead.
 func (*DiffResponse) Descriptor() ([]byte, []int) {
-	return file_gemel_v1_manifest_proto_rawDescGZIP(), []int{8}
+	return file_gemel_v1_manifest_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *DiffResponse) GetSame() bool {
@@ -785,12 +860,17 @@ const file_gemel_v1_manifest_proto_rawDesc = "" +
 	"\x04path\x18\x04 \x01(\tR\x04path\x12\x12\n" +
 	"\x04text\x18\x05 \x01(\tR\x04text\x12\x12\n" +
 	"\x04hint\x18\x06 \x01(\tR\x04hint\x12\x18\n" +
-	"\awarning\x18\a \x01(\bR\awarning\"\x93\x01\n" +
+	"\awarning\x18\a \x01(\bR\awarning\"\xc2\x01\n" +
 	"\x0eManifestChange\x12+\n" +
 	"\asubject\x18\x01 \x01(\v2\x11.gemel.v1.SubjectR\asubject\x12(\n" +
 	"\x06effect\x18\x02 \x01(\x0e2\x10.gemel.v1.EffectR\x06effect\x12\x16\n" +
 	"\x06fields\x18\x03 \x03(\tR\x06fields\x12\x12\n" +
-	"\x04text\x18\x04 \x01(\tR\x04text\"\xc3\x01\n" +
+	"\x04text\x18\x04 \x01(\tR\x04text\x12-\n" +
+	"\x06values\x18\x05 \x03(\v2\x15.gemel.v1.FieldChangeR\x06values\"E\n" +
+	"\vFieldChange\x12\x12\n" +
+	"\x04path\x18\x01 \x01(\tR\x04path\x12\x10\n" +
+	"\x03old\x18\x02 \x01(\tR\x03old\x12\x10\n" +
+	"\x03new\x18\x03 \x01(\tR\x03new\"\xc3\x01\n" +
 	"\aOverlay\x12+\n" +
 	"\asubject\x18\x01 \x01(\v2\x11.gemel.v1.SubjectR\asubject\x12\x12\n" +
 	"\x04item\x18\x02 \x01(\tR\x04item\x12\x14\n" +
@@ -835,37 +915,39 @@ func file_gemel_v1_manifest_proto_rawDescGZIP() []byte {
 }
 
 var file_gemel_v1_manifest_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_gemel_v1_manifest_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_gemel_v1_manifest_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_gemel_v1_manifest_proto_goTypes = []any{
 	(Effect)(0),                   // 0: gemel.v1.Effect
 	(*ApplyRequest)(nil),          // 1: gemel.v1.ApplyRequest
 	(*ApplyResponse)(nil),         // 2: gemel.v1.ApplyResponse
 	(*Problem)(nil),               // 3: gemel.v1.Problem
 	(*ManifestChange)(nil),        // 4: gemel.v1.ManifestChange
-	(*Overlay)(nil),               // 5: gemel.v1.Overlay
-	(*ManifestRequest)(nil),       // 6: gemel.v1.ManifestRequest
-	(*ManifestResponse)(nil),      // 7: gemel.v1.ManifestResponse
-	(*DiffRequest)(nil),           // 8: gemel.v1.DiffRequest
-	(*DiffResponse)(nil),          // 9: gemel.v1.DiffResponse
-	(*Subject)(nil),               // 10: gemel.v1.Subject
-	(*timestamppb.Timestamp)(nil), // 11: google.protobuf.Timestamp
+	(*FieldChange)(nil),           // 5: gemel.v1.FieldChange
+	(*Overlay)(nil),               // 6: gemel.v1.Overlay
+	(*ManifestRequest)(nil),       // 7: gemel.v1.ManifestRequest
+	(*ManifestResponse)(nil),      // 8: gemel.v1.ManifestResponse
+	(*DiffRequest)(nil),           // 9: gemel.v1.DiffRequest
+	(*DiffResponse)(nil),          // 10: gemel.v1.DiffResponse
+	(*Subject)(nil),               // 11: gemel.v1.Subject
+	(*timestamppb.Timestamp)(nil), // 12: google.protobuf.Timestamp
 }
 var file_gemel_v1_manifest_proto_depIdxs = []int32{
 	3,  // 0: gemel.v1.ApplyResponse.problems:type_name -> gemel.v1.Problem
 	4,  // 1: gemel.v1.ApplyResponse.changes:type_name -> gemel.v1.ManifestChange
-	10, // 2: gemel.v1.ManifestChange.subject:type_name -> gemel.v1.Subject
+	11, // 2: gemel.v1.ManifestChange.subject:type_name -> gemel.v1.Subject
 	0,  // 3: gemel.v1.ManifestChange.effect:type_name -> gemel.v1.Effect
-	10, // 4: gemel.v1.Overlay.subject:type_name -> gemel.v1.Subject
-	11, // 5: gemel.v1.Overlay.at:type_name -> google.protobuf.Timestamp
-	5,  // 6: gemel.v1.ManifestResponse.overlays:type_name -> gemel.v1.Overlay
-	3,  // 7: gemel.v1.DiffResponse.problems:type_name -> gemel.v1.Problem
-	4,  // 8: gemel.v1.DiffResponse.changes:type_name -> gemel.v1.ManifestChange
-	5,  // 9: gemel.v1.DiffResponse.overlays:type_name -> gemel.v1.Overlay
-	10, // [10:10] is the sub-list for method output_type
-	10, // [10:10] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	5,  // 4: gemel.v1.ManifestChange.values:type_name -> gemel.v1.FieldChange
+	11, // 5: gemel.v1.Overlay.subject:type_name -> gemel.v1.Subject
+	12, // 6: gemel.v1.Overlay.at:type_name -> google.protobuf.Timestamp
+	6,  // 7: gemel.v1.ManifestResponse.overlays:type_name -> gemel.v1.Overlay
+	3,  // 8: gemel.v1.DiffResponse.problems:type_name -> gemel.v1.Problem
+	4,  // 9: gemel.v1.DiffResponse.changes:type_name -> gemel.v1.ManifestChange
+	6,  // 10: gemel.v1.DiffResponse.overlays:type_name -> gemel.v1.Overlay
+	11, // [11:11] is the sub-list for method output_type
+	11, // [11:11] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_gemel_v1_manifest_proto_init() }
@@ -880,7 +962,7 @@ func file_gemel_v1_manifest_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_gemel_v1_manifest_proto_rawDesc), len(file_gemel_v1_manifest_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   9,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
