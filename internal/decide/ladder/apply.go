@@ -61,6 +61,7 @@ func (m *Machine) ghost(name ha.Process) *proc {
 	p := &proc{m: m, name: name, since: m.now, cfg: manifest.Process{Name: name}}
 	p.plan.gone = true
 	m.insert(p)
+	m.join(m.man)
 	return p
 }
 
@@ -70,9 +71,7 @@ func (m *Machine) remove(p *proc) {
 	m.list = slices.DeleteFunc(m.list, func(q *proc) bool { return q == p })
 	m.forget(p.key())
 	m.join(m.man)
-	for _, q := range p.near {
-		m.touch(q)
-	}
+	m.touchAll()
 }
 
 // change gives a process its new policies, and a restart if the running program

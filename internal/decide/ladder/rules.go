@@ -9,7 +9,6 @@ import (
 // The rules that a reason may name. DESIGN.md has one sentence for each.
 const (
 	ruleStart     = "ladder.start"
-	ruleWait      = "ladder.wait"
 	ruleRestart   = "ladder.restart"
 	ruleStanding  = "ladder.standing-order"
 	ruleDisarm    = "ladder.take-back"
@@ -27,7 +26,6 @@ const (
 	ruleInit      = "ladder.initialized"
 	ruleExit      = "ladder.exit"
 	ruleExpected  = "ladder.expected"
-	ruleUnwatched = "ladder.unwatched"
 	ruleStop      = "ladder.stop"
 	ruleStray     = "ladder.stray"
 	ruleStuck     = "ladder.stuck"

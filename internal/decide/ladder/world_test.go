@@ -1,0 +1,455 @@
+package ladder
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"gemel/internal/ha"
+	"gemel/internal/manifest"
+)
+
+// world is a machine with a shadow, programs that end, hang and fail, an
+// operator who asks for anything, and monitors that die. It checks what must
+// hold whatever happens.
+type world struct {
+	t     *testing.T
+	dice  dice
+	seed  uint64
+	m     *Machine
+	man   *manifest.Manifest
+	now   ha.Instant
+	boot  int
+	next  ha.StartID
+	kept  map[string]string // as the journal has it
+	disk  map[string]string // as it is after the machine's crash
+	alive map[ha.StartID]*copyOf
+	mail  []ha.Input // what the shadow and the edges are about to say
+	rules map[string]bool
+	asked map[string]bool // requests without an answer
+	alarm map[string]bool
+	quit  bool
+	done  bool
+	log   []string
+}
+
+// copyOf is one running program.
+type copyOf struct {
+	name  ha.Process
+	id    ha.StartID
+	armed ha.StartID
+	began ha.Instant
+	told  bool // Started was put into the mail
+	stop  bool
+	stuck bool
+}
+
+func newWorld(t *testing.T, seed uint64) *world {
+	w := &world{t: t, dice: dice(seed*2654435761 + 88172645463325252), seed: seed, next: 1, kept: map[string]string{}, disk: map[string]string{},
+		alive: map[ha.StartID]*copyOf{}, rules: designRules(t), asked: map[string]bool{}, alarm: map[string]bool{}}
+	w.man = w.manifest()
+	w.monitor(true)
+	return w
+}
+
+// manifest draws a manifest of up to six processes.
+func (w *world) manifest() *manifest.Manifest {
+	lines := []string{fmt.Sprintf("node budget=%d", w.dice.roll(4))}
+	pick := func(words ...string) string { return words[w.dice.roll(len(words))] }
+	names := []string{"a", "b", "c", "d", "e", "f"}
+	for i, n := range names {
+		if w.dice.roll(5) == 0 {
+			continue
+		}
+		line := fmt.Sprintf("process %s recovery=%s then=%s limit=%d severity=%s", n, pick("none", "restart", "restart", "restart", "failover-restart", "failover-reboot"),
+			pick("none", "failover", "failover-reboot"), w.dice.roll(4), pick("minor", "critical"))
+		line += pick("", "", " ready=notify") + pick("", " delay=0s") + pick("", " within=20s") + pick("", " watchdog=1s") + pick("", "", "", " task=true") +
+			pick("", "", " exit=1:done,2:again,3:give-up,4:restart") + pick("", "", "", " autostart=false") + pick("", " command=/bin/other") + pick("", " handlers=/bin/x")
+		for _, key := range []string{"needs", "after", "follows"} {
+			if i > 0 && w.dice.roll(4) == 0 {
+				line += fmt.Sprintf(" %s=%s", key, names[w.dice.roll(i)])
+			}
+		}
+		lines = append(lines, line)
+	}
+	lines = append(lines, "check k covers=a,b failures=2", "check l covers=c failures=1")
+	if w.dice.roll(2) == 0 {
+		lines = append(lines, "group g run=a,b")
+	}
+	return parseManifest(w.t, lines)
+}
+
+// monitor begins the life of a monitor. On a new boot everything is dead.
+func (w *world) monitor(fresh bool) {
+	w.kept = maps.Clone(w.kept)
+	w.m = New(w.man, w.kept, w.next)
+	w.asked = map[string]bool{}
+	if fresh {
+		w.boot++
+		w.alive = map[ha.StartID]*copyOf{}
+		w.mail = nil
+		w.quit, w.done = false, false
+	}
+	// Exits are kept by the shadow until they are taken; news of starts is not.
+	w.mail = slices.DeleteFunc(w.mail, func(in ha.Input) bool {
+		switch in.(type) {
+		case ha.Exited, ha.StartFailed:
+			return false
+		}
+		return true
+	})
+	w.step(ha.Booted{Boot: fmt.Sprint(w.boot), NewBoot: fresh})
+	w.step(ha.RoleSet{Role: ha.Role(w.dice.roll(3))})
+	for _, id := range slices.Sorted(maps.Keys(w.alive)) {
+		c := w.alive[id]
+		c.told = true
+		w.step(ha.Adopted{Process: c.name, Start: id, PID: int(id), Age: c.began, Armed: c.armed})
+	}
+	exits := w.mail
+	w.mail = nil
+	for _, in := range exits {
+		w.step(in)
+	}
+	w.step(ha.Settled{})
+}
+
+// step gives one fact to the machine and carries out what it says.
+func (w *world) step(in ha.Input) {
+	w.log = append(w.log, fmt.Sprintf("%v %s %+v", w.now, in.Name(), in))
+	acts := w.m.Step(w.now, in)
+	synced := false
+	for _, a := range acts {
+		w.log = append(w.log, "\t"+show(a))
+		if r := a.Because(); !w.rules[r.Rule] || r.Text == "" {
+			w.fail("%s has the rule %q, which DESIGN.md does not list, or no text", a.Name(), r.Rule)
+		}
+		if k, ok := a.(ha.Keep); ok {
+			if k.Value == "" {
+				delete(w.kept, k.Key)
+			} else {
+				w.kept[k.Key] = k.Value
+			}
+			synced = synced || k.Sync
+		}
+	}
+	if synced || w.dice.roll(3) == 0 {
+		w.disk = maps.Clone(w.kept)
+	}
+	for _, a := range acts {
+		w.act(a)
+	}
+	for _, v := range w.m.Processes() {
+		p, known := w.m.man.Process(v.Name)
+		if known && v.Window > max(p.Restarts.Limit, 3) {
+			w.fail("%s has %d restarts in its window", v.Name, v.Window)
+		}
+		if v.Reason == "" || v.State == "" {
+			w.fail("%s is %q for no reason", v.Name, v.State)
+		}
+	}
+}
+
+// act carries out one order.
+func (w *world) act(a ha.Action) {
+	switch a := a.(type) {
+	case ha.Start:
+		w.next = max(w.next, a.Start+1)
+		for _, c := range w.alive {
+			if c.name == a.Process {
+				w.fail("start %d of %s while %d runs", a.Start, a.Process, c.id)
+			}
+		}
+		if w.quit {
+			w.fail("start of %s after quit", a.Process)
+		}
+		if w.dice.roll(10) == 0 {
+			w.mail = append(w.mail, ha.StartFailed{Process: a.Process, Start: a.Start, Error: "no such file"})
+			return
+		}
+		w.alive[a.Start] = &copyOf{name: a.Process, id: a.Start, began: w.now}
+		w.mail = append(w.mail, ha.Started{Process: a.Process, Start: a.Start, PID: int(a.Start)})
+	case ha.Arm:
+		w.next = max(w.next, a.Next+1)
+		if c := w.alive[a.Start]; c != nil && !c.stop && w.dice.roll(8) > 0 { // some orders come too late
+			c.armed = a.Next
+		}
+	case ha.Stop:
+		if c := w.alive[a.Start]; c != nil {
+			c.stop, c.armed = true, 0
+		}
+	case ha.Examine:
+		if w.dice.roll(3) > 0 {
+			w.mail = append(w.mail, ha.Examined{Process: a.Process, Start: a.Start, Ref: "e"})
+		}
+	case ha.Failover:
+		out := ha.FailedOver{Process: a.Process, Outcome: ha.Outcome(1 + w.dice.roll(2)), Detail: "so"}
+		out.StillActive = out.Outcome == ha.Refused
+		if w.dice.roll(4) == 0 {
+			w.mail = append(w.mail, ha.FailedOver{Process: a.Process})
+		}
+		w.mail = append(w.mail, out)
+	case ha.Reboot:
+		if w.dice.roll(2) == 0 {
+			w.mail = append(w.mail, ha.RebootFailed{Process: a.Process, Detail: "no"})
+		}
+	case ha.Answer:
+		if !w.asked[a.ID] {
+			w.fail("answer to %q, which was not asked", a.ID)
+		}
+		delete(w.asked, a.ID)
+	case ha.Done:
+		if !w.quit || w.done {
+			w.fail("done twice, or without quit")
+		}
+		w.done = true
+		for _, c := range w.alive {
+			if !c.stuck {
+				w.fail("done while %s runs", c.name)
+			}
+		}
+	case ha.Emit:
+		w.event(a.Event)
+	}
+}
+
+// event checks that an alarm is taken away only if it stands.
+func (w *world) event(e ha.Event) {
+	switch e.Change {
+	case ha.Assert:
+		w.alarm[e.Key()] = true
+	case ha.Clear:
+		if !w.alarm[e.Key()] && e.Code != ha.Initialized {
+			w.fail("%v for %v, which has no alarm", e.Text, e.Subject)
+		}
+		delete(w.alarm, e.Key())
+	}
+	if _, ok := e.Code.Entry(); !ok {
+		w.fail("event %d is not in the catalogue", e.Code)
+	}
+}
+
+// end lets a program end: the shadow starts the successor of a standing order.
+func (w *world) end(c *copyOf, st ha.ExitStatus) {
+	delete(w.alive, c.id)
+	in := ha.Exited{Process: c.name, Start: c.id, Status: st}
+	if c.armed != 0 {
+		w.next = max(w.next, c.armed+1)
+		in.Successor, in.PID = c.armed, int(c.armed)
+		w.alive[c.armed] = &copyOf{name: c.name, id: c.armed, began: w.now}
+	}
+	w.mail = append(w.mail, in)
+}
+
+// turn lets one thing happen.
+func (w *world) turn() {
+	w.now = w.now.Add(time.Duration(w.dice.roll(700)) * time.Millisecond)
+	w.deadlines()
+	if len(w.mail) > 0 && w.dice.roll(4) > 0 {
+		in := w.mail[0]
+		w.mail = w.mail[1:]
+		w.step(in)
+		return
+	}
+	ids := slices.Sorted(maps.Keys(w.alive))
+	var c *copyOf
+	if len(ids) > 0 {
+		c = w.alive[ids[w.dice.roll(len(ids))]]
+	}
+	switch n := w.dice.roll(40); {
+	case c != nil && n < 8 && !c.stuck:
+		if c.stop && w.dice.roll(12) == 0 {
+			c.stuck = true
+			w.mail = append(w.mail, ha.StopFailed{Process: c.name, Start: c.id, Detail: "state D"})
+			return
+		}
+		if c.stop || n < 4 {
+			w.end(c, ha.ExitStatus{Code: w.dice.roll(6)})
+		}
+	case c != nil && n < 9:
+		w.end(c, ha.ExitStatus{Code: -1, Signal: 9})
+	case c != nil && n < 13:
+		w.mail = append(w.mail, ha.Ready{Process: c.name, Start: c.id, How: "notify"})
+	case c != nil && n < 15:
+		w.step(ha.Missed{Process: c.name, Start: c.id, Thread: "t", Last: w.now})
+	case n < 20:
+		v := ha.Verdict{Check: ha.Check([]string{"k", "l"}[w.dice.roll(2)]), OK: w.dice.roll(2) == 0}
+		if w.dice.roll(2) == 0 {
+			v.Accused = []ha.Process{"a"}
+		}
+		w.step(v)
+	case n < 28:
+		w.ask()
+	case n < 29:
+		w.man = w.manifest()
+		w.m.Want(w.man)
+		w.step(ha.Applied{Version: 2})
+	case n < 31:
+		w.monitor(false)
+	case n < 32:
+		w.kept = maps.Clone(w.disk)
+		w.monitor(true)
+	case n < 33:
+		w.step(ha.RoleSet{Process: ha.Process([]string{"", "a", "c"}[w.dice.roll(3)]), Role: ha.Role(w.dice.roll(3))})
+	case n < 34:
+		w.step(ha.HalfDied{Half: ha.KindShadow, Hung: w.dice.roll(2) == 0})
+	case n < 35:
+		w.step(ha.HalfBack{Half: ha.KindShadow})
+	}
+}
+
+// ask sends one request.
+func (w *world) ask() {
+	verbs := []ha.Verb{ha.VerbStart, ha.VerbStop, ha.VerbRestart, ha.VerbLock, ha.VerbUnlock, ha.VerbUnlock, ha.VerbClear, ha.VerbRecovery, ha.VerbEscalation, "dance"}
+	in := ha.Request{ID: fmt.Sprint("r", len(w.log)), Verb: verbs[w.dice.roll(len(verbs))], Value: []string{"none", "restart", "failover"}[w.dice.roll(3)]}
+	in.Target = ha.OfProcess(ha.Process([]string{"a", "b", "c", "d", "e", "f", "z"}[w.dice.roll(7)]))
+	switch w.dice.roll(9) {
+	case 0:
+		in.Target = ha.OfNode()
+	case 1:
+		in.Target = ha.OfCheck("k")
+	}
+	w.asked[in.ID] = true
+	w.step(in)
+	if w.asked[in.ID] {
+		w.fail("no answer to %+v", in)
+	}
+}
+
+// deadlines gives the machine the ticks that it asked for.
+func (w *world) deadlines() {
+	now := w.now
+	for range 10000 {
+		at, ok := w.m.Wake()
+		if !ok || at > now {
+			w.now = now
+			return
+		}
+		w.now = at
+		w.step(ha.Tick{})
+		if again, ok := w.m.Wake(); ok && again <= at {
+			w.fail("it wants to be woken at %v again", again)
+		}
+	}
+	w.fail("it never sleeps")
+}
+
+// rest lets everything come to rest: the mail is read, ordered stops succeed.
+func (w *world) rest() {
+	for range 400 {
+		w.now = w.now.Add(time.Second)
+		w.deadlines()
+		for _, id := range slices.Sorted(maps.Keys(w.alive)) {
+			if c := w.alive[id]; c != nil && c.stop {
+				w.end(c, ha.ExitStatus{Code: -1, Signal: 15})
+			}
+		}
+		for len(w.mail) > 0 {
+			in := w.mail[0]
+			w.mail = w.mail[1:]
+			w.step(in)
+		}
+	}
+}
+
+// explained checks that each process runs, or has a reason that holds.
+func (w *world) explained() {
+	running := map[ha.Process]ha.StartID{}
+	for id, c := range w.alive {
+		running[c.name] = id
+	}
+	for _, v := range w.m.Processes() {
+		id := running[v.Name]
+		delete(running, v.Name)
+		if id != 0 {
+			if v.Start != id {
+				w.fail("%s runs as %d, and the machine says %d (%s)", v.Name, id, v.Start, v.State)
+			}
+			continue
+		}
+		switch v.State {
+		case stateStopped, stateDone, stateGivenUp, stateDown, stateStandby, stateRebooting:
+		case stateWaiting:
+			if !strings.Contains(v.Reason, "it waits") {
+				w.fail("%s does not run: %s", v.Name, v.Reason)
+			}
+		default:
+			w.fail("%s does not run and is %s: %s", v.Name, v.State, v.Reason)
+		}
+	}
+	for name, id := range running {
+		w.fail("%s runs as %d and the machine does not know", name, id)
+	}
+}
+
+func (w *world) fail(format string, args ...any) {
+	w.t.Helper()
+	from := max(0, len(w.log)-600)
+	w.t.Fatalf("seed %d: %s\n%s", w.seed, fmt.Sprintf(format, args...), strings.Join(w.log[from:], "\n"))
+}
+
+// live plays one world to its end.
+func live(t *testing.T, seed uint64, turns int) {
+	w := newWorld(t, seed)
+	for range turns {
+		w.turn()
+	}
+	w.rest()
+	w.explained()
+	w.quit = true
+	w.step(ha.Quit{Why: "end"})
+	w.rest()
+	if !w.done {
+		w.fail("no done after quit")
+	}
+}
+
+func TestWorld(t *testing.T) {
+	n := 400
+	if testing.Short() {
+		n = 50
+	}
+	for seed := 1; seed <= n; seed++ {
+		live(t, uint64(seed), 300)
+	}
+}
+
+func FuzzWorld(f *testing.F) {
+	f.Add(uint64(1), uint16(300))
+	f.Fuzz(func(t *testing.T, seed uint64, turns uint16) { live(t, seed, int(turns%1000)) })
+}
+
+// designRules reads the rules that DESIGN.md lists.
+func designRules(t *testing.T) map[string]bool {
+	text, err := os.ReadFile("../DESIGN.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rules := map[string]bool{}
+	for _, m := range regexp.MustCompile("(?m)^\\| `(ladder\\.[a-z-]+)` \\|").FindAllStringSubmatch(string(text), -1) {
+		rules[m[1]] = true
+	}
+	return rules
+}
+
+// TestRulesListed checks that DESIGN.md lists exactly the rules of rules.go.
+func TestRulesListed(t *testing.T) {
+	text, err := os.ReadFile("rules.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	listed := designRules(t)
+	for _, m := range regexp.MustCompile(`"(ladder\.[a-z-]+)"`).FindAllStringSubmatch(string(text), -1) {
+		if !listed[m[1]] {
+			t.Errorf("DESIGN.md does not list %s", m[1])
+		}
+		delete(listed, m[1])
+	}
+	for r := range listed {
+		t.Errorf("DESIGN.md lists %s, which no rule is", r)
+	}
+}
