@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os/user"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -87,7 +86,7 @@ func (h *hands) examine(a ha.Examine, pid int) {
 					tree = all
 				}
 			}
-			r, err := evidence.Take(filepath.Join(h.o.Places.Data, "evidence"), evidence.Case{Process: a.Process, Start: a.Start, PID: pid, Tree: tree,
+			r, err := h.proofs.Take(evidence.Case{Process: a.Process, Start: a.Start, PID: pid, Tree: tree,
 				Log: h.outputs.Path(a.Process), At: clock.Now()}, ha.ExamineBound)
 			if err != nil {
 				h.o.Log.Warn("evidence was not taken", "process", a.Process, "error", err)

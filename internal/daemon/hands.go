@@ -16,6 +16,7 @@ import (
 	"gemel/internal/check"
 	"gemel/internal/clock"
 	"gemel/internal/engine"
+	"gemel/internal/evidence"
 	"gemel/internal/ha"
 	"gemel/internal/manifest"
 	"gemel/internal/notify"
@@ -36,6 +37,7 @@ type hands struct {
 	world   proc.World
 	beats   *beat.Watcher
 	checks  *check.Prober
+	proofs  *evidence.Keeper
 	outputs *output.Reader
 	attach  *attach.Holder
 	sinks   []*notify.Queue
@@ -53,7 +55,9 @@ func newHands(o Options, g *group, link *proc.Link, m *manifest.Manifest) (*hand
 	h.tree = tree
 	tell := func(in ha.Input) { h.engine.Tell(in) }
 	h.beats = beat.New(o.Places.Run, clock.Now, tell, o.Log)
+	h.beats.Member = spawn.Identify
 	h.checks = check.New(h.probe, tell, o.Log)
+	h.proofs = evidence.New(filepath.Join(o.Places.Data, "evidence"))
 	h.attach = attach.New(tell, clock.Now, exitOf, o.Log)
 	h.outputs, err = output.New(output.Config{
 		RunDir: o.Places.Run, LogDir: filepath.Join(o.Places.Data, "log"), Log: o.Log,
@@ -206,9 +210,13 @@ func (h *hands) synced() {
 	}
 }
 
-// quit ends both halves after every program has stopped.
+// quit ends both halves after every program has stopped: the shadow goes when
+// the monitor is gone.
 func (h *hands) quit() {
-	_ = h.link.Send(proc.Order{Kind: proc.OrderQuit})
+	if err := h.link.Send(proc.Order{Kind: proc.OrderQuit}); err != nil {
+		h.o.Log.Error("the shadow was not told to end", "error", err)
+	}
+	h.group.cancel(errStopped)
 }
 
 // reload applies the file again that this instance was started with.
