@@ -71,7 +71,7 @@ func TestTornAtEveryByte(t *testing.T) {
 		if !subset(got, steps) {
 			t.Fatalf("cut at %d: read %+v", cut, got)
 		}
-		j, p, err := Open(Options{Dir: dir, Boot: "boot-1"})
+		j, p, err := Open(Options{Dir: dir, Boot: "boot-1", disk: &badDisk{lazy: true}})
 		if err != nil {
 			t.Fatalf("cut at %d: %v", cut, err)
 		}
@@ -331,7 +331,7 @@ func FuzzRead(f *testing.F) {
 		}); err != nil {
 			t.Fatal(err)
 		}
-		j, _, err := Open(Options{Dir: dir, Boot: "b"})
+		j, _, err := Open(Options{Dir: dir, Boot: "b", disk: &badDisk{lazy: true}})
 		if errors.Is(err, errNewer) {
 			return
 		}

@@ -28,6 +28,14 @@ type badDisk struct {
 	write  func(f file, b []byte, off int64) error
 	sync   func() error
 	create func() error
+	lazy   bool // no fsync at all: for tests of other things
+}
+
+func (d *badDisk) SyncDir(dir string) error {
+	if d.lazy {
+		return nil
+	}
+	return d.realDisk.SyncDir(dir)
 }
 
 type badFile struct {
@@ -64,6 +72,9 @@ func (f *badFile) Sync() error {
 		if err := f.d.sync(); err != nil {
 			return err
 		}
+	}
+	if f.d.lazy {
+		return nil
 	}
 	return f.file.Sync()
 }
@@ -292,7 +303,13 @@ func TestReadOnlyDirectoryIsStillRemembered(t *testing.T) {
 func TestRunSyncsWithinASecondAndThenRests(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var syncs atomic.Int32
-		d := &badDisk{sync: func() error { syncs.Add(1); return nil }}
+		var full atomic.Bool
+		d := &badDisk{write: func(file, []byte, int64) error {
+			if full.Load() {
+				return syscall.ENOSPC
+			}
+			return nil
+		}, sync: func() error { syncs.Add(1); return nil }}
 		j, _ := open(t, Options{Dir: t.TempDir(), disk: d, Now: func() (ha.Instant, time.Time) { return ha.Instant(time.Now().UnixNano()), time.Now() }})
 		if err := j.Sync(); err != nil {
 			t.Fatal(err)
@@ -315,13 +332,13 @@ func TestRunSyncsWithinASecondAndThenRests(t *testing.T) {
 		if n := syncs.Load(); n != 2 {
 			t.Fatalf("%d syncs after a second", n)
 		}
-		d.write = func(file, []byte, int64) error { return syscall.ENOSPC }
+		full.Store(true)
 		if err := j.Step(step(6)); err == nil {
 			t.Fatal("no error")
 		}
 		time.Sleep(10 * time.Second)
 		synctest.Wait()
-		d.write = nil
+		full.Store(false)
 		time.Sleep(2 * time.Second)
 		synctest.Wait()
 		if err := j.Trouble(); err != nil {

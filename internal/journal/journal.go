@@ -23,7 +23,6 @@ const (
 // A Journal is written by one process. Its methods may be called at once from
 // several goroutines.
 type Journal struct {
-	o    Options
 	lock *os.File
 	wake chan struct{} // to Run: something is to be synced
 
@@ -31,16 +30,48 @@ type Journal struct {
 	// file at once only one is told of an error.
 	syncing sync.Mutex
 
-	mu      sync.Mutex
-	mem     *memory
-	seq     uint64    // of the last record
-	cur     writing   // the segment that is being written
-	old     []segment // those before it, oldest first
-	held    backlog
-	quiet   []ha.Instant
-	trouble error
+	mu     sync.Mutex
+	o      Options
+	asked  int64 // o.Segment as it was given
+	mem    *memory
+	seq    uint64    // of the last record
+	cur    writing   // the segment that is being written
+	old    []segment // those before it, oldest first
+	held   backlog
+	quiet  []ha.Instant
+	health health
+	closed bool
+}
+
+// health is whether the disk takes writes.
+type health struct {
+	trouble error      // nil: it does
 	retry   ha.Instant // while there is trouble: not tried again before
-	closed  bool
+}
+
+// bad notes that it does not.
+func (h *health) bad(o *Options, err error, at ha.Instant) {
+	first := h.trouble == nil
+	h.trouble, h.retry = err, at.Add(retryAfter)
+	if !first {
+		return
+	}
+	o.Log.Error("the journal cannot be written; what is decided is kept in memory", "error", err)
+	if o.Trouble != nil {
+		o.Trouble(err)
+	}
+}
+
+// good notes that it does.
+func (h *health) good(o *Options) {
+	if h.trouble == nil {
+		return
+	}
+	h.trouble = nil
+	o.Log.Info("the journal can be written again")
+	if o.Trouble != nil {
+		o.Trouble(nil)
+	}
 }
 
 // writing is a segment that is being written. A nil file means that there is none.
@@ -122,9 +153,16 @@ func (j *Journal) Manifest(version uint64, name string, b []byte) error {
 	return j.record(p, at, wall, true)
 }
 
-// Boot opens a life of the monitor: its first record.
+// Boot opens a life of the monitor: its first record. What l leaves out of the
+// time, the boot id and the first start id is filled in.
 func (j *Journal) Boot(l Life) error {
 	j.mu.Lock()
+	if l.Wall.IsZero() {
+		l.At, l.Wall = j.o.Now()
+	}
+	if l.Boot == "" {
+		l.Boot = j.o.Boot
+	}
 	if l.First == 0 {
 		l.First = j.mem.nextStart
 	}
@@ -180,19 +218,19 @@ func (j *Journal) catchUp(at ha.Instant, wall time.Time, now bool) error {
 	if j.cur.file != nil && len(j.held.pending) == 0 && j.held.lost == 0 {
 		return nil
 	}
-	if j.trouble != nil && at < j.retry && !now {
-		return j.trouble
+	if j.health.trouble != nil && at < j.health.retry && !now {
+		return j.health.trouble
 	}
 	if j.cur.file == nil {
 		if err := j.begin(at, wall); err != nil {
-			j.troubled(err, at)
+			j.health.bad(&j.o, err, at)
 			return err
 		}
 	}
 	if err := j.drain(at, wall); err != nil {
 		return j.failed(err, at, wall)
 	}
-	j.well()
+	j.health.good(&j.o)
 	return nil
 }
 
@@ -206,7 +244,7 @@ func (j *Journal) drain(at ha.Instant, wall time.Time) error {
 	}
 	if j.held.lost > 0 {
 		p, err := json.Marshal(wire{Kind: KindGap, At: at, Wall: nanos(wall), Lost: j.held.lost,
-			Note: fmt.Sprintf("%d records could not be written: %v", j.held.lost, j.trouble)})
+			Note: fmt.Sprintf("%d records could not be written: %v", j.held.lost, j.health.trouble)})
 		if err != nil {
 			return err
 		}
@@ -223,7 +261,7 @@ func (j *Journal) drain(at ha.Instant, wall time.Time) error {
 // the file is not trusted any more.
 func (j *Journal) failed(err error, at ha.Instant, wall time.Time) error {
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
-		j.troubled(err, at)
+		j.health.bad(&j.o, err, at)
 		return err
 	}
 	return j.giveUp(err, at, wall)
@@ -241,12 +279,12 @@ func (j *Journal) giveUp(cause error, at ha.Instant, wall time.Time) error {
 	err := j.begin(at, wall)
 	if err == nil {
 		if err = j.drain(at, wall); err == nil {
-			j.well()
+			j.health.good(&j.o)
 			return nil
 		}
 	}
 	err = errors.Join(cause, err)
-	j.troubled(err, at)
+	j.health.bad(&j.o, err, at)
 	return err
 }
 
@@ -275,33 +313,19 @@ func (j *Journal) begin(at ha.Instant, wall time.Time) error {
 	return nil
 }
 
-func (j *Journal) troubled(err error, at ha.Instant) {
-	first := j.trouble == nil
-	j.trouble, j.retry = err, at.Add(retryAfter)
-	if first {
-		j.o.Log.Error("the journal cannot be written; what is decided is kept in memory", "error", err)
-		if j.o.Trouble != nil {
-			j.o.Trouble(err)
-		}
-	}
-}
-
-func (j *Journal) well() {
-	if j.trouble == nil {
-		return
-	}
-	j.trouble = nil
-	j.o.Log.Info("the journal can be written again")
-	if j.o.Trouble != nil {
-		j.o.Trouble(nil)
-	}
+// Bound sets the size bound, as a manifest says; zero is the default.
+func (j *Journal) Bound(limit int64) {
+	j.mu.Lock()
+	j.o.Limit, j.o.Segment = limit, j.asked
+	j.o.defaults()
+	j.mu.Unlock()
 }
 
 // Trouble returns why the journal cannot be written now; nil if it can.
 func (j *Journal) Trouble() error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return j.trouble
+	return j.health.trouble
 }
 
 // Run syncs what was written within a second, keeps the size bound and tries

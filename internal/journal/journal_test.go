@@ -131,3 +131,58 @@ func TestRotates(t *testing.T) {
 		}
 	}
 }
+
+func TestBootFillsInAndBoundIsKept(t *testing.T) {
+	dir := t.TempDir()
+	j, _ := open(t, Options{Dir: dir, Segment: 8 << 10})
+	if err := j.Boot(Life{Version: "v"}); err != nil {
+		t.Fatal(err)
+	}
+	for n := 1; n <= 1000; n++ {
+		if err := j.Step(step(n)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	j.Bound(64 << 10)
+	if err := j.Sync(); err != nil {
+		t.Fatal(err)
+	}
+	list, _, err := segments(dir)
+	if err != nil || len(list) > 8 || len(list) < 2 {
+		t.Fatalf("%v, %d segments", err, len(list))
+	}
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, p := open(t, Options{Dir: dir}); p.Boot != "boot-1" || p.LastWall.IsZero() || p.NextStart != 1002 {
+		t.Fatalf("%+v", p)
+	}
+}
+
+func TestTake(t *testing.T) {
+	dir := t.TempDir()
+	j, p := open(t, Options{Dir: dir, Segment: 4 << 10})
+	for n := 1; n <= 100; n++ {
+		s := step(n)
+		e := s.Actions[2].(ha.Emit)
+		e.Event.Change = ha.Change(n % 3)
+		s.Actions[2] = e
+		if err := j.Step(s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := j.Manifest(4, "m", []byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	if err := Read(dir, 0, func(r Record) bool { p.Take(r); return true }); err != nil {
+		t.Fatal(err)
+	}
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+	_, want := open(t, Options{Dir: dir})
+	if p.Kept["process/p"] != want.Kept["process/p"] || p.NextStart != want.NextStart || p.NextEvent != want.NextEvent ||
+		p.ManifestVersion != 4 || len(p.Alarms) != len(want.Alarms) {
+		t.Fatalf("%+v, want %+v", p, want)
+	}
+}

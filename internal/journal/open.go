@@ -60,6 +60,7 @@ func (o *Options) defaults() {
 // if a newer version wrote it; a disk that only refuses writes is no reason to
 // fail: see Trouble.
 func Open(o Options) (*Journal, Past, error) {
+	asked := o.Segment
 	o.defaults()
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return nil, Past{}, fmt.Errorf("making the journal's directory: %w", err)
@@ -80,7 +81,7 @@ func Open(o Options) (*Journal, Past, error) {
 		l.Close()
 		return nil, Past{}, err
 	}
-	j := &Journal{o: o, lock: l, wake: make(chan struct{}, 1), mem: h.mem, seq: h.seq}
+	j := &Journal{o: o, asked: asked, lock: l, wake: make(chan struct{}, 1), mem: h.mem, seq: h.seq}
 	if h.jump(o.Boot) {
 		j.mem.nextStart += idJump
 		j.mem.nextEvent += idJump
@@ -236,7 +237,7 @@ func (j *Journal) resume(h *history) {
 	}
 	if err := j.begin(j.o.Now()); err != nil {
 		at, _ := j.o.Now()
-		j.troubled(err, at)
+		j.health.bad(&j.o, err, at)
 	}
 }
 

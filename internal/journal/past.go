@@ -13,11 +13,12 @@ import (
 // Past is what the journal remembers: all that a new monitor needs to know of
 // the time before it.
 type Past struct {
-	Kept            map[string]string // latest value of each ha.Keep
-	Alarms          []ha.Event        // standing, oldest first
-	NextEvent       uint64            // first event id not given out yet
-	NextStart       ha.StartID        // first start id not given out yet
-	Manifest        []byte            // the one in force; nil if there was none
+	Kept            map[string]string         // latest value of each ha.Keep
+	Alarms          []ha.Event                // standing, oldest first
+	NextEvent       uint64                    // first event id not given out yet
+	NextStart       ha.StartID                // first start id not given out yet
+	Exits           map[ha.Process]ha.StartID // last start of each process whose end is recorded
+	Manifest        []byte                    // the one in force; nil if there was none
 	ManifestName    string
 	ManifestVersion uint64
 	Boot            string     // boot id of the last life; empty if there was none
@@ -37,6 +38,7 @@ type memory struct {
 	alarms    map[string]ha.Event
 	nextEvent uint64
 	nextStart ha.StartID
+	exits     map[ha.Process]ha.StartID
 	manifest  []byte
 	name      string
 	version   uint64
@@ -47,7 +49,7 @@ type memory struct {
 }
 
 func newMemory() *memory {
-	return &memory{kept: map[string]string{}, alarms: map[string]ha.Event{}, nextEvent: 1, nextStart: 1}
+	return &memory{kept: map[string]string{}, alarms: map[string]ha.Event{}, exits: map[ha.Process]ha.StartID{}, nextEvent: 1, nextStart: 1}
 }
 
 func (m *memory) standing() []ha.Event {
@@ -63,21 +65,22 @@ func (m *memory) standing() []ha.Event {
 }
 
 func (m *memory) past() Past {
-	return Past{Kept: maps.Clone(m.kept), Alarms: m.standing(), NextEvent: m.nextEvent, NextStart: m.nextStart,
+	return Past{Kept: maps.Clone(m.kept), Alarms: m.standing(), NextEvent: m.nextEvent, NextStart: m.nextStart, Exits: maps.Clone(m.exits),
 		Manifest: m.manifest, ManifestName: m.name, ManifestVersion: m.version,
 		Boot: m.boot, LastAt: m.lastAt, LastWall: m.lastWall, ended: m.ended}
 }
 
 func (m *memory) toWire() *wireBase {
-	return &wireBase{m.kept, m.standing(), m.nextEvent, m.nextStart, m.manifest, m.name, m.version, m.boot, m.ended}
+	return &wireBase{m.kept, m.standing(), m.nextEvent, m.nextStart, m.manifest, m.name, m.version, m.boot, m.ended, m.exits}
 }
 
 // base takes over what a base record holds, in place of all that was known.
 func (m *memory) base(b *wireBase) {
-	*m = memory{kept: map[string]string{}, alarms: map[string]ha.Event{}, nextEvent: max(1, b.NextEvent),
+	*m = memory{kept: map[string]string{}, alarms: map[string]ha.Event{}, exits: map[ha.Process]ha.StartID{}, nextEvent: max(1, b.NextEvent),
 		nextStart: max(1, b.NextStart), manifest: b.Manifest, name: b.Name, version: b.Version, boot: b.Boot,
 		lastAt: m.lastAt, lastWall: m.lastWall, ended: b.Ended}
 	maps.Copy(m.kept, b.Kept)
+	maps.Copy(m.exits, b.Exits)
 	for _, e := range b.Alarms {
 		m.alarms[e.Key()] = e
 	}
@@ -86,9 +89,12 @@ func (m *memory) base(b *wireBase) {
 // fromPast takes over a base record that was read back.
 func (m *memory) fromPast(r Record) {
 	p := r.Base
-	*m = memory{kept: maps.Clone(p.Kept), alarms: map[string]ha.Event{}, nextEvent: p.NextEvent, nextStart: p.NextStart,
+	*m = memory{kept: maps.Clone(p.Kept), alarms: map[string]ha.Event{}, exits: maps.Clone(p.Exits), nextEvent: p.NextEvent, nextStart: p.NextStart,
 		manifest: p.Manifest, name: p.ManifestName, version: p.ManifestVersion, boot: p.Boot,
 		lastAt: r.At, lastWall: r.Wall, ended: p.ended}
+	if m.exits == nil {
+		m.exits = map[ha.Process]ha.StartID{} // of a version that did not keep them
+	}
 	for _, e := range p.Alarms {
 		m.alarms[e.Key()] = e
 	}
@@ -119,6 +125,7 @@ func (m *memory) step(in ha.Input, actions []ha.Action) {
 		m.sawStart(in.Start)
 	case ha.Exited:
 		m.sawStart(max(in.Start, in.Successor))
+		m.exits[in.Process] = max(m.exits[in.Process], in.Start)
 	case ha.Adopted:
 		m.sawStart(max(in.Start, in.Armed))
 	}
@@ -183,8 +190,7 @@ func (m *memory) recall(seq uint64, payload []byte) (base bool, note string) {
 
 // idle names the frequent inputs and actions that change nothing in memory.
 var idle = map[string]bool{
-	ha.Exited{}.Name(): true, // its successor was armed before
-	ha.Ready{}.Name():  true, ha.Verdict{}.Name(): true, ha.Tick{}.Name(): true, ha.Missed{}.Name(): true,
+	ha.Ready{}.Name(): true, ha.Verdict{}.Name(): true, ha.Tick{}.Name(): true, ha.Missed{}.Name(): true,
 	ha.Watch{}.Name(): true, ha.Await{}.Name(): true, ha.Judge{}.Name(): true, ha.Answer{}.Name(): true,
 }
 

@@ -29,9 +29,9 @@ type Step struct {
 
 // A Life is one run of a monitor.
 type Life struct {
-	At      ha.Instant
-	Wall    time.Time
-	Boot    string // the kernel's boot id
+	At      ha.Instant // filled in together with Wall
+	Wall    time.Time  // zero: filled in by the journal
+	Boot    string     // the kernel's boot id; empty: filled in by the journal
 	Version string
 	PID     int
 	First   ha.StartID // first start id that it gives out; zero: filled in by the journal
@@ -95,6 +95,8 @@ type wireBase struct {
 	Version   uint64            `json:"version,omitempty"`
 	Boot      string            `json:"boot,omitempty"`
 	Ended     bool              `json:"ended,omitempty"`
+
+	Exits map[ha.Process]ha.StartID `json:"exits,omitempty"`
 }
 
 func tagOf(v interface{ Name() string }) (tag, error) {
