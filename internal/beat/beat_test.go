@@ -3,7 +3,6 @@ package beat
 import (
 	"context"
 	"encoding/binary"
-	"fmt"
 	"log/slog"
 	"net"
 	"os"
@@ -129,9 +128,17 @@ func until(t *testing.T, what string, ok func() bool) {
 	}
 }
 
-// pokes writes one slot of a page, as a program does.
-func poke(t *testing.T, path string, i int, state, start uint32, count uint64, name string) {
+// mark is what a program writes into one slot.
+type mark struct {
+	state, start uint32
+	count        uint64
+	name         string
+}
+
+// poke writes one slot of a page, as a program does.
+func poke(t *testing.T, path string, i int, m mark) {
 	t.Helper()
+	state, start, count, name := m.state, m.start, m.count, m.name
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -210,15 +217,15 @@ func TestNotificationsOfTwoStarts(t *testing.T) {
 
 	take(1000002, "READY=1") // the successor's
 	take(1000003, "READY=1\nX_GEMEL_START=3")
-	if len(b.say) != 0 {
+	if len(b.said) != 0 {
 		t.Fatal("an early READY counted for the start before it")
 	}
 	b.Began("p", 2, 1000002)
 	take(1000001, "STOPPING=1") // the dead one's
 	take(1000009, "STOPPING=1\nX_GEMEL_START=1")
 	b.Began("p", 3, 1000003)
-	for _, f := range b.say {
-		f()
+	for _, in := range b.said {
+		b.told <- in
 	}
 	for _, want := range []ha.StartID{2, 3} {
 		if got := b.next(); got != (ha.Ready{Process: "p", Start: want, How: "notify"}) {
@@ -248,7 +255,7 @@ func TestForeignUserIsNotHeard(t *testing.T) {
 	b.mu.Unlock()
 	asked := make(chan int, 10)
 	b.mu.Lock()
-	b.Member = func(p ha.Process, pid int) bool { asked <- pid; return len(asked) > 1 }
+	b.Member = func(pid int, start ha.StartID) bool { asked <- pid; return len(asked) > 1 && start == 7 }
 	b.mu.Unlock()
 	b.Began("p", 7, os.Getpid())
 	b.send("p", "READY=1")
@@ -267,7 +274,7 @@ func TestNextMonitorGoesOn(t *testing.T) {
 	b := quiet(t)
 	kept := b.open("p", true, true)[0]
 	stop := b.run(b.Watcher)
-	poke(t, PagePath(b.dir, "p"), 0, slotLive, 7, 1, "main")
+	poke(t, PagePath(b.dir, "p"), 0, mark{slotLive, 7, 1, "main"})
 	stop()
 	b.send("p", "READY=1\nX_GEMEL_START=7")
 
@@ -286,7 +293,13 @@ func TestNextMonitorGoesOn(t *testing.T) {
 	b.send("p", "STOPPING=1") // by the old path
 	b.next()
 
+	kept = b.open("p", true, true)[0] // as the shadow still holds it
 	b.Close("p")
+	b.mu.Lock()
+	if err := b.poll.add(int(kept.Fd())); err != nil {
+		t.Errorf("the poller still has the socket: %v", err)
+	}
+	b.mu.Unlock()
 	for _, path := range []string{SocketPath(b.dir, "p"), PagePath(b.dir, "p")} {
 		if _, err := os.Lstat(path); !os.IsNotExist(err) {
 			t.Errorf("%s after Close: %v", path, err)
@@ -400,16 +413,18 @@ func TestTooLongDatagram(t *testing.T) {
 
 func TestMainPID(t *testing.T) {
 	b := quiet(t)
-	named := make(chan string, 1)
-	b.MainPID = func(p ha.Process, s ha.StartID, pid int) { named <- fmt.Sprintf("%s %d %d", p, s, pid) }
-	b.Member = func(p ha.Process, pid int) bool { return pid == 4000001 }
-	b.open("p", true, false)
-	b.run(b.Watcher)
+	b.Member = func(pid int, start ha.StartID) bool { return pid == 4000001 && start == 7 }
+	e := b.proc("p")
 	b.Began("p", 7, os.Getpid())
-	b.send("p", "MAINPID=4000002")
-	b.send("p", "MAINPID=4000001")
-	if got, want := <-named, "p 7 4000001"; got != want {
-		t.Errorf("told %s, want %s", got, want)
+	take := func(pid int, text string) { b.take(e, held{parse([]byte(text)), pid, b.now()}, b.now()) }
+	take(os.Getpid(), "MAINPID=4000002")
+	if e.pid != os.Getpid() {
+		t.Error("a foreign process is the main one")
+	}
+	take(os.Getpid(), "MAINPID=4000001")
+	take(4000001, "READY=1")
+	if len(b.said) != 1 || e.pid != 4000001 {
+		t.Errorf("told %v; the main process is %d", b.said, e.pid)
 	}
 }
 

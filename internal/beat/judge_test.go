@@ -39,18 +39,15 @@ func (s *still) look() []ha.Missed {
 	for len(s.due) > 0 && s.due[0].due <= s.t0 {
 		s.judge(s.due[0], s.t0)
 	}
-	for _, f := range s.say {
-		f()
+	for _, in := range s.said {
+		all = append(all, in.(ha.Missed))
 	}
-	s.say = nil
-	for len(s.told) > 0 {
-		all = append(all, (<-s.told).(ha.Missed))
-	}
+	s.said = nil
 	return all
 }
 
 func (s *still) poke(i int, state, start uint32, count uint64, name string) {
-	poke(s.t, PagePath(s.dir, "p"), i, state, start, count, name)
+	poke(s.t, PagePath(s.dir, "p"), i, mark{state, start, count, name})
 }
 
 // A program that never beats is silent from From on, and told once.
@@ -277,11 +274,14 @@ func TestPulse(t *testing.T) {
 // start finds a page that it can use.
 func TestSpoiltPage(t *testing.T) {
 	for name, spoil := range map[string]func(f *os.File) error{
-		"empty":   func(f *os.File) error { return f.Truncate(0) },
-		"short":   func(f *os.File) error { return f.Truncate(100) },
-		"long":    func(f *os.File) error { return f.Truncate(1 << 40) },
-		"zeroed":  func(f *os.File) error { _, err := f.WriteAt(make([]byte, 8192), 0); return err },
-		"counts":  func(f *os.File) error { _, err := f.WriteAt([]byte("\xff\xff\xff\xff\xff\xff\xff\xff"), 16); return err },
+		"empty":  func(f *os.File) error { return f.Truncate(0) },
+		"short":  func(f *os.File) error { return f.Truncate(100) },
+		"long":   func(f *os.File) error { return f.Truncate(1 << 40) },
+		"zeroed": func(f *os.File) error { _, err := f.WriteAt(make([]byte, 8192), 0); return err },
+		"counts": func(f *os.File) error {
+			_, err := f.WriteAt([]byte("\xff\xff\xff\xff\xff\xff\xff\xff"), 16)
+			return err
+		},
 		"version": func(f *os.File) error { _, err := f.WriteAt([]byte{9}, 8); return err },
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -53,9 +53,10 @@ func newPoller() (*poller, error) {
 	return &poller{file: f, conn: conn, ev: make([]unix.EpollEvent, 256)}, nil
 }
 
-func (p *poller) add(fd int) error  { return p.control(unix.EPOLL_CTL_ADD, fd, unix.EPOLLIN) }
-func (p *poller) mute(fd int) error { return p.control(unix.EPOLL_CTL_MOD, fd, 0) }
-func (p *poller) hear(fd int) error { return p.control(unix.EPOLL_CTL_MOD, fd, unix.EPOLLIN) }
+func (p *poller) add(fd int) error    { return p.control(unix.EPOLL_CTL_ADD, fd, unix.EPOLLIN) }
+func (p *poller) remove(fd int) error { return p.control(unix.EPOLL_CTL_DEL, fd, 0) }
+func (p *poller) mute(fd int) error   { return p.control(unix.EPOLL_CTL_MOD, fd, 0) }
+func (p *poller) hear(fd int) error   { return p.control(unix.EPOLL_CTL_MOD, fd, unix.EPOLLIN) }
 
 func (p *poller) control(op, fd int, events uint32) error {
 	var err error

@@ -21,29 +21,18 @@ import (
 // goroutine. They never call out, so that they may be called with locks held and
 // while out is blocked.
 type Watcher struct {
-	// Member reports whether pid belongs to the running start of p, as by its
-	// cgroup. Nil: only the user of a sender and its parents decide. Set before Run.
-	Member func(p ha.Process, pid int) bool
-	// MainPID is told that a program named another of its processes as its main
-	// one (MAINPID=). Nil: ignored. Set before Run.
-	MainPID func(p ha.Process, start ha.StartID, pid int)
+	// Member reports whether pid belongs to a start, as by its cgroup. It is asked
+	// about senders that are not of the program's user, and about MAINPID=. It must
+	// not call the watcher. Nil: nobody else belongs. Set before Run.
+	Member func(pid int, start ha.StartID) bool
 
 	runDir string
 	now    func() ha.Instant
 	out    func(ha.Input)
-	log    *slog.Logger
+	err    error // of New, told by Run and Open
 
-	poll *poller
-	err  error // of New, told by Run and Open
-
-	mu    sync.Mutex
-	procs map[ha.Process]*proc
-	socks map[int32]*proc // by descriptor
-	due   queue
-	buf   []byte // for pages
-	body  [maxDatagram]byte
-	ctl   []byte   // for what comes beside a datagram
-	say   []func() // to be called without the lock, in order
+	mu sync.Mutex
+	hearing
 }
 
 // ThreadHeard tells when one source was last heard.
@@ -56,8 +45,9 @@ type ThreadHeard struct {
 // New makes a watcher with its sockets and pages under runDir. It tells the core
 // Ready, Stopping and Missed through out, which may block.
 func New(runDir string, now func() ha.Instant, out func(ha.Input), log *slog.Logger) *Watcher {
-	w := &Watcher{runDir: runDir, now: now, out: out, log: log,
-		procs: map[ha.Process]*proc{}, socks: map[int32]*proc{}, ctl: make([]byte, controlSize())}
+	w := &Watcher{runDir: runDir, now: now, out: out}
+	w.hearing = hearing{log: log, procs: map[ha.Process]*proc{}, socks: map[int32]*proc{}, ctl: make([]byte, controlSize())}
+	w.member = func(pid int, start ha.StartID) bool { return w.Member != nil && w.Member(pid, start) }
 	w.poll, w.err = newPoller()
 	return w
 }
@@ -103,7 +93,7 @@ func (w *Watcher) Open(p ha.Process, uid, gid int, notify, page bool) (fds []*os
 	}
 	if notify {
 		if e.sock < 0 {
-			if err := w.bind(e, uid, gid); err != nil {
+			if err := w.bind(e, w.runDir, uid, gid); err != nil {
 				return nil, fmt.Errorf("process %s: %w", p, err)
 			}
 		}
@@ -115,28 +105,6 @@ func (w *Watcher) Open(p ha.Process, uid, gid int, notify, page bool) (fds []*os
 	}
 	w.schedule(e, w.now())
 	return fds, nil
-}
-
-// bind makes the socket of e and listens to it.
-func (w *Watcher) bind(e *proc, uid, gid int) error {
-	if err := os.MkdirAll(filepath.Join(w.runDir, "notify"), 0o711); err != nil {
-		return fmt.Errorf("directory of notify sockets: %w", err)
-	}
-	fd, err := bindSocket(SocketPath(w.runDir, e.name), uid, gid)
-	if err != nil {
-		return err
-	}
-	return w.listen(e, fd)
-}
-
-// listen takes fd, a datagram socket, as that of e; fd is closed on failure.
-func (w *Watcher) listen(e *proc, fd int) error {
-	if err := w.poll.add(fd); err != nil {
-		return errors.Join(fmt.Errorf("watching the notify socket: %w", err), unix.Close(fd))
-	}
-	e.sock = fd
-	w.socks[int32(fd)] = e
-	return nil
 }
 
 // Adopt goes on with a notify socket that the shadow kept over the end of a
@@ -162,7 +130,7 @@ func (w *Watcher) Adopt(p ha.Process, notify *os.File) {
 	}
 	if err != nil {
 		// Open makes a new one in its place.
-		w.log.Warn("kept notify socket cannot be used", "process", p, "err", err)
+		w.log.Warn("kept notify socket cannot be used", "process", p, "error", err)
 	}
 }
 
@@ -187,25 +155,6 @@ func (w *Watcher) Close(p ha.Process) {
 		}
 	}
 	w.release(e)
-}
-
-func (w *Watcher) remove(path string) {
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		w.log.Warn("file of an ended process not removed", "err", err)
-	}
-}
-
-// release closes the descriptors of e.
-func (w *Watcher) release(e *proc) {
-	if e.sock >= 0 {
-		delete(w.socks, int32(e.sock))
-		unix.Close(e.sock) // which takes it out of the poller as well
-		e.sock = -1
-	}
-	if e.page != nil {
-		e.page.f.Close()
-		e.page = nil
-	}
 }
 
 // Began tells that a start of a process runs as pid: what was heard of the start
@@ -311,16 +260,6 @@ func (w *Watcher) Heard(p ha.Process) []ThreadHeard {
 	return all
 }
 
-// proc returns the record of a process, and makes one.
-func (w *Watcher) proc(p ha.Process) *proc {
-	e := w.procs[p]
-	if e == nil {
-		e = &proc{name: p, sock: -1, index: -1, tokens: burst}
-		w.procs[p] = e
-	}
-	return e
-}
-
 // Run listens and watches until ctx ends. Sockets and pages stay where they are:
 // the programs go on, and so does the next monitor. Run may be called once.
 func (w *Watcher) Run(ctx context.Context) error {
@@ -368,11 +307,11 @@ func (w *Watcher) turn(ctx context.Context) error {
 	for len(w.due) > 0 && w.due[0].due <= now {
 		w.judge(w.due[0], now)
 	}
-	say := w.say
-	w.say = nil
+	said := w.said
+	w.said = nil
 	w.mu.Unlock()
-	for _, f := range say {
-		f()
+	for _, in := range said {
+		w.out(in)
 	}
 	return nil
 }
