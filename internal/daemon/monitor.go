@@ -52,6 +52,7 @@ func Monitor(ctx context.Context, o Options) error {
 	if err != nil {
 		return errors.Join(err, j.Close())
 	}
+	j.Bound(first.m.Node.JournalLimit)
 	if err := record(o, j, past, first); err != nil {
 		o.Log.Error("the journal cannot be written", "error", err) // told as an event by the engine
 	}
