@@ -66,7 +66,8 @@ type Entry struct {
 }
 
 // Alive reports whether the pid of the entry still is that start, and not another
-// process that was given the same number. A zombie still is its start.
+// process that was given the same number (which takes the kernel longer than the
+// hundredth of a second that a tick lasts). A zombie still is its start.
 func (e Entry) Alive() bool {
 	if e.PID <= 0 {
 		return false
@@ -102,10 +103,11 @@ func openTable(path, boot string) (*Table, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close() // the mapping holds the file
+	defer f.Close()
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
 		return nil, err
 	}
+	defer func() { _ = unix.Flock(int(f.Fd()), unix.LOCK_UN) }() // closing is not enough: the mapping holds the file
 	st, err := f.Stat()
 	if err != nil {
 		return nil, err
