@@ -42,9 +42,10 @@ type Client struct {
 // other is what a Link knows of the shadow at the other end.
 type other struct {
 	pid, pidfd int
-	inherit    bool // it is a new shadow of a monitor that knows its programs
-	greeted    bool // it said hello
-	hung       bool // it was killed for silence
+	inherit    bool     // it is a new shadow of a monitor that knows its programs
+	greeted    bool     // it said hello
+	hung       bool     // it was killed for silence
+	early      []Report // of a new shadow, before its hello
 }
 
 // NewClient takes fd over, one end of a SEQPACKET pair, and begins to read. Say

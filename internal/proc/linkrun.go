@@ -37,7 +37,7 @@ func (l *Link) follow(ctx context.Context, c *Client) {
 				l.pid = r.PID
 			}
 			l.mu.Unlock()
-			if c.sift(&r) && !l.tell(ctx, r) {
+			if !l.pass(ctx, c, r) {
 				return
 			}
 		case now := <-look.C:
@@ -65,9 +65,10 @@ func (l *Link) lost(ctx context.Context, c *Client) {
 	st := c.end(ctx, l.c.Silence)
 	c.Close()
 	for r := range c.Reports() {
-		if c.sift(&r) {
-			l.tell(ctx, r)
-		}
+		l.pass(ctx, c, r)
+	}
+	for _, r := range c.at.early {
+		l.tell(ctx, r)
 	}
 	if c.at.pidfd >= 0 {
 		unix.Close(c.at.pidfd)
@@ -80,6 +81,28 @@ func (l *Link) lost(ctx context.Context, c *Client) {
 	if !ending {
 		l.tell(ctx, Report{Kind: ReportShadowDied, At: clock.Now(), Status: st, Hung: c.at.hung})
 	}
+}
+
+// pass tells what is for the user. What a new shadow did before its hello (it
+// carried out what had waited) is told after it.
+func (l *Link) pass(ctx context.Context, c *Client, r Report) bool {
+	if c.at.inherit && !c.at.greeted && r.Kind != ReportHello && r.Kind != ReportBeat {
+		c.at.early = append(c.at.early, r)
+		return true
+	}
+	if c.sift(&r) && !l.tell(ctx, r) {
+		return false
+	}
+	if r.Kind == ReportShadowBack {
+		early := c.at.early
+		c.at.early = nil
+		for _, r := range early {
+			if c.sift(&r) && !l.tell(ctx, r) {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 func (l *Link) tell(ctx context.Context, r Report) bool {

@@ -56,15 +56,19 @@ func (s *shadow) adopt(alone bool) {
 			s.table.Free(e.Start)
 		}
 	}
-	if !alone {
-		return
+	if alone {
+		s.sweepAll()
 	}
+}
+
+// sweepAll ends what is in control groups that belong to no program.
+func (s *shadow) sweepAll() {
 	ids, err := s.tree.Find()
 	if err != nil {
 		s.c.Log.Warn("looking for control groups of starts before", "err", err)
 	}
 	for _, id := range ids {
-		if s.kids[id] == nil {
+		if s.kids[id] == nil && !s.armed(id) {
 			s.sweep(id)
 		}
 	}
@@ -188,6 +192,8 @@ func (s *shadow) join(fd int) error {
 		return err
 	}
 	s.watchMonitor(int(cred.Pid), pidfd)
-	s.mon.ready = false
+	// Before the monitor's orders: a row without a child is in the way of the same
+	// start being made ready again, and one with a child must not be started twice.
+	s.adopt(false)
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"os/signal"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -143,7 +144,7 @@ func listen(ctx context.Context, p *poller, take func(os.Signal)) *signals {
 	}
 	// Taken and not ignored: ignoring would pass to the monitor through its exec.
 	signal.Notify(g.rest, unix.SIGPIPE, unix.SIGUSR1, unix.SIGUSR2, unix.SIGALRM, unix.SIGVTALRM, unix.SIGTTOU, unix.SIGTTIN, unix.SIGTSTP)
-	signal.Notify(g.ch, unix.SIGTERM, unix.SIGINT, unix.SIGHUP)
+	signal.Notify(g.ch, unix.SIGTERM, unix.SIGINT, unix.SIGHUP, marker)
 	// The version before left them blocked, so that none was lost in between.
 	_ = maskAll(unix.SIG_UNBLOCK, asked())
 	done := ctx.Done()
@@ -164,17 +165,45 @@ func listen(ctx context.Context, p *poller, take func(os.Signal)) *signals {
 		}
 	})
 	_ = p.add(g.fd, func() {
-		var b [8]byte
-		_, _ = unix.Read(g.fd, b[:])
-		g.mu.Lock()
-		got := g.got
-		g.got = nil
-		g.mu.Unlock()
-		for _, sig := range got {
-			take(sig)
+		for _, sig := range g.taken() {
+			if sig != marker {
+				take(sig)
+			}
 		}
 	})
 	return g
+}
+
+// marker is a signal without meaning. Its number is above those with one, and
+// the runtime delivers what it has caught in the order of the numbers.
+const marker = unix.SIGWINCH
+
+func (g *signals) taken() []os.Signal {
+	var b [8]byte
+	_, _ = unix.Read(g.fd, b[:])
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	got := g.got
+	g.got = nil
+	return got
+}
+
+// flush returns the signals that were caught and not taken yet. Signals must be
+// held: then none is on its way behind the marker.
+func (g *signals) flush() []os.Signal {
+	if err := unix.Kill(os.Getpid(), marker); err != nil {
+		return g.taken()
+	}
+	var got []os.Signal
+	for end := time.Now().Add(time.Second); time.Now().Before(end); {
+		p := []unix.PollFd{{Fd: int32(g.fd), Events: unix.POLLIN}}
+		_, _ = unix.Poll(p, 10)
+		got = append(got, g.taken()...)
+		if slices.Contains(got, os.Signal(marker)) {
+			break
+		}
+	}
+	return slices.DeleteFunc(got, func(s os.Signal) bool { return s == marker })
 }
 
 func (g *signals) close() {

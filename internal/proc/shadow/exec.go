@@ -38,7 +38,8 @@ type state struct {
 	Kept    map[string][]int `json:"kept,omitempty"`
 	Helpers []int            `json:"helpers,omitempty"`
 	End     *endState        `json:"end,omitempty"`
-	Parts   map[string][]int `json:"parts,omitempty"` // descriptors of later versions, passed on unread
+	Signals []int            `json:"signals,omitempty"` // caught, and not looked at yet
+	Parts   map[string][]int `json:"parts,omitempty"`   // descriptors of later versions, passed on unread
 }
 
 type monitorState struct {
@@ -92,7 +93,20 @@ func (s *shadow) exec(path string) error {
 	if err := unix.Access(path, unix.X_OK); err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}
+	restore := s.signals.hold()
+	defer restore()
 	st := s.capture()
+	caught := s.signals.flush()
+	for _, sig := range caught {
+		if n, ok := sig.(unix.Signal); ok {
+			st.Signals = append(st.Signals, int(n))
+		}
+	}
+	defer func() {
+		for _, sig := range caught {
+			s.signal(sig)
+		}
+	}()
 	body, err := json.Marshal(st)
 	if err != nil {
 		return fmt.Errorf("writing the state down: %w", err)
@@ -136,8 +150,6 @@ func (s *shadow) exec(path string) error {
 	}()
 	args := append([]string{path}, os.Args[1:]...)
 	env := append(without(os.Environ(), stateEnv), stateEnv+"="+strconv.Itoa(mem))
-	restore := s.signals.hold()
-	defer restore()
 	return fmt.Errorf("exec %s: %w", path, syscall.Exec(path, args, env))
 }
 
@@ -273,8 +285,9 @@ func (s *shadow) resume(st *state) error {
 		Kind: proc.ReportUpgraded, PID: os.Getpid(), At: clock.Now(),
 		Version: s.c.Version, Protocol: proc.Protocol, Cgroup: s.tree.String(), Notes: s.tree.Notes(),
 	})
-	// Claimed for standing orders that are made anew.
-	s.adopt(false)
+	for _, n := range st.Signals {
+		s.signal(unix.Signal(n))
+	}
 	return nil
 }
 

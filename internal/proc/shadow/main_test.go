@@ -31,7 +31,11 @@ const roleEnv = "SHADOW_TEST_ROLE"
 const versionEnv = "SHADOW_TEST_VERSION"
 
 func TestMain(m *testing.M) {
-	switch role := os.Getenv(roleEnv); role {
+	role := os.Getenv(roleEnv)
+	if os.Getenv(proc.PairEnv) != "" {
+		role = "monitor" // started by a shadow
+	}
+	switch role {
 	case "":
 		os.Exit(m.Run())
 	case "shadow":
@@ -74,9 +78,6 @@ func playShadow() int {
 			}
 		}
 	}
-	if err := os.Setenv(roleEnv, "monitor"); err != nil {
-		return 98
-	}
 	command := []string{exe}
 	if os.Getenv("SHADOW_TEST_NO_MONITOR") != "" {
 		command = []string{filepath.Join(dir, "missing")}
@@ -106,7 +107,6 @@ func playMonitor() int {
 		fd = n
 	}
 	os.Unsetenv(proc.PairEnv)
-	os.Setenv(roleEnv, "shadow")
 	silence, _ := time.ParseDuration(os.Getenv("SHADOW_TEST_SILENCE"))
 	patience, _ := time.ParseDuration(os.Getenv("SHADOW_TEST_PATIENCE"))
 	command := []string{os.Args[0]}

@@ -2,8 +2,10 @@ package shadow
 
 import (
 	"encoding/json"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -78,8 +80,8 @@ func (s *shadow) order(m proc.Message) {
 func (s *shadow) hello() {
 	s.mon.greet = true
 	s.repark()
-	// A monitor beside whose socket a new shadow was held has told what it knows.
-	s.adopt(false)
+	// By now everything is known that runs.
+	s.sweepAll()
 	s.report(proc.Report{
 		Kind: proc.ReportHello, PID: os.Getpid(), At: clock.Now(), Protocol: proc.Protocol,
 		Version: s.c.Version, Cgroup: s.tree.String(), Notes: s.tree.Notes(),
@@ -90,7 +92,9 @@ func (s *shadow) hello() {
 	for name, fds := range s.kept {
 		s.report(proc.Report{Kind: proc.ReportKept, Name: name}, fds...)
 	}
-	for _, c := range s.kids {
+	// Oldest first: a death is told before that of its successor.
+	for _, id := range slices.Sorted(maps.Keys(s.kids)) {
+		c := s.kids[id]
 		if c.told {
 			s.report(exitReport(c))
 			continue

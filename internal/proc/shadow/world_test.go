@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"gemel/internal/clock"
 	"gemel/internal/ha"
 	"gemel/internal/proc"
 	"gemel/internal/proc/spawn"
@@ -340,3 +341,58 @@ func living(pid int) bool {
 }
 
 func haID(n int) ha.StartID { return ha.StartID(n) }
+
+// kernelTells reports whether this kernel keeps the exits of processes that are
+// no children (Linux 6.15).
+func kernelTells() bool {
+	var u unix.Utsname
+	if unix.Uname(&u) != nil {
+		return false
+	}
+	var major, minor int
+	fmt.Sscanf(unix.ByteSliceToString(u.Release[:]), "%d.%d", &major, &minor)
+	return major > 6 || major == 6 && minor >= 15
+}
+
+// tableAlive looks into the table for a start.
+func (w *world) tableAlive(id ha.StartID) bool {
+	boot, err := clock.BootID()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	tab, err := spawn.OpenTable(filepath.Join(w.dir, "table"), boot)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer tab.Close()
+	for _, e := range tab.Entries() {
+		if e.Start == id {
+			return e.Alive()
+		}
+	}
+	return false
+}
+
+func notifySocket(t *testing.T, path string) <-chan string {
+	t.Helper()
+	c, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	got := make(chan string, 1024)
+	go func() {
+		b := make([]byte, 4096)
+		for {
+			n, err := c.Read(b)
+			if err != nil {
+				return
+			}
+			select {
+			case got <- string(b[:n]):
+			default:
+			}
+		}
+	}()
+	return got
+}
