@@ -194,10 +194,7 @@ func TestKillFrozen(t *testing.T) {
 		id := nextStart()
 		g := group(t, tr, id, shell(""))
 		c := deafTree(t, g, id)
-		pids, err := g.Procs()
-		if err != nil || len(pids) < 3 {
-			t.Fatal(pids, err)
-		}
+		until(t, "both shells and their sleeps are there", func() bool { pids, err := g.Procs(); return err == nil && len(pids) == 4 })
 		if err := g.Freeze(true); err != nil {
 			t.Fatal(err)
 		}
@@ -241,8 +238,9 @@ func TestFallbackKill(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	until(t, "both shells and their sleeps are there", func() bool { pids, err := g.Procs(); return err == nil && len(pids) == 4 })
 	pids, err := g.Procs()
-	if err != nil || len(pids) < 3 || slices.Contains(pids, stranger.PID) {
+	if err != nil || slices.Contains(pids, stranger.PID) {
 		t.Fatal(pids, err)
 	}
 	if err := g.Freeze(true); err != nil {
