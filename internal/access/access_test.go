@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
+	"os/user"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -106,13 +108,73 @@ func TestHungNameService(t *testing.T) {
 		if took := time.Since(begin); took > lookupBound {
 			t.Errorf("took %v", took)
 		}
-		if strings.Join(u, " ") != "slow after 1007" {
+		if strings.Join(u, " ") != "after slow" {
 			t.Errorf("unknown %q", u)
+		}
+		if r, _ := p.Role(Peer{UID: 1007}); r != Viewer {
+			t.Errorf("a number waits for the name service")
 		}
 		if r, _ := p.Role(Peer{UID: 1001}); r != Viewer {
 			t.Errorf("ann is %v", r)
 		}
 		close(release)
+	})
+}
+
+// TestNameServiceGoesAway keeps what it said for an hour, but not a name that it
+// says is gone.
+func TestNameServiceGoesAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var failure error
+		ask := func(string) (uint32, error) { return 1001, failure }
+		p := &Policy{lookup: lookup{ask, ask}}
+		role := func() Role {
+			p.Refresh(t.Context())
+			r, _ := p.Role(Peer{UID: 1001})
+			return r
+		}
+		p.Set(t.Context(), manifest.Access{Operators: []string{"ann"}})
+		failure = errors.New("connection refused")
+		time.Sleep(keepBound - time.Second)
+		if r := role(); r != Operator {
+			t.Errorf("within the bound: %v", r)
+		}
+		time.Sleep(2 * time.Second)
+		if r := role(); r != None {
+			t.Errorf("after it: %v", r)
+		}
+		failure = nil
+		role()
+		failure = fmt.Errorf("looking up: %w", user.UnknownUserError("ann"))
+		if r := role(); r != None {
+			t.Errorf("a user who is gone: %v", r)
+		}
+	})
+}
+
+// TestSlowLookupLoses has an older Set end after a newer one.
+func TestSlowLookupLoses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		ask := func(n string) (uint32, error) {
+			if n == "slow" {
+				<-release
+			}
+			return 1001, nil
+		}
+		p := &Policy{lookup: lookup{ask, ask}}
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			p.Set(context.Background(), manifest.Access{Admins: []string{"slow"}})
+		}()
+		synctest.Wait()
+		p.Set(context.Background(), manifest.Access{Viewers: []string{"ann"}})
+		close(release)
+		<-done
+		if r, _ := p.Role(Peer{UID: 1001}); r != Viewer {
+			t.Errorf("the older lists are in force: %v", r)
+		}
 	})
 }
 

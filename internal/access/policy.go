@@ -1,8 +1,8 @@
 package access
 
 import (
-	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"os/user"
@@ -19,10 +19,14 @@ import (
 // here: that of a process in another user namespace. Nobody is let in by it.
 const overflow = 65534
 
-// lookupBound is the longest time that a name service may take for all names of
-// a policy. Names that it did not answer in time match nobody until the next
-// refresh.
-const lookupBound = 2 * time.Second
+const (
+	// lookupBound is the longest time that a name service may take for all names
+	// of a policy.
+	lookupBound = 2 * time.Second
+	// keepBound is how long what a name service said holds when it does not answer
+	// any more. A name that it says nobody has holds no longer at all.
+	keepBound = time.Hour
+)
 
 // A Policy knows the roles of the users of this machine. Its methods may be
 // called from any goroutine.
@@ -31,7 +35,9 @@ type Policy struct {
 	lookup lookup
 
 	mu      sync.Mutex
+	turn    uint64 // grows with each Set; what a slow lookup of an older one found is thrown away
 	lists   manifest.Access
+	known   map[string]known // what the name service said of each entry
 	users   map[uint32]grant
 	groups  map[uint32]grant
 	names   map[uint32]string // of users met in the lists or asked for
@@ -43,6 +49,12 @@ type Policy struct {
 type grant struct {
 	role  Role
 	entry string
+}
+
+// known is what the name service said of an entry, and when.
+type known struct {
+	id uint32
+	at time.Time
 }
 
 // lookup turns names into ids. Tests have their own.
@@ -61,14 +73,60 @@ func New(lists manifest.Access, own uint32) *Policy {
 	return p
 }
 
-// Set puts other lists in force at once and returns the names that nobody on
-// this machine has. It may take as long as the name service, at most 2 s.
+// Set puts other lists in force and returns the names that nobody on this
+// machine has. It may take as long as the name service, at most 2 s.
 func (p *Policy) Set(ctx context.Context, lists manifest.Access) (unknown []string) {
-	users, groups, names, unknown := resolve(ctx, p.lookup, lists)
+	p.mu.Lock()
+	p.turn++
+	turn := p.turn
+	p.lists = lists
+	p.mu.Unlock()
+	return p.resolve(ctx, turn, lists)
+}
+
+// Refresh looks the names of the lists up again: a user may have been made since.
+func (p *Policy) Refresh(ctx context.Context) (unknown []string) {
+	p.mu.Lock()
+	turn, lists := p.turn, p.lists
+	p.mu.Unlock()
+	return p.resolve(ctx, turn, lists)
+}
+
+// resolve looks up every name and puts what it found in force, unless other
+// lists were set meanwhile.
+func (p *Policy) resolve(ctx context.Context, turn uint64, lists manifest.Access) (unknown []string) {
+	all := entries(lists)
+	p.ask(ctx, all)
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if turn != p.turn {
+		return nil
+	}
+	now := time.Now()
+	users, groups, names, keep := map[uint32]grant{}, map[uint32]grant{}, map[uint32]string{}, map[string]known{}
+	for _, e := range all {
+		switch before, ok := p.known[e.name]; {
+		case e.err == nil:
+			keep[e.name] = known{e.id, now}
+		case ok && !missing(e.err) && now.Sub(before.at) < keepBound:
+			e.id, keep[e.name] = before.id, before
+		default:
+			unknown = append(unknown, e.name)
+			continue
+		}
+		into := users
+		if e.group {
+			into = groups
+		} else if e.name != strconv.FormatUint(uint64(e.id), 10) {
+			names[e.id] = e.name
+		}
+		if e.role > into[e.id].role {
+			into[e.id] = grant{e.role, e.name}
+		}
+	}
+	slices.Sort(unknown)
 	same := maps.Equal(users, p.users) && maps.Equal(groups, p.groups)
-	p.lists, p.users, p.groups, p.unknown = lists, users, groups, unknown
+	p.users, p.groups, p.unknown, p.known = users, groups, unknown, keep
 	if p.names == nil {
 		p.names = map[uint32]string{}
 	}
@@ -78,14 +136,6 @@ func (p *Policy) Set(ctx context.Context, lists manifest.Access) (unknown []stri
 		p.changed = nil
 	}
 	return unknown
-}
-
-// Refresh looks the names of the lists up again: a user may have been made since.
-func (p *Policy) Refresh(ctx context.Context) (unknown []string) {
-	p.mu.Lock()
-	lists := p.lists
-	p.mu.Unlock()
-	return p.Set(ctx, lists)
 }
 
 // Changed returns a channel that is closed when roles may have changed.
@@ -149,81 +199,85 @@ func (p *Policy) Name(uid uint32) string {
 	return n
 }
 
-// resolved is one answer of the name service.
-type resolved struct {
-	entry string
+// entry is one name of the lists and what was found for it.
+type entry struct {
+	name  string // as it stands in the list
 	role  Role
 	group bool
 	id    uint32
 	err   error
 }
 
-// resolve looks up every name of the lists. A name service that does not answer
-// in time leaves its goroutine behind until it does; there is one at most for
-// each call, and calls are a minute apart.
-func resolve(ctx context.Context, l lookup, lists manifest.Access) (users, groups map[uint32]grant, names map[uint32]string, unknown []string) {
-	ctx, cancel := context.WithTimeout(ctx, lookupBound)
-	defer cancel()
-	type entry struct {
-		name string
-		role Role
-	}
+// errLate stands for the answer of a name service that did not come in time.
+var errLate = errors.New("no answer in time")
+
+// missing reports whether a name service said that nobody has the name, in
+// contrast to one that did not answer.
+func missing(err error) bool {
+	var u user.UnknownUserError
+	var g user.UnknownGroupError
+	return errors.As(err, &u) || errors.As(err, &g)
+}
+
+// entries are the names of the lists; those that are numbers are done.
+func entries(lists manifest.Access) []entry {
 	var all []entry
 	for _, x := range []struct {
 		names []string
 		role  Role
 	}{{lists.Viewers, Viewer}, {lists.Operators, Operator}, {lists.Admins, Admin}} {
 		for _, n := range x.names {
-			all = append(all, entry{n, x.role})
+			e := entry{name: n, role: x.role, err: errLate}
+			bare, group := strings.CutPrefix(n, "%")
+			e.group = group
+			if id, err := strconv.ParseUint(bare, 10, 32); err == nil {
+				e.id, e.err = uint32(id), nil
+			}
+			all = append(all, e)
 		}
 	}
-	answers := make(chan resolved, len(all))
-	go func() {
-		for _, e := range all {
-			name, group := strings.CutPrefix(e.name, "%")
-			r := resolved{entry: e.name, role: e.role, group: group}
-			if group {
-				r.id, r.err = number(name, l.group)
-			} else {
-				r.id, r.err = number(name, l.user)
-			}
-			answers <- r
-		}
-	}()
-	users, groups, names = map[uint32]grant{}, map[uint32]grant{}, map[uint32]string{}
-	for i := range all {
-		select {
-		case <-ctx.Done():
-			for _, e := range all[i:] {
-				unknown = append(unknown, e.name)
-			}
-			return users, groups, names, unknown
-		case r := <-answers:
-			into := users
-			if r.group {
-				into = groups
-			}
-			switch {
-			case r.err != nil:
-				unknown = append(unknown, r.entry)
-			case r.role > into[r.id].role:
-				into[r.id] = grant{r.role, r.entry}
-			}
-			if r.err == nil && !r.group && r.entry != strconv.FormatUint(uint64(r.id), 10) {
-				names[r.id] = r.entry
-			}
-		}
-	}
-	slices.SortFunc(unknown, cmp.Compare[string])
-	return users, groups, names, unknown
+	return all
 }
 
-// number reads a number, or asks.
-func number(name string, ask func(string) (uint32, error)) (uint32, error) {
-	if n, err := strconv.ParseUint(name, 10, 32); err == nil {
-		return uint32(n), nil
+// ask looks up those that are not numbers. A name service that does not answer
+// in time leaves its goroutine behind until it does; there is one for each call,
+// and calls are a minute apart.
+func (p *Policy) ask(ctx context.Context, all []entry) {
+	ctx, cancel := context.WithTimeout(ctx, lookupBound)
+	defer cancel()
+	type answer struct {
+		i   int
+		id  uint32
+		err error
 	}
-	return ask(name)
+	answers := make(chan answer, len(all))
+	waiting := 0
+	var questions []entry
+	var places []int
+	for i, e := range all {
+		if e.err != nil {
+			questions, places = append(questions, e), append(places, i)
+			waiting++
+		}
+	}
+	go func() {
+		for k, e := range questions {
+			look := p.lookup.user
+			if e.group {
+				look = p.lookup.group
+			}
+			id, err := look(strings.TrimPrefix(e.name, "%"))
+			answers <- answer{places[k], id, err}
+		}
+	}()
+	for ; waiting > 0; waiting-- {
+		select {
+		case <-ctx.Done():
+			return
+		case a := <-answers:
+			all[a.i].id, all[a.i].err = a.id, a.err
+		}
+	}
 }
 
 func systemUser(name string) (uint32, error) {

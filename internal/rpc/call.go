@@ -104,8 +104,12 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	f.next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), callerKey{}, &caller{peer: c.peer, wire: wire})))
 }
 
+// guard stands between a call and its method: the gate, before anything of the
+// body is read, and the interceptor around it.
+type guard struct{ *Server }
+
 // gate decides before anything of the body is read.
-func (s *Server) gate(ctx context.Context, spec connect.Spec, _ connect.Peer, _ http.Header) (context.Context, error) {
+func (s guard) gate(ctx context.Context, spec connect.Spec, _ connect.Peer, _ http.Header) (context.Context, error) {
 	c := callerOf(ctx)
 	if c == nil {
 		return nil, toWire(ctx, fault(ha.ErrDenied, "peer", "", "who is calling is not known"))
@@ -118,7 +122,7 @@ func (s *Server) gate(ctx context.Context, spec connect.Spec, _ connect.Peer, _ 
 }
 
 // allow looks up what the caller may do now.
-func (s *Server) allow(c *caller, procedure string) error {
+func (s guard) allow(c *caller, procedure string) error {
 	law, ok := table[procedure]
 	if !ok {
 		return fault(ha.ErrDenied, "method", "", "%s has no row in the table of roles, so nobody may call it", method(procedure))
@@ -134,7 +138,7 @@ func (s *Server) allow(c *caller, procedure string) error {
 }
 
 // WrapUnary runs a method for a caller that the gate let in.
-func (s *Server) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
+func (s guard) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 	return func(ctx context.Context, req connect.AnyRequest) (connect.AnyResponse, error) {
 		c := callerOf(ctx)
 		if c == nil || c.row == nil {
@@ -151,13 +155,13 @@ func (s *Server) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 }
 
 // WrapStreamingClient does nothing: this is the server's side.
-func (s *Server) WrapStreamingClient(next connect.StreamingClientFunc) connect.StreamingClientFunc {
+func (s guard) WrapStreamingClient(next connect.StreamingClientFunc) connect.StreamingClientFunc {
 	return next
 }
 
 // WrapStreamingHandler runs a stream until it ends, its caller loses the role
 // that it needs, or the server ends.
-func (s *Server) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.StreamingHandlerFunc {
+func (s guard) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.StreamingHandlerFunc {
 	return func(ctx context.Context, stream connect.StreamingHandlerConn) error {
 		c := callerOf(ctx)
 		if c == nil || c.row == nil {
@@ -179,7 +183,7 @@ func (s *Server) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect
 }
 
 // watch ends a stream whose caller may no longer have it.
-func (s *Server) watch(ctx context.Context, c caller, procedure string, cancel context.CancelCauseFunc) {
+func (s guard) watch(ctx context.Context, c caller, procedure string, cancel context.CancelCauseFunc) {
 	tick := time.NewTicker(time.Minute)
 	defer tick.Stop()
 	for {

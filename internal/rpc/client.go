@@ -25,7 +25,7 @@ const (
 	backTime   = time.Second     // how long a dead socket is given to come back
 	backPause  = 20 * time.Millisecond
 	maxAnswer  = 64 << 20         // bytes of one message from the daemon
-	followTime = 30 * time.Second // how long Follow waits for a daemon to come back
+	followTime = 15 * time.Second // how long Follow waits for a daemon to come back
 )
 
 // Client speaks with the daemon of one socket. Its methods are those of the
@@ -92,7 +92,7 @@ func (c *Client) Skew(version string) string {
 }
 
 // Follow calls each with events, as WatchEvents sends them, until ctx ends, each
-// fails, or the daemon is away for half a minute. When the monitor is replaced,
+// fails, or the daemon is away for a quarter of a minute. When the monitor is replaced,
 // or this side fell behind, it goes on from the last event, so that none is
 // missed and none comes twice. The mark (live) comes once.
 func (c *Client) Follow(ctx context.Context, req *gemelv1.WatchEventsRequest, each func(*gemelv1.WatchEventsResponse) error) error {
@@ -123,7 +123,7 @@ func (c *Client) Follow(ctx context.Context, req *gemelv1.WatchEventsRequest, ea
 		}
 		err = Explain(err)
 		var e *ha.Error
-		again := errors.As(err, &e) && (e.Kind == ha.ErrUnavailable || e.Reason == "laggard")
+		again := errors.As(err, &e) && (e.Kind == ha.ErrUnavailable && e.Reason != "version" || e.Reason == "laggard")
 		if away.IsZero() {
 			away = time.Now()
 		}
@@ -165,30 +165,25 @@ func (c *Client) follow(ctx context.Context, req *gemelv1.WatchEventsRequest, ea
 func connectTo(ctx context.Context, socket string) (net.Conn, error) {
 	until := time.Now().Add(backTime)
 	for {
-		c, err := connectOnce(ctx, socket)
-		if err == nil || !errors.Is(err, unix.ECONNREFUSED) || time.Now().After(until) {
-			return c, err
+		var d net.Dialer
+		c, err := d.DialContext(ctx, "unix", socket)
+		switch {
+		case err == nil:
+			if err := trust(c, socket); err != nil {
+				return nil, errors.Join(err, c.Close())
+			}
+			return c, nil
+		case !errors.Is(err, unix.ECONNREFUSED) || time.Now().After(until):
+			return nil, notThere(socket, err)
 		}
 		pause := time.NewTimer(backPause)
 		select {
 		case <-ctx.Done():
 			pause.Stop()
-			return nil, err
+			return nil, notThere(socket, err)
 		case <-pause.C:
 		}
 	}
-}
-
-func connectOnce(ctx context.Context, socket string) (net.Conn, error) {
-	var d net.Dialer
-	got, err := d.DialContext(ctx, "unix", socket)
-	if err != nil {
-		return nil, notThere(socket, err)
-	}
-	if err := trust(got, socket); err != nil {
-		return nil, errors.Join(err, got.Close())
-	}
-	return got, nil
 }
 
 // trust fails unless the listener is somebody whom the caller may believe.
@@ -223,7 +218,7 @@ func notThere(socket string, err error) error {
 			"gemel is not running here: no socket at %s", socket)
 	case errors.Is(err, unix.ECONNREFUSED):
 		return fault(ha.ErrUnavailable, "not-running", "start it with: gemel run FILE, or name another socket with --socket or GEMEL_SOCKET",
-			"gemel is not running here: nobody answers at %s: %w", socket, err)
+			"gemel is not running here: nobody answers at %s", socket)
 	case errors.Is(err, fs.ErrPermission):
 		return fault(ha.ErrDenied, "socket", "run it as root, or let an admin write your name into the lists of access: in the manifest",
 			"this user may not connect to %s", socket)

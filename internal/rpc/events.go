@@ -109,56 +109,88 @@ func (a *api) Events(ctx context.Context, req *gemelv1.EventsRequest) (*gemelv1.
 	if err != nil {
 		return nil, err
 	}
-	forward := req.GetAfter() != 0
 	res := &gemelv1.EventsResponse{}
-	kept := newest{limit: limit}
-	err = a.past(ctx, req.GetAfter(), &c, func(e ha.Event, chosen bool) bool {
-		if chosen && forward && len(kept.ring) == limit {
-			res.More = true
-			return false
+	var found []ha.Event
+	if req.GetAfter() == 0 {
+		found, res.LastId, err = a.newest(ctx, &c, limit+1)
+		if len(found) > limit {
+			found, res.More = found[1:], true
 		}
-		res.LastId = e.ID
-		if chosen {
-			kept.add(e)
-		}
-		return true
-	})
+	} else {
+		err = a.past(ctx, req.GetAfter(), &c, func(e ha.Event, chosen bool) bool {
+			if res.More = chosen && len(found) == limit; res.More {
+				return false
+			}
+			res.LastId = e.ID
+			if chosen {
+				found = append(found, e)
+			}
+			return true
+		})
+	}
 	if err == nil {
 		err = ctx.Err()
 	}
 	if err != nil {
 		return nil, err
 	}
-	for _, e := range kept.list() {
+	for _, e := range found {
 		res.Events = append(res.Events, eventOf(e))
 	}
-	res.More = res.More || kept.dropped
 	return res, nil
 }
 
-// newest keeps the last events of many.
-type newest struct {
-	limit   int
-	ring    []ha.Event
-	next    int
-	dropped bool
+// newest returns the newest events that are chosen, at most so many, oldest
+// first, and the greatest id that it saw. It looks at the end of the record
+// first and then at more and more of it: most questions are about just now.
+func (s *Server) newest(ctx context.Context, c *choice, limit int) (found []ha.Event, last uint64, err error) {
+	end := s.lastID(ctx)
+	for span := uint64(4*limit + 256); ; span *= 8 {
+		after := uint64(0)
+		if c.since.IsZero() && span < end {
+			after = end - span
+		}
+		kept := ring{limit: limit}
+		err := s.past(ctx, after, c, func(e ha.Event, chosen bool) bool {
+			last = e.ID
+			if chosen {
+				kept.add(e)
+			}
+			return true
+		})
+		if found = kept.list(); err != nil || after == 0 || len(found) == limit {
+			return found, last, err
+		}
+	}
 }
 
-func (n *newest) add(e ha.Event) {
-	if n.limit == 0 {
-		return
-	}
-	if len(n.ring) < n.limit {
-		n.ring = append(n.ring, e)
-		return
-	}
-	n.ring[n.next] = e
-	n.next = (n.next + 1) % n.limit
-	n.dropped = true
+// lastID is the id of the newest event.
+func (s *Server) lastID(ctx context.Context) (last uint64) {
+	_ = s.b.Feed.Follow(ctx, func(l uint64) error {
+		last = l
+		return errGone // nothing is to be followed
+	}, nil)
+	return last
 }
 
-func (n *newest) list() []ha.Event {
-	return slices.Concat(n.ring[n.next:], n.ring[:n.next])
+// ring keeps the last events of many.
+type ring struct {
+	limit int
+	kept  []ha.Event
+	next  int
+}
+
+func (r *ring) add(e ha.Event) {
+	if len(r.kept) < r.limit {
+		r.kept = append(r.kept, e)
+		return
+	}
+	r.kept[r.next] = e
+	r.next = (r.next + 1) % r.limit
+}
+
+func (r *ring) list() []ha.Event {
+	return slices.Concat(r.kept[r.next:], r.kept[:r.next])
 }
 
 // WatchEvents sends past events as asked for, a mark, and then what happens.
@@ -198,26 +230,19 @@ func (s *Server) recorded(ctx context.Context, req *gemelv1.WatchEventsRequest, 
 	if !all && req.GetPast() == 0 || after >= last {
 		return ctx.Err()
 	}
-	kept := newest{limit: int(req.GetPast())}
-	err := s.past(ctx, after, c, func(e ha.Event, chosen bool) bool {
-		switch {
-		case e.ID > last:
-			return false
-		case !chosen:
-			return true
-		case all:
-			return send(e)
+	if !all {
+		found, _, err := s.newest(ctx, c, int(req.GetPast()))
+		if err != nil {
+			return err
 		}
-		kept.add(e)
-		return true
+		for _, e := range found {
+			if e.ID <= last && !send(e) {
+				return nil
+			}
+		}
+		return ctx.Err()
+	}
+	return s.past(ctx, after, c, func(e ha.Event, chosen bool) bool {
+		return e.ID <= last && (!chosen || send(e))
 	})
-	if err != nil || all {
-		return err
-	}
-	for _, e := range kept.list() {
-		if !send(e) {
-			return nil
-		}
-	}
-	return ctx.Err()
 }

@@ -157,7 +157,7 @@ func TestRoleTakenAway(t *testing.T) {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		w.server.watch(ctx, *c, "/gemel.v1.Gemel/WatchEvents", cancel)
+		guard{w.server}.watch(ctx, *c, "/gemel.v1.Gemel/WatchEvents", cancel)
 	}()
 	w.server.Admit(t.Context(), manifest.Access{Viewers: []string{"4321"}, Admins: []string{"1"}})
 	w.server.Admit(t.Context(), manifest.Access{Admins: []string{"1"}})

@@ -462,6 +462,48 @@ func TestEvents(t *testing.T) {
 	wantKind(t, err, ha.ErrInvalid, "severity")
 }
 
+// TestNewest finds what is far back in a long record, and says whether there is
+// more.
+func TestNewest(t *testing.T) {
+	w := serve(t, manifest.Access{})
+	for i := range 6000 {
+		e := ha.Event{}
+		if i == 10 || i == 2000 || i == 5900 {
+			e = ha.Event{Code: ha.ExitUnknown, Subject: ha.OfProcess("cache")}
+		}
+		w.record(e)
+	}
+	c := dial(t, w)
+	for limit, want := range map[uint32]string{1: "[5901] true", 2: "[2001 5901] true", 3: "[11 2001 5901] false", 9: "[11 2001 5901] false"} {
+		res, err := c.Events(t.Context(), &gemelv1.EventsRequest{Limit: limit, Filter: &gemelv1.EventFilter{Subjects: []*gemelv1.Subject{{Name: "cache"}}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids := []uint64{}
+		for _, e := range res.Events {
+			ids = append(ids, e.Id)
+		}
+		if got := fmt.Sprint(ids, res.More); got != want || res.LastId != 6000 {
+			t.Errorf("limit %d: %s up to %d; want %s", limit, got, res.LastId, want)
+		}
+	}
+	s, err := c.WatchEvents(t.Context(), &gemelv1.WatchEventsRequest{Past: 2, Filter: &gemelv1.EventFilter{Subjects: []*gemelv1.Subject{{Name: "cache"}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []uint64{2001, 5901, 0} {
+		if !s.Receive() || s.Msg().GetEvent().GetId() != want {
+			t.Fatalf("got %v, %v; want %d", s.Msg(), s.Err(), want)
+		}
+	}
+	if !s.Msg().Live || s.Msg().LastId != 6000 {
+		t.Errorf("the mark is %v", s.Msg())
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestFollow reads through a replaced monitor: each event once, in order.
 func TestFollow(t *testing.T) {
 	w := serve(t, manifest.Access{})
@@ -584,7 +626,20 @@ func TestPlainJSON(t *testing.T) {
 			t.Errorf("%s %.60s: %d %.300s; want %d %s", x.path, x.body, code, text, x.code, x.say)
 		}
 	}
-	res, err := h.Get("http://gemel/gemel.v1.Gemel/Status?encoding=json&message=%7B%7D&connect=v1")
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://gemel/gemel.v1.Gemel/Status", strings.NewReader("\x1f\x8b"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", j)
+	req.Header.Set("Content-Encoding", "gzip")
+	res, err := h.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b, err := io.ReadAll(res.Body); err != nil || res.StatusCode != http.StatusNotImplemented {
+		t.Errorf("a packed body: %d %s, %v", res.StatusCode, b, err)
+	}
+	res, err = h.Get("http://gemel/gemel.v1.Gemel/Status?encoding=json&message=%7B%7D&connect=v1")
 	if err != nil || res.StatusCode != http.StatusMethodNotAllowed {
 		t.Errorf("GET: %v, %v", res, err)
 	}

@@ -111,8 +111,8 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 // http returns the HTTP server whose calls end with ctx.
 func (s *Server) http(ctx context.Context) *http.Server {
 	options := connect.WithHandlerOptions(
-		connect.WithInterceptors(s),
-		connect.WithRequestGate(s.gate),
+		connect.WithInterceptors(guard{s}),
+		connect.WithRequestGate(guard{s}.gate),
 		connect.WithReadMaxBytes(largeBody),
 		connect.WithCodec(strict{"json"}),
 		connect.WithCodec(strict{"json; charset=utf-8"}),
