@@ -12,7 +12,7 @@ import (
 )
 
 // applied brings the wanted manifest into force: only what changed is touched.
-func (m *Machine) applied(in ha.Applied) {
+func takeApplied(m *Machine, in ha.Applied) {
 	if m.next == nil {
 		return
 	}
@@ -42,14 +42,15 @@ func (m *Machine) adopt(man *manifest.Manifest) {
 		if err := load(m.kept[p.key()], &p.mem); err != nil {
 			p.mem, p.plan.broken = memory{}, err.Error()
 		}
-		m.insert(p)
+		p.safe = p.mem.Hard
+		insert(m, p)
 	}
-	m.adoptChecks(man)
-	m.join(man)
+	adoptChecks(m, man)
+	join(m, man)
 }
 
 // insert adds a process to the list.
-func (m *Machine) insert(p *proc) {
+func insert(m *Machine, p *proc) {
 	m.procs[p.name] = p
 	i := sort.Search(len(m.list), func(i int) bool { return m.list[i].name >= p.name })
 	m.list = slices.Insert(m.list, i, p)
@@ -57,20 +58,20 @@ func (m *Machine) insert(p *proc) {
 }
 
 // ghost makes a process that the manifest does not name, for a copy that runs.
-func (m *Machine) ghost(name ha.Process) *proc {
+func ghost(m *Machine, name ha.Process) *proc {
 	p := &proc{m: m, name: name, since: m.now, cfg: manifest.Process{Name: name}}
 	p.plan.gone = true
-	m.insert(p)
-	m.join(m.man)
+	insert(m, p)
+	join(m, m.man)
 	return p
 }
 
 // remove forgets a process that is out of the manifest and does not run.
-func (m *Machine) remove(p *proc) {
+func remove(m *Machine, p *proc) {
 	delete(m.procs, p.name)
 	m.list = slices.DeleteFunc(m.list, func(q *proc) bool { return q == p })
 	m.forget(p.key())
-	m.join(m.man)
+	join(m, m.man)
 	m.touchAll()
 }
 
@@ -138,7 +139,7 @@ func changed(a, b manifest.Process) []string {
 
 // join ties each process to those that it waits for and that wait for it, to
 // its checks and to its groups.
-func (m *Machine) join(man *manifest.Manifest) {
+func join(m *Machine, man *manifest.Manifest) {
 	for _, p := range m.list {
 		p.near, p.checks, p.rank = nil, nil, 0
 		p.plan.group, p.plan.standby = false, false
@@ -159,7 +160,7 @@ func (m *Machine) join(man *manifest.Manifest) {
 	}
 	next := 0
 	for _, p := range m.list {
-		next = m.number(p, next)
+		next = number(m, p, next)
 	}
 	for _, g := range man.Groups {
 		for _, n := range g.Run {
@@ -184,7 +185,7 @@ func (m *Machine) join(man *manifest.Manifest) {
 
 // number ranks p behind all that it waits for, so that order never runs in a
 // ring, whatever a manifest says.
-func (m *Machine) number(p *proc, next int) int {
+func number(m *Machine, p *proc, next int) int {
 	if p.rank != 0 {
 		return next
 	}
@@ -192,7 +193,7 @@ func (m *Machine) number(p *proc, next int) int {
 	for _, names := range [][]ha.Process{p.cfg.Needs, p.cfg.After} {
 		for _, n := range names {
 			if q := m.procs[n]; q != nil {
-				next = m.number(q, next)
+				next = number(m, q, next)
 			}
 		}
 	}
@@ -202,7 +203,7 @@ func (m *Machine) number(p *proc, next int) int {
 }
 
 // adopted takes the news of a program that runs already.
-func (m *Machine) adopted(in ha.Adopted) {
+func takeAdopted(m *Machine, in ha.Adopted) {
 	m.seen(in.Start)
 	m.seen(in.Armed)
 	p := m.procs[in.Process]
@@ -210,7 +211,7 @@ func (m *Machine) adopted(in ha.Adopted) {
 		if in.Foreign {
 			return
 		}
-		p = m.ghost(in.Process)
+		p = ghost(m, in.Process)
 	}
 	m.touch(p)
 	switch {
@@ -219,7 +220,7 @@ func (m *Machine) adopted(in ha.Adopted) {
 	case in.Foreign && p.run.start != in.Start:
 		return // it was let go meanwhile
 	case p.alive() && p.run.start != in.Start:
-		m.stray(in.Process, in.Start, in.PID)
+		stray(m, in.Process, in.Start, in.PID)
 	default:
 		takeOver(p, in)
 	}
@@ -232,11 +233,9 @@ func takeOver(p *proc, in ha.Adopted) {
 	p.run = run{phase: up, start: in.Start, armed: in.Armed, pid: in.PID, foreign: in.Foreign, again: p.run.again}
 	p.mem.Start = in.Start
 	p.plan.told, p.plan.hold, p.plan.sought = false, 0, 0
+	p.run.ready = known
 	p.began(in.PID, in.Age)
 	p.run.from = in.Age
-	if known {
-		p.run.ready = true
-	}
 	if p.cfg.Ready.Kind != manifest.ReadyStarted {
 		p.run.from = p.m.now
 		if known {

@@ -9,7 +9,7 @@ import (
 
 // armable reports whether the decision about the next death of the copy is
 // already clear but for the window: restart, whatever the end was.
-func (p *proc) armable() bool {
+func armable(p *proc) bool {
 	if !p.watched() || p.cfg.Attach.Set() || p.cfg.Task || p.recovery() != ha.RecoveryRestart ||
 		p.mem.Cure.Stage != idle || p.plan.turn.Rule != "" {
 		return false
@@ -24,10 +24,10 @@ func (p *proc) armable() bool {
 
 // arm gives the standing order, or takes it back, as the next restart would be
 // immediate or not.
-func (p *proc) arm() {
+func arm(p *proc) {
 	w, r := &p.mem.Window, p.cfg.Restarts
 	switch {
-	case !p.armable():
+	case !armable(p):
 		p.disarm("its next end needs a decision")
 	case w.full(p.m.now, r):
 		p.disarm("its restarts are used up")

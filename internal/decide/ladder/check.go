@@ -30,7 +30,7 @@ type keptCheck struct {
 func (c *check) key() string { return "check/" + string(c.cfg.Name) }
 
 // adoptChecks makes the checks of man the ones in force.
-func (m *Machine) adoptChecks(man *manifest.Manifest) {
+func adoptChecks(m *Machine, man *manifest.Manifest) {
 	old := map[ha.Check]*check{}
 	for _, c := range m.checks {
 		old[c.cfg.Name] = c
@@ -87,8 +87,8 @@ func (c *check) set(on bool, why ha.Reason) {
 // verdict takes the result of a check. A failure counts for those that it
 // names; one that names nobody counts only if all that the check covers run and
 // are judged, because else it cannot be laid to anybody.
-func (m *Machine) verdict(in ha.Verdict) {
-	c := m.check(in.Check)
+func takeVerdict(m *Machine, in ha.Verdict) {
+	c := findCheck(m, in.Check)
 	if c == nil || !c.on {
 		return
 	}
@@ -128,7 +128,7 @@ func (m *Machine) verdict(in ha.Verdict) {
 }
 
 // check returns the check of that name, or nil.
-func (m *Machine) check(name ha.Check) *check {
+func findCheck(m *Machine, name ha.Check) *check {
 	for _, c := range m.checks {
 		if c.cfg.Name == name {
 			return c

@@ -9,7 +9,7 @@ import (
 )
 
 // exited takes the news of an end.
-func (m *Machine) exited(in ha.Exited) {
+func takeExited(m *Machine, in ha.Exited) {
 	m.seen(in.Start)
 	m.seen(in.Successor)
 	p := m.procs[in.Process]
@@ -28,7 +28,7 @@ func (m *Machine) exited(in ha.Exited) {
 		return
 	}
 	if in.Successor != 0 && (p == nil || in.Successor != p.run.start) {
-		m.stray(in.Process, in.Successor, in.PID)
+		stray(m, in.Process, in.Successor, in.PID)
 	}
 }
 

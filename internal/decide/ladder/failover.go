@@ -122,7 +122,7 @@ func orderReboot(p *proc, text string) {
 }
 
 // rebootFailed takes the news that the machine still runs.
-func (m *Machine) rebootFailed(in ha.RebootFailed) {
+func takeRebootFailed(m *Machine, in ha.RebootFailed) {
 	for _, p := range m.list {
 		if p.mem.Cure.Stage == rebooting {
 			m.touch(p)

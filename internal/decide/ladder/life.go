@@ -204,12 +204,15 @@ func (p *proc) began(pid int, from ha.Instant) {
 		p.ready()
 		return
 	}
+	if p.run.ready {
+		return
+	}
 	p.m.do(ha.Await{Process: p.name, Start: p.run.start,
 		Why: because(ruleReady, "what needs it waits for its readiness", "ready", p.cfg.Ready.Kind)})
 }
 
 // started takes the news of a start.
-func (m *Machine) started(in ha.Started) {
+func takeStarted(m *Machine, in ha.Started) {
 	m.seen(in.Start)
 	p := m.procs[in.Process]
 	switch {
@@ -221,17 +224,17 @@ func (m *Machine) started(in ha.Started) {
 	case p != nil && p.run.armed == in.Start && p.alive():
 		// the exit that says so is on its way
 	default:
-		m.stray(in.Process, in.Start, in.PID)
+		stray(m, in.Process, in.Start, in.PID)
 	}
 }
 
 // stray stops a copy that nobody ordered. It is remembered, so that no other one
 // is started beside it.
-func (m *Machine) stray(name ha.Process, id ha.StartID, pid int) {
+func stray(m *Machine, name ha.Process, id ha.StartID, pid int) {
 	why := because(ruleStray, "this start was not ordered, or was called back", "start", id, "pid", pid)
 	p := m.procs[name]
 	if p == nil {
-		p = m.ghost(name)
+		p = ghost(m, name)
 	}
 	if !slices.Contains(p.plan.strays, id) {
 		p.plan.strays = append(p.plan.strays, id)

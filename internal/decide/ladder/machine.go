@@ -77,7 +77,7 @@ func (m *Machine) input(in ha.Input) {
 	case ha.Booted:
 		m.node.booted(in)
 	case ha.Adopted:
-		m.adopted(in)
+		takeAdopted(m, in)
 	case ha.RoleSet:
 		m.node.roleSet(in)
 	case ha.HalfDied:
@@ -99,11 +99,11 @@ func (m *Machine) input(in ha.Input) {
 func (m *Machine) fact(in ha.Input) {
 	switch in := in.(type) {
 	case ha.Started:
-		m.started(in)
+		takeStarted(m, in)
 	case ha.StartFailed:
 		with(m, in.Process, func(p *proc) { startFailed(p, in) })
 	case ha.Exited:
-		m.exited(in)
+		takeExited(m, in)
 	case ha.StopFailed:
 		with(m, in.Process, func(p *proc) { stopFailed(p, in) })
 	case ha.Ready:
@@ -117,15 +117,15 @@ func (m *Machine) fact(in ha.Input) {
 	case ha.FailedOver:
 		with(m, in.Process, func(p *proc) { failedOver(p, in) })
 	case ha.RebootFailed:
-		m.rebootFailed(in)
+		takeRebootFailed(m, in)
 	case ha.NotFound:
 		with(m, in.Process, func(p *proc) { notFound(p, in) })
 	case ha.Verdict:
-		m.verdict(in)
+		takeVerdict(m, in)
 	case ha.Request:
-		m.request(in)
+		takeRequest(m, in)
 	case ha.Applied:
-		m.applied(in)
+		takeApplied(m, in)
 	case ha.Quit:
 		m.node.quit(in)
 	}
@@ -146,7 +146,7 @@ func (m *Machine) settle() {
 		return
 	}
 	m.node.settled = true
-	m.forgetStrangers()
+	forgetStrangers(m)
 	m.touchAll()
 	for _, p := range slices.Clone(m.list) {
 		resume(p)
@@ -162,7 +162,7 @@ func (m *Machine) settle() {
 
 // forgetStrangers drops what was kept about processes and checks that are not in
 // the manifest any more.
-func (m *Machine) forgetStrangers() {
+func forgetStrangers(m *Machine) {
 	known := map[string]bool{nodeKey: true}
 	for _, p := range m.list {
 		known[p.key()] = true
@@ -252,8 +252,8 @@ func (m *Machine) finish() {
 			m.timers.set(p, 0)
 			continue
 		}
-		m.timers.set(p, p.deadline())
-		p.word()
+		m.timers.set(p, deadline(p))
+		word(p)
 		for _, c := range p.checks {
 			c.judge()
 		}

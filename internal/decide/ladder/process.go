@@ -45,6 +45,7 @@ type proc struct {
 	name    ha.Process
 	cfg     manifest.Process
 	mem     memory
+	safe    hard // the part of it that is on the disk
 	run     run
 	plan    plan
 	near    []*proc // whose start or stop may wait for this one, and for which this one waits
@@ -145,7 +146,7 @@ func (p *proc) tell(code ha.Code, detail string, more func(*ha.Event)) {
 // reconcile brings the process one step nearer to what is wanted: time first,
 // then the copy.
 func (p *proc) reconcile() {
-	p.clockwork()
+	clockwork(p)
 	switch p.run.phase {
 	case starting, up:
 		if why, back, must := mustStop(p); must {
@@ -153,7 +154,7 @@ func (p *proc) reconcile() {
 			return
 		}
 		p.watch()
-		p.arm()
+		arm(p)
 	case seeking:
 		if why, _, must := mustStop(p); must {
 			p.run = run{}
@@ -163,7 +164,7 @@ func (p *proc) reconcile() {
 	case absent:
 		if p.plan.gone {
 			if len(p.plan.strays) == 0 {
-				p.m.remove(p)
+				remove(p.m, p)
 			}
 			return
 		}
@@ -175,7 +176,7 @@ func (p *proc) reconcile() {
 }
 
 // clockwork does what is due by time alone.
-func (p *proc) clockwork() {
+func clockwork(p *proc) {
 	now := p.m.now
 	if p.mem.Cure.Stage == examining && now >= p.mem.Cure.Due {
 		recoverFrom(p, because(ruleEvidence, "the time for evidence is over", "bound", ha.ExamineBound))
@@ -197,7 +198,7 @@ func (p *proc) clockwork() {
 
 // deadline returns when clockwork, or the standing order, has to be looked at
 // again; zero for never.
-func (p *proc) deadline() ha.Instant {
+func deadline(p *proc) ha.Instant {
 	var at ha.Instant
 	first := func(t ha.Instant) {
 		if t > p.m.now && (at == 0 || t < at) {
@@ -223,7 +224,7 @@ func (p *proc) deadline() ha.Instant {
 				first(p.run.from.Add(p.cfg.Ready.Timeout))
 			}
 		}
-		if t, ok := p.mem.Window.easier(p.m.now, p.cfg.Restarts); ok && p.run.armed == 0 && p.armable() {
+		if t, ok := p.mem.Window.easier(p.m.now, p.cfg.Restarts); ok && p.run.armed == 0 && armable(p) {
 			first(t)
 		}
 	}
@@ -288,10 +289,10 @@ func (p *proc) keep() {
 	if value == old || old == "" && value == save(memory{Boot: p.mem.Boot}) {
 		return
 	}
-	var before memory
-	_ = load(old, &before) // one that cannot be read counts as empty, and was told
+	sync := p.safe != p.mem.Hard
+	p.safe = p.mem.Hard
 	p.m.kept[key] = value
-	p.m.do(ha.Keep{Key: key, Value: value, Sync: before.Hard != p.mem.Hard,
+	p.m.do(ha.Keep{Key: key, Value: value, Sync: sync,
 		Why: because(ruleKeep, "the next monitor must know this of "+string(p.name))})
 }
 

@@ -23,8 +23,8 @@ func refuse(format string, args ...any) answer { return answer{text: fmt.Sprintf
 
 // request takes what an operator asks for and answers it once, at once: the
 // answer says that it is under way, or why it is not.
-func (m *Machine) request(in ha.Request) {
-	a := m.grant(in)
+func takeRequest(m *Machine, in ha.Request) {
+	a := grantAny(m, in)
 	rule := ruleRequest
 	if !a.ok {
 		rule = ruleRefused
@@ -33,7 +33,7 @@ func (m *Machine) request(in ha.Request) {
 	m.do(ha.Answer{ID: in.ID, OK: a.ok, Undo: a.undo, Why: because(rule, a.text, "verb", in.Verb, "target", in.Target, "by", in.By)})
 }
 
-func (m *Machine) grant(in ha.Request) answer {
+func grantAny(m *Machine, in ha.Request) answer {
 	if m.node.quitting {
 		return refuse("Gemel is stopping every program; nothing can be changed any more")
 	}
@@ -41,15 +41,15 @@ func (m *Machine) grant(in ha.Request) answer {
 	case ha.KindNode:
 		return m.node.grant(in)
 	case ha.KindCheck:
-		c := m.check(ha.Check(in.Target.Name))
+		c := findCheck(m, ha.Check(in.Target.Name))
 		if c == nil {
-			return refuse("there is no check %q%s", in.Target.Name, near(in.Target.Name, m.checkNames()))
+			return refuse("there is no check %q%s", in.Target.Name, near(in.Target.Name, checkNames(m)))
 		}
 		return c.grant(in)
 	case ha.KindProcess:
 		p := m.procs[ha.Process(in.Target.Name)]
 		if p == nil || p.plan.gone {
-			return refuse("there is no process %q%s", in.Target.Name, near(in.Target.Name, m.processNames()))
+			return refuse("there is no process %q%s", in.Target.Name, near(in.Target.Name, processNames(m)))
 		}
 		return grant(p, in)
 	}
@@ -297,7 +297,7 @@ func (c *check) grant(in ha.Request) answer {
 	return refuse("%q is nothing that can be asked of a check: lock or unlock", in.Verb)
 }
 
-func (m *Machine) processNames() []string {
+func processNames(m *Machine) []string {
 	var names []string
 	for _, p := range m.list {
 		if !p.plan.gone {
@@ -307,7 +307,7 @@ func (m *Machine) processNames() []string {
 	return names
 }
 
-func (m *Machine) checkNames() []string {
+func checkNames(m *Machine) []string {
 	var names []string
 	for _, c := range m.checks {
 		names = append(names, string(c.cfg.Name))

@@ -76,7 +76,7 @@ type NodeView struct {
 func (m *Machine) Processes() []View {
 	views := make([]View, 0, len(m.list))
 	for _, p := range m.list {
-		state, reason := p.describe()
+		state, reason := describe(p)
 		v := View{Name: p.name, State: state, Reason: reason, Locked: p.mem.Hard.Locked, Disabled: p.mem.Hard.Disabled || m.node.hard.Disabled,
 			Fault: p.mem.Cure.Fault, Recovery: p.recovery(), Escalation: p.escalation(),
 			Overlay: p.mem.Hard.Recovery != ha.RecoveryUnset || p.mem.Hard.Escalation != ha.EscalationUnset,
@@ -115,14 +115,14 @@ func (m *Machine) Node() NodeView {
 }
 
 // word notes since when the process is in its state.
-func (p *proc) word() {
-	if s, _ := p.describe(); s != p.state {
+func word(p *proc) {
+	if s, _ := describe(p); s != p.state {
 		p.state, p.since = s, p.m.now
 	}
 }
 
 // describe says what the process does and why.
-func (p *proc) describe() (State, string) {
+func describe(p *proc) (State, string) {
 	switch p.mem.Cure.Stage {
 	case examining:
 		return stateExamining, "evidence of its fault is being taken: " + p.mem.Cure.Detail
@@ -141,13 +141,13 @@ func (p *proc) describe() (State, string) {
 	case stuck:
 		return stateStuck, "it is still there after SIGKILL; no other copy is started"
 	case up:
-		return p.running()
+		return running(p)
 	}
-	return p.resting()
+	return resting(p)
 }
 
 // running describes a copy that runs.
-func (p *proc) running() (State, string) {
+func running(p *proc) (State, string) {
 	switch {
 	case p.mem.Hard.Locked:
 		return stateRunning, "it is locked: it runs and is not watched"
@@ -162,7 +162,7 @@ func (p *proc) running() (State, string) {
 }
 
 // resting describes a process of which no copy is there.
-func (p *proc) resting() (State, string) {
+func resting(p *proc) (State, string) {
 	c := p.mem.Cure
 	text, ok := intended(p)
 	switch {

@@ -18,9 +18,8 @@ import (
 // operator who asks for anything, and monitors that die. It checks what must
 // hold whatever happens.
 type world struct {
-	t     *testing.T
+	judge
 	dice  dice
-	seed  uint64
 	m     *Machine
 	man   *manifest.Manifest
 	now   ha.Instant
@@ -30,11 +29,19 @@ type world struct {
 	disk  map[string]string // as it is after the machine's crash
 	alive map[ha.StartID]*copyOf
 	mail  []ha.Input // what the shadow and the edges are about to say
+	roles map[ha.Process]ha.Role
+}
+
+// judge remembers what must hold.
+type judge struct {
+	t     *testing.T
+	seed  uint64
 	rules map[string]bool
 	asked map[string]bool // requests without an answer
 	alarm map[string]bool
 	quit  bool
 	done  bool
+	calm  bool // nothing is to be started, stopped or judged
 	log   []string
 }
 
@@ -50,8 +57,10 @@ type copyOf struct {
 }
 
 func newWorld(t *testing.T, seed uint64) *world {
-	w := &world{t: t, dice: dice(seed*2654435761 + 88172645463325252), seed: seed, next: 1, kept: map[string]string{}, disk: map[string]string{},
-		alive: map[ha.StartID]*copyOf{}, rules: designRules(t), asked: map[string]bool{}, alarm: map[string]bool{}}
+	w := &world{judge: judge{t: t, seed: seed, rules: designRules(t), asked: map[string]bool{}, alarm: map[string]bool{}},
+		dice: dice(seed*2654435761 + 88172645463325252), next: 1, kept: map[string]string{}, disk: map[string]string{},
+		alive: map[ha.StartID]*copyOf{}, roles: map[ha.Process]ha.Role{}}
+	w.roles[""] = ha.Role(w.dice.roll(3))
 	w.man = w.manifest()
 	w.monitor(true)
 	return w
@@ -104,7 +113,9 @@ func (w *world) monitor(fresh bool) {
 		return true
 	})
 	w.step(ha.Booted{Boot: fmt.Sprint(w.boot), NewBoot: fresh})
-	w.step(ha.RoleSet{Role: ha.Role(w.dice.roll(3))})
+	for _, name := range slices.Sorted(maps.Keys(w.roles)) {
+		w.step(ha.RoleSet{Process: name, Role: w.roles[name]})
+	}
 	for _, id := range slices.Sorted(maps.Keys(w.alive)) {
 		c := w.alive[id]
 		c.told = true
@@ -156,6 +167,16 @@ func (w *world) step(in ha.Input) {
 
 // act carries out one order.
 func (w *world) act(a ha.Action) {
+	if w.calm {
+		switch a := a.(type) {
+		case ha.Start, ha.Stop, ha.Examine:
+			w.fail("a new monitor does %s", show(a))
+		case ha.Emit:
+			if a.Event.Change == ha.Assert {
+				w.fail("a new monitor tells %s", show(a))
+			}
+		}
+	}
 	switch a := a.(type) {
 	case ha.Start:
 		w.next = max(w.next, a.Start+1)
@@ -189,6 +210,9 @@ func (w *world) act(a ha.Action) {
 	case ha.Failover:
 		out := ha.FailedOver{Process: a.Process, Outcome: ha.Outcome(1 + w.dice.roll(2)), Detail: "so"}
 		out.StillActive = out.Outcome == ha.Refused
+		if out.Outcome == ha.Moved && !a.All {
+			w.roles[a.Process] = ha.Standby
+		}
 		if w.dice.roll(4) == 0 {
 			w.mail = append(w.mail, ha.FailedOver{Process: a.Process})
 		}
@@ -294,7 +318,9 @@ func (w *world) turn() {
 		w.kept = maps.Clone(w.disk)
 		w.monitor(true)
 	case n < 33:
-		w.step(ha.RoleSet{Process: ha.Process([]string{"", "a", "c"}[w.dice.roll(3)]), Role: ha.Role(w.dice.roll(3))})
+		name, role := ha.Process([]string{"", "a", "c"}[w.dice.roll(3)]), ha.Role(w.dice.roll(3))
+		w.roles[name] = role
+		w.step(ha.RoleSet{Process: name, Role: role})
 	case n < 34:
 		w.step(ha.HalfDied{Half: ha.KindShadow, Hung: w.dice.roll(2) == 0})
 	case n < 35:
@@ -340,7 +366,7 @@ func (w *world) deadlines() {
 
 // rest lets everything come to rest: the mail is read, ordered stops succeed.
 func (w *world) rest() {
-	for range 400 {
+	for range 250 {
 		w.now = w.now.Add(time.Second)
 		w.deadlines()
 		for _, id := range slices.Sorted(maps.Keys(w.alive)) {
@@ -400,6 +426,11 @@ func live(t *testing.T, seed uint64, turns int) {
 	}
 	w.rest()
 	w.explained()
+	w.calm = true
+	w.monitor(false)
+	w.calm = false
+	w.rest()
+	w.explained()
 	w.quit = true
 	w.step(ha.Quit{Why: "end"})
 	w.rest()
@@ -409,9 +440,9 @@ func live(t *testing.T, seed uint64, turns int) {
 }
 
 func TestWorld(t *testing.T) {
-	n := 400
+	n := 120
 	if testing.Short() {
-		n = 50
+		n = 30
 	}
 	for seed := 1; seed <= n; seed++ {
 		live(t, uint64(seed), 300)

@@ -1,0 +1,123 @@
+package ladder
+
+import (
+	"fmt"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"gemel/internal/ha"
+	"gemel/internal/manifest"
+)
+
+// A memory that cannot be read must not look like a process without a past: it
+// might have been locked, or given up.
+func TestDamagedMemory(t *testing.T) {
+	man := parseManifest(t, []string{"process a severity=major", "process b"})
+	m := New(man, map[string]string{"process/a": "{", nodeKey: `{"budget":"x"}`}, 5)
+	var codes []string
+	for _, in := range []ha.Input{ha.Booted{Boot: "x"}, ha.Adopted{Process: "a", Start: 3, PID: 9}, ha.Settled{}} {
+		for _, a := range m.Step(0, in) {
+			if e, ok := a.(ha.Emit); ok {
+				codes = append(codes, fmt.Sprintf("%v %d", e.Event.Subject, e.Event.Code))
+			}
+			if s, ok := a.(ha.Stop); ok {
+				t.Errorf("stop %v", s)
+			}
+		}
+	}
+	want := "node 387, process a 2025, process a 387"
+	if got := strings.Join(codes, ", "); got != want {
+		t.Errorf("events %s, want %s", got, want)
+	}
+	if !m.Node().Disabled || !m.Processes()[0].Disabled || m.Processes()[0].State != stateGivenUp {
+		t.Errorf("node %+v, process %+v", m.Node(), m.Processes()[0])
+	}
+}
+
+// The same facts give the same orders, whatever order a map has.
+func TestDeterministic(t *testing.T) {
+	run := func() []string {
+		w := newWorld(t, 4711)
+		for range 200 {
+			w.turn()
+		}
+		return w.log
+	}
+	if a, b := run(), run(); !reflect.DeepEqual(a, b) {
+		t.Error("two runs of one world differ")
+	}
+}
+
+// Step must not keep what it returned: the engine writes it down and passes it on.
+func TestOrdersAreTheCallers(t *testing.T) {
+	m := New(parseManifest(t, []string{"process a"}), nil, 1)
+	m.Step(0, ha.Booted{Boot: "x", NewBoot: true})
+	first := m.Step(0, ha.Settled{})
+	before := fmt.Sprint(first)
+	m.Step(1, ha.Started{Process: "a", Start: 1, PID: 2})
+	if fmt.Sprint(first) != before {
+		t.Error("an answer of Step changed afterwards")
+	}
+}
+
+// The instants of a budget entry of this boot that lie in the future, as after a
+// wrong boot id, count as just made: never as old.
+func TestBudgetNeverForgotten(t *testing.T) {
+	man := parseManifest(t, []string{"node budget=1", "process a recovery=failover-reboot"})
+	kept := map[string]string{nodeKey: `{"boot":"x","at":900000000000,"budget":[900000000000]}`}
+	m := New(man, kept, 1)
+	m.Step(0, ha.Booted{Boot: "x"})
+	if n := len(m.Node().Budget); n != 1 {
+		t.Errorf("%d entries, want 1", n)
+	}
+}
+
+// many is a machine with n programs that run.
+func many(n int) *Machine {
+	man := &manifest.Manifest{Node: manifest.Node{Budget: manifest.Budget{Limit: 3, Within: 6 * time.Hour}}}
+	for i := range n {
+		man.Processes = append(man.Processes, manifest.Process{Name: ha.Process(fmt.Sprintf("p%05d", i)), Recovery: ha.RecoveryRestart,
+			Restarts: manifest.Restarts{Limit: 1 << 30, Within: time.Second}, RampUp: time.Second, AutoStart: true})
+	}
+	m := New(man, nil, 1)
+	m.Step(0, ha.Booted{Boot: "x", NewBoot: true})
+	m.Step(0, ha.Settled{})
+	for _, p := range m.list {
+		m.Step(0, ha.Started{Process: p.name, Start: p.run.start, PID: 1})
+	}
+	return m
+}
+
+// BenchmarkExit is one death with a successor, among 5,000 programs.
+func BenchmarkExit(b *testing.B) {
+	m := many(5000)
+	b.ReportAllocs()
+	now := ha.Instant(0)
+	i := 0
+	for b.Loop() {
+		p := m.list[i%len(m.list)]
+		i++
+		now += ha.Instant(time.Millisecond)
+		m.Step(now, ha.Exited{Process: p.name, Start: p.run.start, Successor: p.run.armed, PID: 2, Status: ha.ExitStatus{Code: 1}})
+		for {
+			at, ok := m.Wake()
+			if !ok || at > now {
+				break
+			}
+			m.Step(now, ha.Tick{})
+		}
+	}
+}
+
+// BenchmarkApply is a new manifest with one change among 5,000 programs.
+func BenchmarkApply(b *testing.B) {
+	m := many(5000)
+	b.ReportAllocs()
+	for b.Loop() {
+		next := *m.man
+		m.Want(&next)
+		m.Step(1, ha.Applied{})
+	}
+}
