@@ -13,14 +13,33 @@ log=$root/gemel.log
 export GEMEL_DATA_DIR=$root/data GEMEL_RUN_DIR=$root/run GEMEL_SOCKET=$root/run/api.sock
 shadow='' events=''
 
+number() { # KEY: a number of the node's status; empty if nobody answers
+	bin/gemel status --json 2>/dev/null | grep -o "\"$1\":[0-9]*" | head -n 1 | sed 's/.*://' || true
+}
+
+# alive reports whether the daemon runs. Whoever kills the shadow gets another one, with another pid.
+alive() {
+	if kill -0 "$shadow" 2>/dev/null; then return 0; fi
+	local i new
+	for ((i = 0; i < 30; i++)); do
+		new=$(number shadow)
+		if [ "${new:-0}" != 0 ] && kill -0 "$new" 2>/dev/null; then
+			shadow=$new
+			return 0
+		fi
+		sleep 0.1
+	done
+	return 1
+}
+
 finish() {
 	trap - EXIT INT TERM HUP
 	if [ -n "$events" ]; then kill "$events" 2>/dev/null || true; fi
-	if [ -n "$shadow" ] && kill -0 "$shadow" 2>/dev/null; then
+	if [ -n "$shadow" ] && alive; then
 		echo
 		echo "stopping the daemon and its programs"
 		kill -TERM "$shadow" 2>/dev/null || true
-		wait "$shadow" 2>/dev/null || true
+		while kill -0 "$shadow" 2>/dev/null; do sleep 0.1; done
 	fi
 	exit "${1:-0}"
 }
@@ -30,6 +49,7 @@ trap 'finish 0' INT TERM HUP
 # A session of its own, so that Ctrl-C comes here alone and the order of stopping is kept.
 setsid bin/gemel run "$file" >"$log" 2>&1 &
 shadow=$!
+disown "$shadow" # the shell need not tell when somebody kills it
 
 # The daemon of a run before this one would answer on the same socket: ask for the pid of ours.
 for ((i = 0; ; i++)); do
@@ -70,19 +90,20 @@ In a second terminal:
 
   cd $PWD; export GEMEL_SOCKET=$GEMEL_SOCKET
 HINTS
+try() { printf '  %-32s # %s\n' "$1" "$2"; }
 if [ "$file" = examples/one-machine.yaml ]; then
-	cat <<HINTS
-  bin/gemel status                 # what runs
-  kill -9 $(pid ticker)                   # the ticker dies and is back before you look
-  bin/gemel why ticker             # what happened, and by which rule
-  kill -STOP $(pid scribe)                # the scribe hangs: its check fails three times, then it is restarted
-  bin/gemel start crasher          # dies again and again until its restarts are used up: an alarm stands
-  bin/gemel alarms                 # and what to do: bin/gemel lock crasher; bin/gemel unlock crasher
-  bin/gemel logs -f ticker         # what it prints
-  kill -9 $(bin/gemel status --json | grep -o '"monitor":[0-9]*' | sed 's/.*://')                   # Gemel's own monitor: no program notices
-HINTS
+	try "bin/gemel status" "what runs"
+	try "kill -9 $(pid ticker)" "the ticker dies and is back before you look"
+	try "bin/gemel why ticker" "what happened, and by which rule"
+	try "kill -STOP $(pid scribe)" "the scribe hangs: its check fails three times, then it is restarted"
+	try "bin/gemel start crasher" "dies until its restarts are used up: an alarm stands"
+	try "bin/gemel alarms" "and the way back: bin/gemel lock crasher; bin/gemel unlock crasher"
+	try "bin/gemel logs -f ticker" "what it prints"
+	try "kill -9 $(number monitor)" "Gemel's own monitor: no program notices"
+	try "kill -9 $shadow" "and its other half, the shadow"
 else
-	echo "  bin/gemel status; bin/gemel why NAME; bin/gemel events"
+	try "bin/gemel status" "what runs; then kill one of the pids"
+	try "bin/gemel why NAME" "what happened, and by which rule"
 fi
 cat <<HINTS
 
@@ -90,14 +111,29 @@ Events as they happen; Ctrl-C stops Gemel and its programs:
 
 HINTS
 
-bin/gemel events -f &
-events=$!
-if [ -n "${DEMO_SECONDS:-}" ]; then
-	for ((i = 0; i < DEMO_SECONDS; i++)); do
-		sleep 1
-		kill -0 "$shadow" 2>/dev/null || finish 1
+# The stream ends with the monitor that sends it; whoever kills the monitor wants to see the next one.
+since=()
+began=$SECONDS
+while alive; do
+	bin/gemel events -f "${since[@]}" 2>"$root/events.err" &
+	events=$!
+	while kill -0 "$events" 2>/dev/null; do
+		if [ -z "${DEMO_SECONDS:-}" ]; then
+			wait "$events" || true
+		elif [ $((SECONDS - began)) -ge "$DEMO_SECONDS" ]; then
+			finish 0
+		else
+			sleep 0.2
+		fi
 	done
-	finish 0
-fi
-wait "$events" || true
-finish 0
+	events=
+	since=(--since "$(date -u +%Y-%m-%dT%H:%M:%SZ)")
+	for ((i = 0; i < 100; i++)); do
+		if bin/gemel status >/dev/null 2>&1; then break; fi
+		sleep 0.1
+	done
+done
+echo "the daemon is gone; its log:" >&2
+cat "$log" >&2
+shadow=
+finish 1
