@@ -504,7 +504,7 @@ func TestFullTmpfs(t *testing.T) {
 func TestReadWhileWriting(t *testing.T) {
 	dir := t.TempDir()
 	j, _ := open(t, Options{Dir: dir, Limit: 256 << 10, Segment: 16 << 10})
-	const total = 5000
+	const total = 2000
 	done := make(chan error, 1)
 	go func() {
 		for n := 1; n <= total; n++ {
@@ -562,7 +562,7 @@ func TestEventsSince(t *testing.T) {
 func TestManySteps(t *testing.T) {
 	total := 200_000
 	if testing.Short() {
-		total = 20_000
+		total = 5_000
 	}
 	dir := t.TempDir()
 	j, _ := open(t, Options{Dir: dir, Limit: 8 << 20, Segment: 1 << 20})

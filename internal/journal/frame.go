@@ -157,13 +157,13 @@ func (s *scanner) need(n int) bool {
 		if s.eof {
 			return false
 		}
-		if s.pos > 0 && cap(s.buf)-len(s.buf) < 32<<10 {
+		if s.pos > 0 && cap(s.buf)-len(s.buf) < 8<<10 {
 			s.buf = s.buf[:copy(s.buf, s.buf[s.pos:])]
 			s.pos = 0
 		}
-		if cap(s.buf)-len(s.buf) < 32<<10 {
+		if cap(s.buf)-len(s.buf) < 8<<10 {
 			// A sane header may claim much more than there is: grow with what came.
-			s.buf = append(make([]byte, 0, max(128<<10, 2*cap(s.buf))), s.buf...)
+			s.buf = append(make([]byte, 0, max(16<<10, 2*cap(s.buf))), s.buf...)
 		}
 		m, err := s.r.Read(s.buf[len(s.buf):cap(s.buf)])
 		s.buf = s.buf[:len(s.buf)+m]

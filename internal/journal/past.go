@@ -13,12 +13,12 @@ import (
 // Past is what the journal remembers: all that a new monitor needs to know of
 // the time before it.
 type Past struct {
-	Kept            map[string]string         // latest value of each ha.Keep
-	Alarms          []ha.Event                // standing, oldest first
-	NextEvent       uint64                    // first event id not given out yet
-	NextStart       ha.StartID                // first start id not given out yet
-	Exits           map[ha.Process]ha.StartID // last start of each process whose end is recorded
-	Manifest        []byte                    // the one in force; nil if there was none
+	Kept            map[string]string           // latest value of each ha.Keep
+	Alarms          []ha.Event                  // standing, oldest first
+	NextEvent       uint64                      // first event id not given out yet
+	NextStart       ha.StartID                  // first start id not given out yet
+	Exits           map[ha.Process][]ha.StartID // of each process the latest starts whose ends are recorded
+	Manifest        []byte                      // the one in force; nil if there was none
 	ManifestName    string
 	ManifestVersion uint64
 	Boot            string     // boot id of the last life; empty if there was none
@@ -38,7 +38,7 @@ type memory struct {
 	alarms    map[string]ha.Event
 	nextEvent uint64
 	nextStart ha.StartID
-	exits     map[ha.Process]ha.StartID
+	exits     map[ha.Process][]ha.StartID
 	manifest  []byte
 	name      string
 	version   uint64
@@ -49,7 +49,7 @@ type memory struct {
 }
 
 func newMemory() *memory {
-	return &memory{kept: map[string]string{}, alarms: map[string]ha.Event{}, exits: map[ha.Process]ha.StartID{}, nextEvent: 1, nextStart: 1}
+	return &memory{kept: map[string]string{}, alarms: map[string]ha.Event{}, exits: map[ha.Process][]ha.StartID{}, nextEvent: 1, nextStart: 1}
 }
 
 func (m *memory) standing() []ha.Event {
@@ -76,7 +76,7 @@ func (m *memory) toWire() *wireBase {
 
 // base takes over what a base record holds, in place of all that was known.
 func (m *memory) base(b *wireBase) {
-	*m = memory{kept: map[string]string{}, alarms: map[string]ha.Event{}, exits: map[ha.Process]ha.StartID{}, nextEvent: max(1, b.NextEvent),
+	*m = memory{kept: map[string]string{}, alarms: map[string]ha.Event{}, exits: map[ha.Process][]ha.StartID{}, nextEvent: max(1, b.NextEvent),
 		nextStart: max(1, b.NextStart), manifest: b.Manifest, name: b.Name, version: b.Version, boot: b.Boot,
 		lastAt: m.lastAt, lastWall: m.lastWall, ended: b.Ended}
 	maps.Copy(m.kept, b.Kept)
@@ -93,7 +93,7 @@ func (m *memory) fromPast(r Record) {
 		manifest: p.Manifest, name: p.ManifestName, version: p.ManifestVersion, boot: p.Boot,
 		lastAt: r.At, lastWall: r.Wall, ended: p.ended}
 	if m.exits == nil {
-		m.exits = map[ha.Process]ha.StartID{} // of a version that did not keep them
+		m.exits = map[ha.Process][]ha.StartID{} // of a version that did not keep them
 	}
 	for _, e := range p.Alarms {
 		m.alarms[e.Key()] = e
@@ -125,7 +125,7 @@ func (m *memory) step(in ha.Input, actions []ha.Action) {
 		m.sawStart(in.Start)
 	case ha.Exited:
 		m.sawStart(max(in.Start, in.Successor))
-		m.exits[in.Process] = max(m.exits[in.Process], in.Start)
+		m.exits[in.Process] = Recent(m.exits[in.Process], in.Start)
 	case ha.Adopted:
 		m.sawStart(max(in.Start, in.Armed))
 	}
@@ -254,4 +254,17 @@ func (p *Past) Take(r Record) {
 			return
 		}
 	}
+}
+
+// recent is how many ends of a process are remembered: a shadow may tell an end
+// again that a monitor wrote down and did not live to acknowledge, and between two
+// acknowledgements there are the end of a start and that of its successors.
+const recent = 16
+
+// Recent adds the start of an end to the list of those that are remembered.
+func Recent(list []ha.StartID, s ha.StartID) []ha.StartID {
+	if len(list) >= recent {
+		list = list[len(list)-recent+1:]
+	}
+	return append(slices.Clip(list), s)
 }

@@ -96,7 +96,7 @@ type wireBase struct {
 	Boot      string            `json:"boot,omitempty"`
 	Ended     bool              `json:"ended,omitempty"`
 
-	Exits map[ha.Process]ha.StartID `json:"exits,omitempty"`
+	Exits map[ha.Process][]ha.StartID `json:"exits,omitempty"`
 }
 
 func tagOf(v interface{ Name() string }) (tag, error) {
