@@ -33,10 +33,12 @@ func checkObject() object[manifest.Check] {
 		at("user", accountKind("user"), func(c *C) *string { return &c.User }, "The user of the command. Without it: the user that Gemel runs as."),
 		everyField(),
 		at("once", boolKind(), func(c *C) *bool { return &c.Once }, "Only once after each start."),
-		at("timeout", timeout, func(c *C) *time.Duration { return &c.Timeout }, "A run that takes longer has failed. Without it: 2s, or `every` if that is shorter."),
-		at("failures", intKind(1, 1000), func(c *C) *int { return &c.Failures }, "Failures in a row that are a fault."),
+		at("timeout", timeout, func(c *C) *time.Duration { return &c.Timeout }, "A run that takes longer has failed. Without it: 2s, or `every` if that is shorter.").
+			unless(func(c *C) bool { return c.Timeout == defaultTimeout(c) }),
+		at("failures", intKind(1, 1000), func(c *C) *int { return &c.Failures }, "Failures in a row that are a fault.").
+			unless(func(c *C) bool { return c.Failures == defaultFailures(c) }),
 		at("covers", nameList[ha.Process]("process"), func(c *C) *[]ha.Process { return &c.Covers },
-			"The processes that it judges. [] only reports.").must(),
+			"The processes that it judges. [] only reports.").must().unless(func(*C) bool { return false }),
 		at("severity", severityKind(), func(c *C) *ha.Severity { return &c.Severity }, "The severity of the check's own events."),
 		at("id", uidKind(ha.UIDCheckFirst, ha.UIDCheckLast), func(c *C) *ha.UID { return &c.UID }, "Its number on the classic surface (PmsPie)."),
 	}}

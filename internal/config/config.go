@@ -25,11 +25,12 @@ func Parse(file string, b []byte) (*manifest.Manifest, error) {
 		return nil, Errors{{File: file, Text: "the manifest is empty; allowed: a map with " + anyOf(topObject().keys()),
 			Hint: "begin with a line processes:, and below it the name of a program and its command"}}
 	}
-	r := &reader{src: src, spots: map[string]spot{}}
+	r := &reader{src: src, spots: map[string]spot{}, notMap: map[string]bool{}}
 	o := topObject()
 	m := o.fresh()
 	o.fill(r, "", t, &m)
-	judge(r, &m)
+	settleAll(r, &m)
+	(&judge{reader: r, m: &m}).run()
 	if len(r.errs) > 0 {
 		return nil, r.errs.sorted()
 	}

@@ -7,8 +7,10 @@ import (
 	"unicode/utf8"
 )
 
-// maxErrors bounds what is kept of a file that is wrong everywhere.
-const maxErrors = 200
+const (
+	maxErrors = 200    // told about a file that is wrong everywhere
+	maxKept   = 10_000 // kept until they are in order
+)
 
 // excerptWidth is the widest piece of a source line that is shown.
 const excerptWidth = 100

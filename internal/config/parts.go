@@ -38,7 +38,8 @@ func restartsObject() object[manifest.Restarts] {
 			func(r *R) *ha.Escalation { return &r.Then }, "What follows when the restarts are used up."),
 		at("delay", durationKind(0, day), func(r *R) *time.Duration { return &r.Delay },
 			"The pause before the second restart in a row; it doubles. The first restart is at once."),
-		at("delay-max", durationKind(0, day), func(r *R) *time.Duration { return &r.DelayMax }, "The longest pause."),
+		at("delay-max", durationKind(0, day), func(r *R) *time.Duration { return &r.DelayMax }, "The longest pause.").
+			unless(func(r *R) bool { return r.DelayMax == defaultDelayMax(*r) }),
 	}}
 }
 

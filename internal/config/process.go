@@ -54,40 +54,34 @@ func processObject() object[manifest.Process] {
 		at("watchdog", watchdogObject().kind(), func(p *P) *manifest.Watchdog { return &p.Watchdog },
 			"Every thread beats within the interval, or it hangs."),
 	}
-	fields = append(fields, processLive()...)
+	fields = append(fields, processConduct()...)
 	return object[P]{fresh: freshProcess, fields: fields}
 }
 
-// processLive holds the keys whose change leaves the running program alone.
-func processLive() []field[manifest.Process] {
+// processConduct holds the keys that say how a process is treated while it runs;
+// the others say what it is started as.
+func processConduct() []field[manifest.Process] {
 	type P = manifest.Process
 	names := nameList[ha.Process]("process")
-	fields := []field[P]{
+	return []field[P]{
 		at("stop", stopObject().kind(), func(p *P) *manifest.Stop { return &p.Stop }, "How it is stopped: the signal, the grace, then SIGKILL to the whole tree."),
 		at("after", names, func(p *P) *[]ha.Process { return &p.After }, "Start after these are started. Order only."),
 		at("needs", names, func(p *P) *[]ha.Process { return &p.Needs }, "Start after these are ready, and stop before they are stopped."),
 		at("follows", names, func(p *P) *[]ha.Process { return &p.Follows }, "Restart when one of these was restarted."),
 		at("ready", readyKind(), func(p *P) *manifest.Ready { return &p.Ready }, "When it can be used: notify, or {port: 8080}, {file: /run/x}, {check: NAME}."),
 		at("severity", severityKind(), func(p *P) *ha.Severity { return &p.Severity }, "The severity of its events. Only critical may reboot a node that is still active."),
-		at("recovery", recoveryKind(), func(p *P) *ha.Recovery { return &p.Recovery }, "What is done about a fault."),
+		at("recovery", recoveryKind(), func(p *P) *ha.Recovery { return &p.Recovery }, "What is done about a fault.").
+			unless(func(p *P) bool { return p.Recovery == defaultRecovery(p) }),
 		at("restarts", restartsObject().kind(), func(p *P) *manifest.Restarts { return &p.Restarts }, "How many restarts in which time, and what follows."),
 		at("ramp-up", durationKind(0, time.Hour), func(p *P) *time.Duration { return &p.RampUp }, "The time after each start in which faults of function do not count."),
 		at("exits", exitsKind(), func(p *P) *[]manifest.ExitRule { return &p.Exits }, "What an exit code or a signal means. The first that matches counts."),
 		at("handlers", handlersObject().kind(), func(p *P) *manifest.Handlers { return &p.Handlers }, "Commands that run beside each rung of the ladder."),
-		at("spare", boolKind(), func(p *P) *bool { return &p.Spare }, "Keep a parked child ready for the next start. Without it: true for severity critical."),
+		at("spare", boolKind(), func(p *P) *bool { return &p.Spare }, "Keep a parked child ready for the next start. Without it: true for severity critical.").
+			unless(func(p *P) bool { return p.Spare == defaultSpare(p) }),
 		at("autostart", boolKind(), func(p *P) *bool { return &p.AutoStart }, "Start it with Gemel. False: only by gemel start."),
 		at("on", nameList[ha.Node]("node"), func(p *P) *[]ha.Node { return &p.On }, "The nodes on which it runs. Without it: all."),
 		at("id", uidKind(ha.UIDProcessFirst, ha.UIDProcessLast), func(p *P) *ha.UID { return &p.UID }, "Its number on the classic surface (PmsProc)."),
 	}
-	for i := range fields {
-		fields[i] = fields[i].inPlace()
-	}
-	for i := range fields {
-		if fields[i].key == "spare" {
-			fields[i].same = func(a, _ *P) bool { return a.Spare == defaultSpare(a) }
-		}
-	}
-	return fields
 }
 
 // freshProcess is a process of which nothing is written.
@@ -137,7 +131,7 @@ func argvKind() kind[[]string] {
 	list.read = func(r *reader, path string, n *tree) ([]string, bool) {
 		if n.kind == treeScalar {
 			r.wrong(path, n, "a list with the program and its arguments, as [/usr/bin/sleep, 10]",
-				"for a line of shell use shell: instead; for a program: ["+strings.Join(strings.Fields(clip(n.text)), ", ")+"]")
+				"write "+flow(listOf(fields(n.text), word))+", or use shell: for a line of shell")
 			return nil, false
 		}
 		argv, ok := read(r, path, n)
@@ -156,6 +150,37 @@ func argvKind() kind[[]string] {
 		return nil, false
 	}
 	return list
+}
+
+// fields cuts a command line as a person meant it: at spaces outside quotes.
+func fields(s string) []string {
+	var (
+		out   []string
+		b     strings.Builder
+		quote rune
+		open  bool
+	)
+	for _, c := range s {
+		switch {
+		case quote != 0 && c == quote:
+			quote = 0
+		case quote == 0 && (c == '"' || c == '\''):
+			quote, open = c, true
+		case quote == 0 && (c == ' ' || c == '\t' || c == '\n'):
+			if open {
+				out = append(out, b.String())
+			}
+			b.Reset()
+			open = false
+		default:
+			b.WriteRune(c)
+			open = true
+		}
+	}
+	if open {
+		out = append(out, b.String())
+	}
+	return out
 }
 
 func notBlank(s string) (string, bool) { return "", strings.TrimSpace(s) != "" }

@@ -10,16 +10,19 @@ import (
 // keeps where each key stands, for the errors that are only found later, and to
 // know which keys were written and which have their default.
 type reader struct {
-	src   *source
-	errs  Errors
-	spots map[string]spot
+	src    *source
+	errs   Errors
+	spots  map[string]spot
+	notMap map[string]bool // paths where a map should stand and something else does
 }
 
 // add keeps an error at a place.
 func (r *reader) add(at spot, e Error) {
 	e.File, e.Line, e.Column = r.src.file, at.line, at.column
 	e.Source = r.src.line(at.line)
-	r.errs = append(r.errs, e)
+	if len(r.errs) < maxKept {
+		r.errs = append(r.errs, e)
+	}
 }
 
 // wrong keeps that a value is not what its key may hold.

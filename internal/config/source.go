@@ -45,11 +45,10 @@ func newSource(file string, b []byte) (*source, Errors) {
 	var errs Errors
 	for i, line := range s.lines {
 		if e, bad := badLine(line); bad {
-			e.File, e.Line = file, i+1
-			if utf8.ValidString(line) {
-				e.Source = line
+			e.File, e.Line, e.Source = file, i+1, strings.ToValidUTF8(line, "?")
+			if errs = append(errs, e); len(errs) == maxKept {
+				break
 			}
-			errs = append(errs, e)
 		}
 	}
 	return s, errs

@@ -21,7 +21,7 @@ type kind[V any] struct {
 type field[T any] struct {
 	key, doc string
 	required bool
-	live     bool // a change of it needs no restart of what runs
+	implied  func(*T) bool // nil: the default is a value of its own
 	read     func(r *reader, path string, n *tree, to *T)
 	write    func(from *T) *tree
 	same     func(a, b *T) bool
@@ -31,8 +31,11 @@ type field[T any] struct {
 // must says that the key cannot be left out.
 func (f field[T]) must() field[T] { f.required = true; return f }
 
-// inPlace says that a running program need not be restarted for a change.
-func (f field[T]) inPlace() field[T] { f.live = true; return f }
+// unless says when the value is the default, where that depends on other keys.
+func (f field[T]) unless(isDefault func(*T) bool) field[T] {
+	f.implied = isDefault
+	return f
+}
 
 // at is the field for a value that has its own place in T.
 func at[T, V any](key string, k kind[V], of func(*T) *V, doc string) field[T] {
@@ -85,16 +88,13 @@ func (o object[T]) keys() []string {
 // fill reads a map into to, which holds the defaults.
 func (o object[T]) fill(r *reader, path string, n *tree, to *T) bool {
 	if n.kind != treeMap {
-		hint := ""
-		if n.kind == treeNull {
-			hint = "leave the key out, or give it keys of its own"
-		}
-		r.wrong(path, n, "a map with "+anyOf(o.keys()), hint)
+		r.notMap[path] = true
+		r.wrong(path, n, "a map with "+anyOf(o.keys()), o.wrap(n))
 		return false
 	}
 	before := len(r.errs)
 	for _, p := range n.pairs {
-		if !o.fillKey(r, path, p, to) {
+		if !o.fillKey(r, path, p, to) && len(r.errs) < maxKept {
 			hint := didYouMean(p.key, o.keys())
 			if hint == "" {
 				hint = "allowed: " + anyOf(o.keys())
@@ -108,6 +108,20 @@ func (o object[T]) fill(r *reader, path string, n *tree, to *T) bool {
 		}
 	}
 	return len(r.errs) == before
+}
+
+// wrap is the hint for a value that stands where a map should: it was most likely
+// meant for the key that must be there.
+func (o object[T]) wrap(n *tree) string {
+	if n.kind == treeNull {
+		return "leave the key out, or give it keys of its own"
+	}
+	for i := range o.fields {
+		if text := flow(n); o.fields[i].required && len(text) <= 60 {
+			return "write {" + o.fields[i].key + ": " + text + "}"
+		}
+	}
+	return ""
 }
 
 // fillKey reads one key and reports whether it is known.
@@ -130,8 +144,12 @@ func (o object[T]) fillKey(r *reader, path string, p pair, to *T) bool {
 func (o object[T]) tree(from *T) *tree {
 	t, fresh := &tree{kind: treeMap}, o.fresh()
 	for i := range o.fields {
-		if f := &o.fields[i]; !f.same(from, &fresh) {
-			t.put(f.key, f.write(from))
+		f := &o.fields[i]
+		if f.implied != nil && f.implied(from) || f.implied == nil && f.same(from, &fresh) {
+			continue
+		}
+		if v := f.write(from); v != nil {
+			t.put(f.key, v)
 		}
 	}
 	return t
@@ -197,10 +215,14 @@ func named[T any](o object[T], what string, name func(*T, string)) kind[[]T] {
 	return kind[[]T]{
 		read: func(r *reader, path string, n *tree) ([]T, bool) {
 			if n.kind != treeMap {
-				r.wrong(path, n, "a map from the name of each "+what+" to its keys", "")
+				hint := "write each as a key, as NAME: {...}"
+				if n.kind == treeNull {
+					hint = "leave the key out, or write {} for none"
+				}
+				r.wrong(path, n, "a map from the name of each "+what+" to its keys", hint)
 				return nil, false
 			}
-			out := make([]T, 0, len(n.pairs))
+			var out []T
 			for _, p := range n.pairs {
 				below := sub(path, p.key)
 				r.spots[below] = p.at

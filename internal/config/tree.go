@@ -38,8 +38,14 @@ func (t *tree) describe() string {
 	case treeNull:
 		return "nothing"
 	case treeList:
+		if len(t.items) == 0 {
+			return "an empty list"
+		}
 		return "a list"
 	case treeMap:
+		if len(t.pairs) == 0 {
+			return "an empty map"
+		}
 		return "a map"
 	}
 	if t.plain {

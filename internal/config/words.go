@@ -107,8 +107,22 @@ func durationHint(s string) string {
 	if d, err := time.ParseDuration(strings.ReplaceAll(s, " ", "")); err == nil && d >= time.Millisecond {
 		return "write " + durationText(d)
 	}
-	if n, err := strconv.Atoi(strings.TrimSuffix(s, "d")); err == nil && strings.HasSuffix(s, "d") && n > 0 && n < 1000 {
+	digits := strings.TrimRight(s, "abcdefghijklmnopqrstuvwxyz ")
+	n, err := strconv.Atoi(digits)
+	if err != nil || n < 1 || n > 100_000 {
+		return ""
+	}
+	switch strings.TrimSuffix(strings.TrimSpace(s[len(digits):]), "s") {
+	case "sec", "second":
+		return fmt.Sprintf("write %ds", n)
+	case "min", "minute":
+		return fmt.Sprintf("write %dm", n)
+	case "hour":
+		return fmt.Sprintf("write %dh", n)
+	case "d", "day":
 		return fmt.Sprintf("write %dh", n*24)
+	case "w", "week":
+		return fmt.Sprintf("write %dh", n*24*7)
 	}
 	return ""
 }

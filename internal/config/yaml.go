@@ -3,12 +3,13 @@ package config
 import (
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 
 	yamlerr "github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
-	"github.com/goccy/go-yaml/lexer"
 	"github.com/goccy/go-yaml/parser"
+	"github.com/goccy/go-yaml/scanner"
 	"github.com/goccy/go-yaml/token"
 )
 
@@ -16,6 +17,11 @@ const (
 	maxDepth  = 32     // maps and lists inside each other; the deepest manifest has 7
 	maxIndent = 200    // columns
 	maxCopies = 20_000 // values that aliases may add to those that are written
+
+	// The library's time grows with the square of the keys of one map. These keep
+	// it, and the memory, within what a request may cost; 5,000 programs need half.
+	maxKeys   = 10_000
+	maxTokens = 500_000
 )
 
 // grower makes a tree of what the YAML library found.
@@ -27,6 +33,9 @@ type grower struct {
 }
 
 func (g *grower) fail(at spot, text, hint string) {
+	if len(g.errs) == maxKept {
+		return
+	}
 	g.errs = append(g.errs, Error{
 		File: g.src.file, Line: at.line, Column: at.column,
 		Text: text, Hint: hint, Source: g.src.line(at.line),
@@ -44,8 +53,8 @@ func grow(src *source) (t *tree, errs Errors) {
 				Hint: "leave parts out until it can be read; the part that was left out last is the cause"}}
 		}
 	}()
-	tokens := lexer.Tokenize(src.text)
-	if g.survey(tokens); len(g.errs) > 0 {
+	tokens := g.tokens()
+	if len(g.errs) > 0 {
 		return nil, g.errs
 	}
 	file, err := parser.Parse(tokens, 0, parser.AllowDuplicateMapKey())
@@ -59,7 +68,7 @@ func grow(src *source) (t *tree, errs Errors) {
 			continue
 		}
 		if body != nil {
-			g.fail(spotOf(d.Body.GetToken()), "found a second document; allowed: one document in a file",
+			g.fail(g.node(d.Body).at, "found a second document; allowed: one document in a file",
 				"join the documents, and remove the line that holds only ---")
 			return nil, g.errs
 		}
@@ -71,43 +80,115 @@ func grow(src *source) (t *tree, errs Errors) {
 	return g.node(body), g.errs
 }
 
-// survey refuses, before anything recurses, what is too deep and what no
-// manifest needs.
-func (g *grower) survey(tokens token.Tokens) {
-	depth, entries, line := 0, 0, 0
-	for _, t := range tokens {
-		at := spotOf(t)
-		if at.line != line {
-			line, entries = at.line, 0
-			if depth == 0 && at.column > maxIndent && t.Type != token.CommentType {
-				g.fail(at, fmt.Sprintf("this line begins at column %d; allowed: up to %d", at.column, maxIndent), "")
-				return
+// tokens cuts the text into the words of YAML, and refuses, before anything
+// recurses, what is too deep and what no manifest needs.
+func (g *grower) tokens() token.Tokens {
+	var (
+		all token.Tokens
+		s   scanner.Scanner
+		v   = survey{g: g}
+	)
+	s.Init(g.src.text)
+	for {
+		some, err := s.Scan()
+		if errors.Is(err, io.EOF) {
+			return all
+		}
+		if all.Add(some...); len(all) > maxTokens {
+			g.fail(spotOf(all[len(all)-1]), fmt.Sprintf("the file has more than %d words and signs up to here", maxTokens), "no manifest needs so many")
+			return nil
+		}
+		for _, t := range some {
+			if !v.see(t) {
+				return nil
 			}
 		}
-		switch t.Type {
-		case token.SequenceStartType, token.MappingStartType:
-			depth++
-		case token.SequenceEndType, token.MappingEndType:
-			depth = max(depth-1, 0)
-		case token.SequenceEntryType:
-			entries++
-		case token.TagType:
-			g.fail(at, fmt.Sprintf("found the tag %s; a manifest has no tags", clip(t.Value)), "remove it")
-		case token.MappingKeyType:
-			g.fail(at, `found "?"; a key is a plain word followed by a colon`, "")
-		case token.DirectiveType:
-			g.fail(at, "found a YAML directive; a manifest has none", "remove the line")
-		case token.InvalidType:
-			g.fail(at, "not YAML: "+t.Error, "")
-		}
-		if depth > maxDepth || entries > maxDepth {
-			g.fail(at, fmt.Sprintf("lists and maps are more than %d deep", maxDepth), "")
-			return
-		}
-		if len(g.errs) > maxErrors {
-			return
+		if err != nil { // some holds a token that says where and why
+			if len(g.errs) == 0 {
+				g.fail(spot{}, "not YAML: "+err.Error(), "")
+			}
+			return nil
 		}
 	}
+}
+
+// A survey sees the tokens go by.
+type survey struct {
+	g                    *grower
+	depth, entries, line int
+	keys                 keyCount
+}
+
+// see looks at the next token and reports whether to go on.
+func (v *survey) see(t *token.Token) bool {
+	at := spotOf(t)
+	if at.line != v.line {
+		v.line, v.entries = at.line, 0
+		if v.depth == 0 && at.column > maxIndent && t.Type != token.CommentType {
+			v.g.fail(at, fmt.Sprintf("this line begins at column %d; allowed: up to %d", at.column, maxIndent), "")
+			return false
+		}
+	}
+	switch t.Type {
+	case token.SequenceStartType, token.MappingStartType:
+		v.depth++
+	case token.SequenceEndType, token.MappingEndType:
+		v.depth = max(v.depth-1, 0)
+	case token.SequenceEntryType:
+		v.entries++
+		v.keys.leave(at.column)
+	case token.MappingValueType:
+		if v.depth == 0 && t.Prev != nil && !v.keys.add(spotOf(t.Prev).column) {
+			v.g.fail(at, fmt.Sprintf("more than %d keys in one map, or nearly so many in several", maxKeys), "no manifest needs so many")
+			return false
+		}
+	default:
+		v.g.unwanted(t)
+	}
+	if v.depth > maxDepth || v.entries > maxDepth {
+		v.g.fail(at, fmt.Sprintf("lists and maps are more than %d deep", maxDepth), "")
+		return false
+	}
+	return len(v.g.errs) <= maxErrors
+}
+
+// unwanted refuses what YAML has and a manifest has not.
+func (g *grower) unwanted(t *token.Token) {
+	switch at := spotOf(t); t.Type {
+	case token.TagType:
+		g.fail(at, fmt.Sprintf("found the tag %s; a manifest has no tags", clip(t.Value)), "remove it")
+	case token.MappingKeyType:
+		g.fail(at, `found "?"; a key is a plain word followed by a colon`, "")
+	case token.DirectiveType:
+		g.fail(at, "found a YAML directive; a manifest has none", "remove the line")
+	case token.InvalidType:
+		g.fail(at, "not YAML: "+t.Error, "")
+	}
+}
+
+// keyCount counts the keys of block maps while the tokens go by.
+type keyCount struct {
+	open []struct{ column, keys int } // the maps around the token, outermost first
+	cost int                          // sum of the squares
+}
+
+// leave closes the maps that are further in than column.
+func (k *keyCount) leave(column int) {
+	for len(k.open) > 0 && k.open[len(k.open)-1].column > column {
+		k.open = k.open[:len(k.open)-1]
+	}
+}
+
+// add counts a key at column and reports whether that is still bearable.
+func (k *keyCount) add(column int) bool {
+	k.leave(column)
+	if n := len(k.open); n == 0 || k.open[n-1].column < column {
+		k.open = append(k.open, struct{ column, keys int }{column, 0})
+	}
+	top := &k.open[len(k.open)-1]
+	top.keys++
+	k.cost += 2*top.keys - 1
+	return k.cost <= maxKeys*maxKeys
 }
 
 // syntax tells an error of the library in our words.
@@ -175,6 +256,9 @@ func (g *grower) alias(n *ast.AliasNode) *tree {
 	if !ok {
 		g.fail(at, fmt.Sprintf("*%s stands for nothing: no &%s comes before it", clip(name), clip(name)), "")
 		return &tree{kind: treeNull, at: at, nodes: 1}
+	}
+	if g.copies > maxCopies {
+		return &tree{kind: treeNull, at: at, nodes: 1} // that is told
 	}
 	if g.copies += target.nodes; g.copies > maxCopies {
 		g.fail(at, fmt.Sprintf("the aliases up to here stand for more than %d values", maxCopies),
