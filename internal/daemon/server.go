@@ -32,7 +32,7 @@ func newServer(o Options, h *hands, board *status.Board, feed *status.Feed, m *m
 			return show(ctx, filepath.Join(o.Places.Data, "log"), p, lines, follow, each)
 		},
 		Core: h.engine, Asks: newAsks(o, board), Life: life{h: h, cut: h.group.cancel},
-		Audit: audit.Add, Version: o.Version,
+		Look: h.look(board), Audit: audit.Add, Version: o.Version,
 	}, access.New(m.Node.Access, uint32(os.Geteuid())), o.Log)
 	h.admit = func(a manifest.Access) {
 		h.group.wg.Go(func() { server.Admit(h.group.ctx, a) })

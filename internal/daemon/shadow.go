@@ -6,7 +6,12 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"path/filepath"
 
+	"gemel/internal/engine"
+	"gemel/internal/journal"
+	"gemel/internal/manifest"
+	"gemel/internal/proc"
 	"gemel/internal/proc/shadow"
 )
 
@@ -20,6 +25,9 @@ func Shadow(ctx context.Context, o Options) (int, error) {
 	if err != nil {
 		return 1, err
 	}
+	if err := firstManifest(o); err != nil {
+		return 1, err
+	}
 	code, err := shadow.Run(ctx, shadow.Config{
 		DataDir: o.Places.Data, RunDir: o.Places.Run, Name: instance(o.Places), Version: o.Version,
 		Monitor: append([]string{exe, "monitor"}, o.monitorArgs()...), Log: o.Log, Notify: notifier(o),
@@ -31,6 +39,21 @@ func Shadow(ctx context.Context, o Options) (int, error) {
 		return 0, nil
 	}
 	return code, err
+}
+
+// firstManifest looks at the file of an instance that nothing was ever applied
+// to. A manifest with errors is told at once, and not by a monitor that ends and
+// is started again for ever.
+func firstManifest(o Options) error {
+	if list, err := os.ReadDir(filepath.Join(o.Places.Data, "journal")); err == nil && len(list) > 0 {
+		return nil
+	}
+	f, err := begin(o, journal.Past{})
+	if err != nil {
+		return err
+	}
+	_, err = engine.Resolve(f.m, func(p manifest.Process) (proc.Spec, error) { return proc.Resolve(p, proc.ThisMachine()) })
+	return err
 }
 
 // notifier tells the service manager of our state (sd_notify), nil without one.

@@ -23,7 +23,7 @@ func (e *Engine) Apply(ctx context.Context, name string, b []byte, dry bool) ([]
 	if err != nil {
 		return nil, err
 	}
-	specs, err := resolveAll(m, e.s.Resolve)
+	specs, err := Resolve(m, e.s.Resolve)
 	if err != nil {
 		return nil, err
 	}

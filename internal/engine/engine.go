@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"sync"
 	"time"
 
@@ -64,6 +65,7 @@ type Engine struct {
 	settled  bool
 	diskBad  bool
 	picture  picture
+	exits    map[ha.Process][]ha.StartID     // the latest starts of each process whose ends are recorded
 	last     map[ha.Process]ha.Event         // last event of each process, for its handlers
 	foreign  map[ha.Process]manifest.Process // programs that are attached to, until they are gone
 
@@ -80,12 +82,12 @@ type force struct {
 
 // New makes an Engine; nothing runs before Run.
 func New(s Setup) (*Engine, error) {
-	specs, err := resolveAll(s.Manifest, s.Resolve)
+	specs, err := Resolve(s.Manifest, s.Resolve)
 	if err != nil {
 		return nil, err
 	}
 	f := force{s.Source, s.Bytes, s.Version}
-	return &Engine{
+	e := &Engine{
 		s:        s,
 		inbox:    newInbox(),
 		machine:  ladder.New(s.Manifest, s.Past.Kept, s.Past.NextStart),
@@ -97,9 +99,12 @@ func New(s Setup) (*Engine, error) {
 		event:    max(s.Past.NextEvent, 1) - 1,
 		waiting:  make(map[string]chan ha.Answer),
 		picture:  newPicture(s.Node),
+		exits:    make(map[ha.Process][]ha.StartID),
 		last:     make(map[ha.Process]ha.Event),
 		foreign:  make(map[ha.Process]manifest.Process),
-	}, nil
+	}
+	maps.Copy(e.exits, s.Past.Exits)
+	return e, nil
 }
 
 // Tell puts a fact into the inbox. It never waits.

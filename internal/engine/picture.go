@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"time"
 
 	"gemel/internal/decide/ladder"
@@ -15,8 +16,9 @@ type picture struct {
 	notes    []string
 	running  map[ha.Process]running
 	revision uint64
-	asked    uint64 // requests so far
-	stale    bool   // something changed since the last publication
+	usage    map[ha.Process]status.Usage // as measured last
+	asked    uint64                      // requests so far
+	stale    bool                        // something changed since the last publication
 	at       ha.Instant
 }
 
@@ -69,6 +71,9 @@ func (e *Engine) processes() []status.ProcessStatus {
 		s := processStatus(v, p)
 		s.Group = groups[v.Name]
 		s.Threads, s.Status = e.s.Edges.Beating(v.Name)
+		if v.PID != 0 {
+			s.Usage = e.picture.usage[v.Name]
+		}
 		out = append(out, s)
 	}
 	return out
@@ -110,4 +115,15 @@ func op(disabled bool) status.Op {
 		return status.Disabled
 	}
 	return status.Enabled
+}
+
+// Used puts measured use into the picture, which is published before Used
+// returns.
+func (e *Engine) Used(ctx context.Context, use map[ha.Process]status.Usage) error {
+	e.inbox.put(item{do: func() ha.Input {
+		e.picture.usage = use
+		e.publish(true)
+		return nil
+	}})
+	return e.Turn(ctx)
 }

@@ -2,9 +2,11 @@ package engine
 
 import (
 	"fmt"
+	"slices"
 	"sort"
 
 	"gemel/internal/ha"
+	"gemel/internal/journal"
 	"gemel/internal/manifest"
 	"gemel/internal/proc"
 )
@@ -28,7 +30,7 @@ func (e *Engine) report(r proc.Report) {
 	case proc.ReportFailed:
 		e.step(ha.StartFailed{Process: r.Process, Start: r.Start, Error: r.Error})
 	case proc.ReportExited:
-		e.step(ha.Exited{Process: r.Process, Start: r.Start, Status: r.Status, Successor: r.Next, PID: r.PID})
+		e.exited(r)
 	case proc.ReportStuck:
 		e.step(ha.StopFailed{Process: r.Process, Start: r.Start, Detail: r.Error})
 	case proc.ReportMonitor:
@@ -52,6 +54,16 @@ func (e *Engine) report(r proc.Report) {
 	case proc.ReportReload:
 		e.s.Edges.Reload()
 	}
+}
+
+// exited takes the end of a program in, once. A monitor that died after it wrote
+// the end down and before the shadow heard so leaves one that is told again.
+func (e *Engine) exited(r proc.Report) {
+	if slices.Contains(e.exits[r.Process], r.Start) {
+		e.order(proc.Order{Kind: proc.OrderAck, Process: r.Process, Start: r.Start})
+		return
+	}
+	e.step(ha.Exited{Process: r.Process, Start: r.Start, Status: r.Status, Successor: r.Next, PID: r.PID})
 }
 
 // synced closes the adoption: the shadow has told everything that it holds.
@@ -84,6 +96,7 @@ func (e *Engine) acted(in ha.Input) {
 	case ha.Adopted:
 		e.runs(in.Process, in.Start, in.PID)
 	case ha.Exited:
+		e.exits[in.Process] = journal.Recent(e.exits[in.Process], in.Start)
 		if _, ok := e.foreign[in.Process]; !ok {
 			e.order(proc.Order{Kind: proc.OrderAck, Process: in.Process, Start: in.Start})
 		}
@@ -122,8 +135,8 @@ func (e *Engine) pid(p ha.Process, s ha.StartID) int {
 	return 0
 }
 
-// resolveAll makes a spec of every process, or tells everything that is wrong.
-func resolveAll(m *manifest.Manifest, resolve func(manifest.Process) (proc.Spec, error)) (map[ha.Process]proc.Spec, error) {
+// Resolve makes a spec of every process, or tells everything that is wrong.
+func Resolve(m *manifest.Manifest, resolve func(manifest.Process) (proc.Spec, error)) (map[ha.Process]proc.Spec, error) {
 	specs := make(map[ha.Process]proc.Spec, len(m.Processes))
 	var wrong []error
 	for _, p := range m.Processes {

@@ -28,6 +28,10 @@ type Backend struct {
 	// call.
 	Output func(ctx context.Context, p ha.Process, lines int, follow bool, each func([]byte) error) error
 
+	// Look is called before a picture is told: what costs something to measure is
+	// measured then, and published. Nil if there is nothing.
+	Look func(ctx context.Context)
+
 	Core  core
 	Asks  asks
 	Life  life

@@ -30,12 +30,20 @@ func (s *Server) picture() (*status.Snapshot, <-chan struct{}, error) {
 }
 
 // Status answers with the present picture.
-func (a *api) Status(context.Context, *gemelv1.StatusRequest) (*gemelv1.StatusResponse, error) {
+func (a *api) Status(ctx context.Context, _ *gemelv1.StatusRequest) (*gemelv1.StatusResponse, error) {
+	a.look(ctx)
 	last, _, err := a.picture()
 	if err != nil {
 		return nil, err
 	}
 	return &gemelv1.StatusResponse{Snapshot: snapshotOf(last)}, nil
+}
+
+// look lets the daemon measure what it measures only when somebody looks.
+func (s *Server) look(ctx context.Context) {
+	if s.b.Look != nil {
+		s.b.Look(ctx)
+	}
 }
 
 // Alarms answers with what stands.
@@ -66,7 +74,10 @@ func (a *api) WatchStatus(ctx context.Context, req *gemelv1.WatchStatusRequest, 
 		}
 	}
 	var before *gemelv1.Snapshot
+	again := time.NewTicker(max(gap, time.Second))
+	defer again.Stop()
 	for {
+		a.look(ctx)
 		last, changed := a.b.Board.Last()
 		if last != nil {
 			now := snapshotOf(last)
@@ -90,6 +101,7 @@ func (a *api) WatchStatus(ctx context.Context, req *gemelv1.WatchStatusRequest, 
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-changed:
+		case <-again.C: // what is measured on demand changes without notice
 		}
 	}
 }

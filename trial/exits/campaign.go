@@ -78,7 +78,7 @@ func (c *campaign) manifest(file string) error {
 	var b strings.Builder
 	b.WriteString("processes:\n")
 	for i := range c.programs {
-		fmt.Fprintf(&b, "  p%03d:\n    command: [%q, program, %q]\n    ramp-up: 0s\n    restarts: {limit: 1000000, within: 1s, delay: 0s}\n",
+		fmt.Fprintf(&b, "  p%03d:\n    command: [%q, program, %q]\n    ramp-up: 0s\n    restarts: {limit: 10000, within: 1s, delay: 0s}\n",
 			i, self, filepath.Join(c.dir, "oracle"))
 	}
 	return os.WriteFile(file, []byte(b.String()), 0o600)
