@@ -119,9 +119,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	}
 	e.alarm = alarm
 	defer alarm.Stop()
-	if err := e.open(); err != nil {
-		return err
-	}
+	e.open()
 	for {
 		select {
 		case <-ctx.Done():
@@ -145,14 +143,8 @@ func (e *Engine) Run(ctx context.Context) error {
 	}
 }
 
-// open begins a life: what is watched gets its names in the file system, and
-// the machine hears that it lives.
-func (e *Engine) open() error {
-	for _, p := range e.manifest.Processes {
-		if err := e.s.Edges.Open(p, e.specs[p.Name]); err != nil {
-			return fmt.Errorf("opening process %s: %w", p.Name, err)
-		}
-	}
+// open begins a life: the machine hears that it lives.
+func (e *Engine) open() {
 	for _, c := range e.manifest.Checks {
 		e.s.Edges.Check(c)
 	}
@@ -162,7 +154,6 @@ func (e *Engine) open() error {
 	}
 	e.emit(ha.MonitorStarted, ha.OfNode(), "version "+e.s.Booted.Version)
 	e.publish(true)
-	return nil
 }
 
 // drain takes everything that is in the inbox. A burst of exits is worked off

@@ -69,6 +69,13 @@ func (e *Engine) exited(r proc.Report) {
 // synced closes the adoption: the shadow has told everything that it holds.
 func (e *Engine) synced() {
 	for _, p := range e.manifest.Processes {
+		// What is watched gets its names in the file system only now: a notify socket
+		// that the shadow kept is here before a new one could take its place.
+		if !e.settled {
+			if err := e.s.Edges.Open(p, e.specs[p.Name]); err != nil {
+				e.s.Log.Error("a process has no names in the file system", "process", p.Name, "error", err)
+			}
+		}
 		e.sendSpec(p.Name)
 	}
 	if !e.settled {
