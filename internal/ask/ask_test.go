@@ -324,7 +324,7 @@ func TestWhyACheckAndTheNode(t *testing.T) {
 	l.in(ha.Exited{Process: "web", Start: l.running("web").Start, Status: ha.ExitStatus{Signal: 9, Code: -1}})
 	l.pass(time.Minute)
 	a := l.why(Question{Process: "web"})
-	wants(t, a.Text(), "check pages failed: connection refused", "check pages failed 2 times in a row", "Process integrity fault",
+	wants(t, a.Text(), "Evidence: 0001-web.txt", "check pages failed: connection refused", "check pages failed 2 times in a row", "Process integrity fault",
 		"evidence of start", "was kept as 0001-web.txt", "ended with signal 9", "start", "Recovery successful")
 	a = l.why(Question{Check: "pages", Last: 3})
 	wants(t, a.Text(), "check pages.", "check pages failed: connection refused")

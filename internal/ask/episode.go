@@ -1,6 +1,10 @@
 package ask
 
-import "gemel/internal/ha"
+import (
+	"slices"
+
+	"gemel/internal/ha"
+)
 
 // episodes cuts the turns of a subject into episodes: each goes from one stable
 // state to the next. Stable is a process for which nothing is under way: no start
@@ -102,4 +106,17 @@ func split(ep []turn, id uint64) (before, after []turn) {
 		}
 	}
 	return ep, nil
+}
+
+// evidence names what was kept in an episode.
+func evidence(ep []turn) []string {
+	var names []string
+	for _, t := range ep {
+		for _, a := range t.Actions {
+			if e, ok := a.(ha.Emit); ok && e.Event.Evidence != "" && !slices.Contains(names, e.Event.Evidence) {
+				names = append(names, e.Event.Evidence)
+			}
+		}
+	}
+	return names
 }

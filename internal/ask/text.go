@@ -29,6 +29,9 @@ func (a Answer) Text() string {
 			para(&b, "", m.head+m.text)
 		}
 	}
+	for _, k := range a.Kept {
+		para(&b, "", "Evidence: "+k)
+	}
 	if len(a.Chain) > 0 {
 		b.WriteByte('\n')
 		chain(&b, a.Chain)

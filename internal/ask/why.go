@@ -18,21 +18,22 @@ type Question struct {
 	Check   ha.Check
 	Event   uint64
 	Node    bool
-	Last    int              // how many episodes of a process or check, counted from the end; 0 means 1
+	Last    int              // how many episodes, counted from the end; 0 means 1, of check and node 10 turns
 	Now     *status.Snapshot // the present picture; nil: what the journal knows
 }
 
 // An Answer is the chain from recorded facts to what is.
 type Answer struct {
-	Title   string   `json:"title"`             // what is asked about, in one line
-	State   string   `json:"state,omitempty"`   // how it is now, one sentence
-	Because []string `json:"because,omitempty"` // why it does not run, if so: who, when, what to do
-	Means   string   `json:"means,omitempty"`   // of an event: what it means
-	Effect  string   `json:"effect,omitempty"`  // of an event: what it does to the service
-	Do      string   `json:"do,omitempty"`      // of an event: what to do
-	Chain   []Link   `json:"chain"`             // oldest first
-	After   []Link   `json:"after,omitempty"`   // of an event: what came of it
-	Notes   []string `json:"notes,omitempty"`   // what the journal could not tell
+	Title   string   `json:"title"`              // what is asked about, in one line
+	State   string   `json:"state,omitempty"`    // how it is now, one sentence
+	Because []string `json:"because,omitempty"`  // why it does not run, if so: who, when, what to do
+	Means   string   `json:"means,omitempty"`    // of an event: what it means
+	Effect  string   `json:"effect,omitempty"`   // of an event: what it does to the service
+	Do      string   `json:"do,omitempty"`       // of an event: what to do
+	Kept    []string `json:"evidence,omitempty"` // names of the evidence that was kept
+	Chain   []Link   `json:"chain"`              // oldest first
+	After   []Link   `json:"after,omitempty"`    // of an event: what came of it
+	Notes   []string `json:"notes,omitempty"`    // what the journal could not tell
 }
 
 // A Link is one turn of the core, as far as it concerns the question.
@@ -110,7 +111,13 @@ func lastEvent(dir string) (uint64, error) {
 // whySubject tells the last episodes of a process or a check, or the last turns
 // of the node.
 func whySubject(dir string, s ha.Subject, q Question) (Answer, error) {
-	want := max(q.Last, 1)
+	want := q.Last
+	if want <= 0 {
+		want = 1
+		if s.Kind != ha.KindProcess {
+			want = 10 // each of their turns stands for itself
+		}
+	}
 	var c *collector
 	var eps [][]turn
 	err := backward(dir, func() pass {
@@ -134,6 +141,7 @@ func whySubject(dir string, s ha.Subject, q Question) (Answer, error) {
 	}
 	for _, ep := range eps {
 		a.Chain = append(a.Chain, c.links(ep)...)
+		a.Kept = append(a.Kept, evidence(ep)...)
 	}
 	return a, nil
 }
@@ -182,6 +190,7 @@ func whyEvent(dir string, q Question) (Answer, error) {
 	if at < 0 {
 		return a, nil
 	}
+	a.Kept = evidence(eps[at])
 	before, after := split(eps[at], e.ID)
 	a.Chain, a.After = c.links(before), c.links(after)
 	return a, nil

@@ -63,7 +63,7 @@ func link(t turn) Link {
 			continue
 		}
 		why := a.Because()
-		if key := why.String(); !seen[key] && why.Rule != "" {
+		if key := why.String(); !seen[key] && why.Rule != "" && why.Rule != ownRule {
 			seen[key] = true
 			l.Reasons = append(l.Reasons, why)
 		}
@@ -82,7 +82,7 @@ func fact(t turn) string {
 		if t.Note != "" {
 			return "something came in that this version does not know (" + t.Note + ")"
 		}
-		return "Gemel noted something about itself"
+		return "Gemel noted"
 	case ha.Tick:
 		return tick(t)
 	case ha.Exited:
@@ -183,7 +183,7 @@ func tick(t turn) string {
 		own = own && ok && e.Event.Why.Rule == ownRule
 	}
 	if own {
-		return "Gemel noted something about itself"
+		return "Gemel noted"
 	}
 	return "the time came that was waited for"
 }
