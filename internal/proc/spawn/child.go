@@ -170,8 +170,9 @@ func (p *plan) shut() {
 	}
 }
 
-// parkedFirst is above any descriptor that gather could overwrite by moving: the
-// four of the child are first moved beyond highest, then down to here.
+// parkedFirst is the place of the first of the four descriptors that a parked
+// child keeps. They are first moved above all four places, then down: so none
+// overwrites another.
 const parkedFirst = 4
 
 // gather moves the descriptors that a parked child keeps to parkedFirst and up.
@@ -179,19 +180,21 @@ const parkedFirst = 4
 //go:nosplit
 //go:norace
 func (p *plan) gather() {
-	p.pipes.wake = p.move(p.pipes.wake, 0)
-	p.pipes.report = p.move(p.pipes.report, 1)
-	p.hand.socket = p.move(p.hand.socket, 2)
-	p.hand.cmsg.fd = p.move(p.hand.cmsg.fd, 3)
-	p.pipes.wake = p.settle(p.pipes.wake, 0)
-	p.pipes.report = p.settle(p.pipes.report, 1)
-	p.hand.socket = p.settle(p.hand.socket, 2)
-	p.hand.cmsg.fd = p.settle(p.hand.cmsg.fd, 3)
+	p.pipes.wake = move(p, p.pipes.wake, 0)
+	p.pipes.report = move(p, p.pipes.report, 1)
+	p.hand.socket = move(p, p.hand.socket, 2)
+	p.hand.cmsg.fd = move(p, p.hand.cmsg.fd, 3)
+	p.pipes.wake = settle(p, p.pipes.wake, 0)
+	p.pipes.report = settle(p, p.pipes.report, 1)
+	p.hand.socket = settle(p, p.hand.socket, 2)
+	p.hand.cmsg.fd = settle(p, p.hand.cmsg.fd, 3)
 }
 
+// move brings a descriptor above the places of settle.
+//
 //go:nosplit
 //go:norace
-func (p *plan) move(fd int32, i int) int32 {
+func move(p *plan, fd int32, i int) int32 {
 	if fd < 0 {
 		return fd
 	}
@@ -200,9 +203,11 @@ func (p *plan) move(fd int32, i int) int32 {
 	return int32(to)
 }
 
+// settle brings it to its place; the place of one that is not there is closed.
+//
 //go:nosplit
 //go:norace
-func (p *plan) settle(fd int32, i int) int32 {
+func settle(p *plan, fd int32, i int) int32 {
 	if fd < 0 {
 		syscall.RawSyscall(unix.SYS_CLOSE, uintptr(parkedFirst+i), 0, 0)
 		return fd

@@ -31,7 +31,8 @@ const (
 
 // ExitStatus tells how the process of a pidfd ended. Ok is false while it lives.
 // For a child of the caller it is what waitid tells, with the CPU time and memory
-// used; reap takes the zombie away, else it can be asked again. For others it is
+// used (the kernel counts the memory of the process that forked it as the least);
+// reap takes the zombie away, else it can be asked again. For others it is
 // the kernel's record of the exit (Linux 6.15 and later), which is there when the
 // parent has reaped it: until then ok is false, unless /proc tells. A status is
 // Unknown, with ok true, if the process is gone and the kernel cannot tell; the

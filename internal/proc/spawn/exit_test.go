@@ -113,7 +113,7 @@ func report(t *testing.T, socket int) (id ha.StartID, pid, pidfd int, ok bool) {
 	if n == 0 && (err == nil || errors.Is(err, unix.ECONNRESET)) {
 		return 0, 0, -1, false
 	}
-	if err != nil || n != MessageSize {
+	if err != nil || n != messageSize {
 		t.Fatalf("%d bytes, %v", n, err)
 	}
 	pidfd = -1
@@ -204,7 +204,7 @@ func TestHandoverFull(t *testing.T) {
 	}
 	defer shut(pair[:]...)
 	for {
-		if err := unix.Send(pair[1], make([]byte, MessageSize), unix.MSG_DONTWAIT); errors.Is(err, unix.EAGAIN) {
+		if err := unix.Send(pair[1], make([]byte, messageSize), unix.MSG_DONTWAIT); errors.Is(err, unix.EAGAIN) {
 			break
 		} else if err != nil {
 			t.Fatal(err)

@@ -65,13 +65,14 @@ func TestExecFailures(t *testing.T) {
 			if c.edit != nil {
 				c.edit(s)
 			}
-			wantFailure(t, c.name+" by "+way, way, s, "exec", c.errno, c.path, c.hint)
+			wantFailure(t, c.name+" by "+way, way, s, StartError{"exec", c.errno, c.path, c.hint})
 		}
 	}
 	noChildren(t)
 }
 
-func wantFailure(t *testing.T, name, way string, s *proc.Spec, stage string, errno syscall.Errno, path, hint string) {
+// wantFailure starts what cannot start. The hint may be any part of the text.
+func wantFailure(t *testing.T, name, way string, s *proc.Spec, want StartError) {
 	t.Helper()
 	child, err := begin(t, way, s, quiet())
 	var e *StartError
@@ -80,10 +81,10 @@ func wantFailure(t *testing.T, name, way string, s *proc.Spec, stage string, err
 		t.Errorf("%s: it was started: %v", name, await(t, child))
 	case !errors.As(err, &e):
 		t.Errorf("%s: not a StartError: %v", name, err)
-	case e.Stage != stage || e.Errno != errno || e.Path != path || !errors.Is(err, errno):
-		t.Errorf("%s: stage %q, errno %v, path %q; want %q, %v, %q", name, e.Stage, e.Errno, e.Path, stage, errno, path)
-	case !strings.Contains(e.Error(), hint):
-		t.Errorf("%s: %q does not contain %q", name, e.Error(), hint)
+	case e.Stage != want.Stage || e.Errno != want.Errno || e.Path != want.Path || !errors.Is(err, want.Errno):
+		t.Errorf("%s: stage %q, errno %v, path %q; want %q, %v, %q", name, e.Stage, e.Errno, e.Path, want.Stage, want.Errno, want.Path)
+	case !strings.Contains(e.Error(), want.hint):
+		t.Errorf("%s: %q does not contain %q", name, e.Error(), want.hint)
 	}
 }
 
@@ -105,7 +106,7 @@ func TestNoExec(t *testing.T) {
 	defer unix.Unmount(dir, unix.MNT_DETACH)
 	path := file(t, dir, "program", "#!/bin/sh\n", 0o755)
 	for _, way := range ways {
-		wantFailure(t, way, way, &proc.Spec{Path: path}, "exec", unix.EACCES, path, "mounted noexec")
+		wantFailure(t, way, way, &proc.Spec{Path: path}, StartError{"exec", unix.EACCES, path, "mounted noexec"})
 	}
 }
 
@@ -121,7 +122,7 @@ func TestMissingLoader(t *testing.T) {
 	}
 	other := "/x" + in[2:]
 	path := file(t, openDir(t), "program", strings.Replace(string(b), in+"\x00", other+"\x00", 1), 0o755)
-	wantFailure(t, "loader", "start", &proc.Spec{Path: path}, "exec", unix.ENOENT, path, "its interpreter "+other+" is not")
+	wantFailure(t, "loader", "start", &proc.Spec{Path: path}, StartError{"exec", unix.ENOENT, path, "its interpreter " + other + " is not"})
 }
 
 // TestStages: refusals before the exec.
@@ -129,13 +130,13 @@ func TestStages(t *testing.T) {
 	for _, way := range ways {
 		s := shell("true")
 		s.Dir = "/no/such/directory"
-		wantFailure(t, "chdir by "+way, way, s, "chdir", unix.ENOENT, s.Dir, "chdir /no/such/directory: no such file or directory")
+		wantFailure(t, "chdir by "+way, way, s, StartError{"chdir", unix.ENOENT, s.Dir, "chdir /no/such/directory: no such file or directory"})
 		s = shell("true")
 		s.Limits = []proc.Rlimit{{Resource: unix.RLIMIT_CORE}, {Resource: unix.RLIMIT_NOFILE, Soft: 10, Hard: 5}}
-		wantFailure(t, "rlimit by "+way, way, s, "rlimit nofile", unix.EINVAL, "", "rlimit nofile: invalid argument")
+		wantFailure(t, "rlimit by "+way, way, s, StartError{"rlimit nofile", unix.EINVAL, "", "rlimit nofile: invalid argument"})
 		s = shell("true")
 		s.OOMScore = 5000
-		wantFailure(t, "oom by "+way, way, s, "oom_score_adj", unix.EINVAL, "", "")
+		wantFailure(t, "oom by "+way, way, s, StartError{"oom_score_adj", unix.EINVAL, "", ""})
 		o := quiet()
 		o.Stdout = 987
 		if _, err := begin(t, way, shell("true"), o); err == nil || !strings.Contains(err.Error(), "standard descriptor 1: bad file descriptor") {
@@ -184,21 +185,21 @@ func TestPlainRefusals(t *testing.T) {
 			t.Fatal(err)
 		}
 		s.Groups = groups
-		wantFailure(t, "uid by "+way, way, s, "setuid", unix.EPERM, "", "only root can start programs as another user")
+		wantFailure(t, "uid by "+way, way, s, StartError{"setuid", unix.EPERM, "", "only root can start programs as another user"})
 		s.UID, s.GID = -1, 0
-		wantFailure(t, "gid by "+way, way, s, "setgid", unix.EPERM, "", "only root")
+		wantFailure(t, "gid by "+way, way, s, StartError{"setgid", unix.EPERM, "", "only root"})
 		s.GID, s.Groups = -1, []int{0, 4242}
-		wantFailure(t, "groups by "+way, way, s, "setgroups", unix.EPERM, "", "only root")
+		wantFailure(t, "groups by "+way, way, s, StartError{"setgroups", unix.EPERM, "", "only root"})
 		s = shell("true")
 		s.Nice = -5
-		wantFailure(t, "nice by "+way, way, s, "nice", unix.EACCES, "", "nice: permission denied")
+		wantFailure(t, "nice by "+way, way, s, StartError{"nice", unix.EACCES, "", "nice: permission denied"})
 		s = shell("true")
 		s.OOMScore = -500
-		wantFailure(t, "oom by "+way, way, s, "oom_score_adj", unix.EACCES, "", "")
+		wantFailure(t, "oom by "+way, way, s, StartError{"oom_score_adj", unix.EACCES, "", ""})
 		s = shell("true")
 		s.SetCaps = true
-		wantFailure(t, "bounding by "+way, way, s, "capability bounding set 0", unix.EPERM, "", "no-new-privileges")
+		wantFailure(t, "bounding by "+way, way, s, StartError{"capability bounding set 0", unix.EPERM, "", "no-new-privileges"})
 		s.NoNewPrivs, s.Caps = true, []int{unix.CAP_NET_ADMIN}
-		wantFailure(t, "capset by "+way, way, s, "capset", unix.EPERM, "", "")
+		wantFailure(t, "capset by "+way, way, s, StartError{"capset", unix.EPERM, "", ""})
 	}
 }

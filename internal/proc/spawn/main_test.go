@@ -3,11 +3,11 @@ package spawn
 import (
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -58,9 +58,7 @@ func shell(script string) *proc.Spec {
 	return &proc.Spec{Process: "shell", Path: "/bin/sh", Args: []string{"sh", "-c", script}, Env: []string{"PATH=/usr/bin:/bin"}, Umask: 0o22}
 }
 
-var lastStart atomic.Uint64
-
-func nextStart() ha.StartID { return ha.StartID(lastStart.Add(1)) }
+func nextStart() ha.StartID { return ha.StartID(rand.Uint64() | 1) }
 
 func quiet() Options {
 	return Options{Start: nextStart(), Stdin: -1, Stdout: -1, Stderr: -1, Handover: -1}
@@ -68,7 +66,7 @@ func quiet() Options {
 
 func tree(t testing.TB) *Tree {
 	t.Helper()
-	tr, err := Open(fmt.Sprintf("gemel-test-%d-%d", os.Getpid(), lastStart.Add(1)))
+	tr, err := Open(fmt.Sprintf("gemel-test-%d-%s", os.Getpid(), nextStart()))
 	if err != nil {
 		t.Fatal(err)
 	}

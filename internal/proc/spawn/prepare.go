@@ -27,8 +27,13 @@ type Options struct {
 
 	Stdin, Stdout, Stderr int // -1: /dev/null
 
-	Env      []string // KEY=value, wins over the same key of the Spec; GEMEL_PROCESS and GEMEL_START are added if missing
-	Handover int      // SEQPACKET socket to the monitor; -1: none. See MessageSize.
+	Env []string // KEY=value, wins over the same key of the Spec; GEMEL_PROCESS and GEMEL_START are added if missing
+
+	// Handover is a unix SEQPACKET socket to the monitor; -1: none. Before its exec
+	// the child sends 16 bytes over it: its start id and its pid, 8 bytes each in
+	// the byte order of the machine, with its pidfd as SCM_RIGHTS. Nothing waits for
+	// it: a message that finds the socket full or closed is lost.
+	Handover int
 }
 
 // Ready holds everything one start needs, made beforehand. It starts one program
@@ -137,6 +142,8 @@ func environ(s *proc.Spec, o *Options) []string {
 	return env
 }
 
+const messageSize = 16
+
 const (
 	envStart = "GEMEL_START="
 	envTree  = "GEMEL_TREE=" // which instance: each counts its own starts
@@ -151,7 +158,7 @@ func (r *Ready) handover(_ *proc.Spec, o *Options) error {
 	h.socket = int32(socket)
 	h.start = uint64(o.Start)
 	h.cmsg.head = syscall.Cmsghdr{Len: uint64(syscall.CmsgLen(4)), Level: syscall.SOL_SOCKET, Type: syscall.SCM_RIGHTS}
-	h.iov = syscall.Iovec{Base: (*byte)(unsafe.Pointer(&h.start)), Len: MessageSize}
+	h.iov = syscall.Iovec{Base: (*byte)(unsafe.Pointer(&h.start)), Len: messageSize}
 	h.msg = syscall.Msghdr{Iov: &h.iov, Iovlen: 1, Control: (*byte)(unsafe.Pointer(&h.cmsg))}
 	return nil
 }

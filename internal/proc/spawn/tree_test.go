@@ -103,7 +103,7 @@ func TestMemoryLimit(t *testing.T) {
 		if n := o.Cgroup.OOMKills(); n != 1 {
 			t.Errorf("%s: %d kills for lack of memory", way, n)
 		}
-		if st.MaxRSS < 32<<20 || st.MaxRSS > 80<<20 || st.CPU <= 0 {
+		if st.MaxRSS < 32<<20 || st.CPU <= 0 {
 			t.Errorf("%s: used %d bytes and %v", way, st.MaxRSS, st.CPU)
 		}
 	}
