@@ -26,7 +26,7 @@ install_all() {
 		install -d "$(dirname "${c#* }")"
 		bin/gemel completion "${c%% *}" >"${c#* }"
 	done
-	for c in $(cd examples && { git ls-files 2>/dev/null | grep . || find . -type f; }); do
+	for c in $(cd examples && { git ls-files 2>/dev/null | grep -v gitignore || find . -type f; }); do
 		install -D -m 644 "examples/$c" "$examples/$c"
 	done
 	if [ -f include/gemel.h ]; then install -D -m 644 include/gemel.h "$DESTDIR$PREFIX/include/gemel.h"; fi

@@ -1,0 +1,55 @@
+package need
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+func TestMissingIsNoted(t *testing.T) {
+	t.Setenv("CI", "")
+	t.Setenv("GEMEL_REQUIRE", "")
+	list := filepath.Join(t.TempDir(), "left-out")
+	t.Setenv("GEMEL_LEFT_OUT", list)
+	t.Run("sub", func(t *testing.T) {
+		Command(t, "sh", "no-such-program-at-all")
+		t.Error("it went on without a program that is not there")
+	})
+	got, err := os.ReadFile(list)
+	if want := "TestMissingIsNoted/sub needs the program no-such-program-at-all\n"; err != nil || string(got) != want {
+		t.Errorf("the list holds %q (%v); want %q", got, err, want)
+	}
+}
+
+// failing stands in for a test that may leave nothing out.
+type failing struct {
+	testing.TB
+	failed bool
+}
+
+func (f *failing) Helper()               {}
+func (f *failing) Fatalf(string, ...any) { f.failed = true; panic(f) }
+
+func TestMissingFails(t *testing.T) {
+	t.Setenv("GEMEL_REQUIRE", "all")
+	f := &failing{TB: t}
+	func() {
+		defer func() {
+			if r := recover(); r != nil && r != any(f) {
+				panic(r)
+			}
+		}()
+		Command(f, "no-such-program-at-all")
+	}()
+	if !f.failed {
+		t.Error("a missing program was no failure with GEMEL_REQUIRE=all")
+	}
+}
+
+func TestPresent(t *testing.T) {
+	if path := Command(t, "sh", "ls"); filepath.Base(path) != "sh" {
+		t.Errorf("Command is %q; want the path of sh", path)
+	}
+	Kernel(t, 3, 0)
+	That(t, true, "nothing")
+}
