@@ -361,7 +361,7 @@ func (j *Journal) Close() error {
 		return nil
 	}
 	at, wall := j.o.Now()
-	p, err := json.Marshal(wire{Kind: KindEnd, At: at, Wall: nanos(wall)})
+	p, err := json.Marshal(wire{Kind: kindEnd, At: at, Wall: nanos(wall)})
 	if err == nil {
 		err = j.put(p, at, wall)
 		j.mem.ended = err == nil

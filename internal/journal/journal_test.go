@@ -161,7 +161,9 @@ func TestBootFillsInAndBoundIsKept(t *testing.T) {
 
 func TestTake(t *testing.T) {
 	dir := t.TempDir()
-	j, p := open(t, Options{Dir: dir, Segment: 4 << 10})
+	j, _ := open(t, Options{Dir: dir, Segment: 4 << 10})
+	var p Past
+	p.Take(Record{Kind: KindStep, Actions: step(1).Actions}) // a reader whose first base record is damaged
 	for n := 1; n <= 100; n++ {
 		s := step(n)
 		e := s.Actions[2].(ha.Emit)

@@ -28,8 +28,7 @@ type Past struct {
 	Empty           bool     // nothing was ever recorded here
 	Repairs         []string // what was cut off or skipped, one sentence each
 
-	ended bool
-	mem   *memory // of Take
+	mem *memory // of Take; of a base record: what else it holds
 }
 
 // memory is Past while it grows.
@@ -67,7 +66,7 @@ func (m *memory) standing() []ha.Event {
 func (m *memory) past() Past {
 	return Past{Kept: maps.Clone(m.kept), Alarms: m.standing(), NextEvent: m.nextEvent, NextStart: m.nextStart, Exits: maps.Clone(m.exits),
 		Manifest: m.manifest, ManifestName: m.name, ManifestVersion: m.version,
-		Boot: m.boot, LastAt: m.lastAt, LastWall: m.lastWall, ended: m.ended}
+		Boot: m.boot, LastAt: m.lastAt, LastWall: m.lastWall}
 }
 
 func (m *memory) toWire() *wireBase {
@@ -91,7 +90,10 @@ func (m *memory) fromPast(r Record) {
 	p := r.Base
 	*m = memory{kept: maps.Clone(p.Kept), alarms: map[string]ha.Event{}, exits: maps.Clone(p.Exits), nextEvent: p.NextEvent, nextStart: p.NextStart,
 		manifest: p.Manifest, name: p.ManifestName, version: p.ManifestVersion, boot: p.Boot,
-		lastAt: r.At, lastWall: r.Wall, ended: p.ended}
+		lastAt: r.At, lastWall: r.Wall, ended: p.mem != nil && p.mem.ended}
+	if m.kept == nil {
+		m.kept = map[string]string{}
+	}
 	if m.exits == nil {
 		m.exits = map[ha.Process][]ha.StartID{} // of a version that did not keep them
 	}
@@ -105,7 +107,7 @@ func (m *memory) record(r Record) {
 	if !r.Wall.IsZero() || r.At != 0 {
 		m.lastAt, m.lastWall = r.At, r.Wall
 	}
-	m.ended = r.Kind == KindEnd
+	m.ended = r.Kind == kindEnd
 	switch r.Kind {
 	case KindStep:
 		m.step(r.Input, r.Actions)
@@ -245,9 +247,9 @@ func (p *Past) Take(r Record) {
 		p.mem.record(r)
 	}
 	m := p.mem
-	p.Kept, p.NextEvent, p.NextStart = m.kept, m.nextEvent, m.nextStart
+	p.Kept, p.NextEvent, p.NextStart, p.Exits = m.kept, m.nextEvent, m.nextStart, m.exits
 	p.Manifest, p.ManifestName, p.ManifestVersion = m.manifest, m.name, m.version
-	p.Boot, p.LastAt, p.LastWall, p.Seq, p.ended = m.boot, m.lastAt, m.lastWall, max(p.Seq, r.Seq), m.ended
+	p.Boot, p.LastAt, p.LastWall, p.Seq = m.boot, m.lastAt, m.lastWall, max(p.Seq, r.Seq)
 	for _, a := range r.Actions {
 		if e, ok := a.(ha.Emit); ok && e.Event.Change != ha.Info {
 			p.Alarms = m.standing()

@@ -15,8 +15,11 @@ const (
 	KindBoot     = "boot"     // a life of the monitor begins
 	KindBase     = "base"     // all that is remembered, at the head of a segment
 	KindGap      = "gap"      // records are missing here
-	KindEnd      = "end"      // the writer closed the journal in order
+
 )
+
+// kindEnd says that the writer closed the journal in order. It matters only here.
+const kindEnd = "end"
 
 // A Step is one turn of the core: a fact and the orders that it led to.
 type Step struct {
@@ -170,11 +173,11 @@ func decode(seq uint64, payload []byte) Record {
 		m.base(w.Base)
 		m.lastAt, m.lastWall = r.At, r.Wall
 		p := m.past()
-		p.Seq = seq
+		p.Seq, p.mem = seq, m
 		r.Base = &p
 	}
 	switch w.Kind {
-	case KindStep, KindManifest, KindBoot, KindBase, KindGap, KindEnd:
+	case KindStep, KindManifest, KindBoot, KindBase, KindGap, kindEnd:
 	default:
 		r.note(fmt.Sprintf("unknown kind of record %q, of a newer version", w.Kind))
 	}
