@@ -43,15 +43,15 @@ func TestRoles(t *testing.T) {
 	}{
 		{Peer{UID: 0}, Admin, "root"},
 		{Peer{UID: 990}, Admin, "runs as"},
-		{Peer{UID: 1001, GID: 1001}, Viewer, `"ann" is in access.viewers`},
-		{Peer{UID: 1001, GID: 2001}, Operator, `"%ops" is in access.operators`},
+		{Peer{UID: 1001, GID: 1001}, Viewer, `"ann" is in node.access.viewers`},
+		{Peer{UID: 1001, GID: 2001}, Operator, `"%ops" is in node.access.operators`},
 		{Peer{UID: 1001, Groups: []uint32{5, 2001}}, Operator, "%ops"},
 		{Peer{UID: 1002, Groups: []uint32{2002}}, Admin, "bob"},
 		{Peer{UID: 1003}, Admin, "1003"},
 		{Peer{UID: 1009, GID: 0, Groups: []uint32{0}}, None, "nobody-has-this"},
 		{Peer{UID: 1009, GID: 2002}, Viewer, "%watch"},
 		{Peer{UID: overflow, GID: 2001}, None, "namespace"},
-		{Peer{UID: 1009, GID: overflow, Groups: []uint32{overflow}}, None, "neither"},
+		{Peer{UID: 1009, GID: overflow, Groups: []uint32{overflow}}, None, "neither user"},
 		{Peer{UID: ^uint32(0), GID: 2001}, None, "namespace"},
 	} {
 		got, why := p.Role(c.peer)

@@ -65,11 +65,11 @@ type lookup struct {
 
 // New returns the policy of the access lists of a manifest. Root, and the user
 // own that the daemon runs as, are always admin; everybody else has only the
-// role that a list gives. Call Set for the names in the lists to be looked up
-// with a deadline of the caller's.
+// role that a list gives. No name service is asked yet: entries that are names let
+// nobody in before the first Refresh.
 func New(lists manifest.Access, own uint32) *Policy {
-	p := &Policy{own: own, lookup: lookup{systemUser, systemGroup}}
-	p.Set(context.Background(), lists)
+	p := &Policy{own: own, lookup: lookup{systemUser, systemGroup}, lists: lists}
+	p.take(0, entries(lists))
 	return p
 }
 
@@ -92,11 +92,15 @@ func (p *Policy) Refresh(ctx context.Context) (unknown []string) {
 	return p.resolve(ctx, turn, lists)
 }
 
-// resolve looks up every name and puts what it found in force, unless other
-// lists were set meanwhile.
+// resolve looks up every name and puts what it found in force.
 func (p *Policy) resolve(ctx context.Context, turn uint64, lists manifest.Access) (unknown []string) {
 	all := entries(lists)
 	p.ask(ctx, all)
+	return p.take(turn, all)
+}
+
+// take puts what was found in force, unless other lists were set meanwhile.
+func (p *Policy) take(turn uint64, all []entry) (unknown []string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if turn != p.turn {
@@ -175,13 +179,13 @@ func (p *Policy) Role(peer Peer) (Role, string) {
 		}
 	}
 	if best.role == None {
-		why := fmt.Sprintf("neither user %d nor a group of the caller is in the access lists of the manifest", peer.UID)
+		why := fmt.Sprintf("neither user %d nor a group of the caller is in node.access of the manifest", peer.UID)
 		if len(p.unknown) > 0 {
 			why += fmt.Sprintf("; nobody answers to %s there", strings.Join(p.unknown, ", "))
 		}
 		return None, why
 	}
-	return best.role, fmt.Sprintf("%q is in access.%ss of the manifest", best.entry, best.role)
+	return best.role, fmt.Sprintf("%q is in node.access.%ss of the manifest", best.entry, best.role)
 }
 
 // Name returns the name of a user, or its number. It asks no name service, only

@@ -130,7 +130,7 @@ func (s guard) allow(c *caller, procedure string) error {
 	c.role, c.why = s.policy.Role(c.peer)
 	if c.role < law.least {
 		return fault(ha.ErrDenied, "role",
-			fmt.Sprintf("run it as root, or let an admin write access: {%ss: [%s]} into the manifest and apply it", law.least, s.policy.Name(c.peer.UID)),
+			fmt.Sprintf("run it as root, or let an admin write node: {access: {%ss: [%s]}} into the manifest and apply it", law.least, s.policy.Name(c.peer.UID)),
 			"%s needs the role %s and user %s has %s: %s", method(procedure), law.least, s.policy.Name(c.peer.UID), c.role, c.why)
 	}
 	c.row = &law

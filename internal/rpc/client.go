@@ -220,7 +220,7 @@ func notThere(socket string, err error) error {
 		return fault(ha.ErrUnavailable, "not-running", "start it with: gemel run FILE, or name another socket with --socket or GEMEL_SOCKET",
 			"gemel is not running here: nobody answers at %s", socket)
 	case errors.Is(err, fs.ErrPermission):
-		return fault(ha.ErrDenied, "socket", "run it as root, or let an admin write your name into the lists of access: in the manifest",
+		return fault(ha.ErrDenied, "socket", "run it as root, or let an admin write your name into a list below node: access: in the manifest",
 			"this user may not connect to %s", socket)
 	case errors.Is(err, unix.EINVAL):
 		return fault(ha.ErrInvalid, "socket", "name a shorter path with --socket or GEMEL_SOCKET", "%s cannot be the path of a socket", socket)

@@ -121,6 +121,7 @@ func bare(wire *connect.Error) error {
 	case connect.CodeDeadlineExceeded:
 		e.Kind, e.Reason = ha.ErrUnavailable, "timeout"
 		e.Err = errors.New("no answer in time")
+		e.Hint = "the monitor may hang; it is replaced when it does, so try again in a moment"
 	}
 	return e
 }

@@ -52,15 +52,19 @@ func NewServer(b Backend, policy *access.Policy, log *slog.Logger) *Server {
 // connection and for streams at once. The socket lets others connect only while
 // the lists name anybody.
 func (s *Server) Admit(ctx context.Context, lists manifest.Access) {
-	if unknown := s.policy.Set(ctx, lists); len(unknown) > 0 {
-		s.log.Warn("nobody on this machine has these names of the access lists; they let nobody in", "names", unknown)
-	}
+	s.warn(s.policy.Set(ctx, lists))
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.socket != nil {
 		if err := s.socket.open(s.policy.Shared()); err != nil {
 			s.log.Error("the socket of the API keeps its mode", "error", err)
 		}
+	}
+}
+
+func (s *Server) warn(unknown []string) {
+	if len(unknown) > 0 {
+		s.log.Warn("nobody on this machine has these names of the access lists; they let nobody in", "names", unknown)
 	}
 }
 
@@ -84,6 +88,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	go func() { served <- srv.Serve(&door{l, s.house}) }()
 	refresh := time.NewTicker(time.Minute)
 	defer refresh.Stop()
+	s.warn(s.policy.Refresh(ctx))
 	for {
 		select {
 		case err := <-served:
