@@ -215,6 +215,8 @@ func takeAdopted(m *Machine, in ha.Adopted) {
 	}
 	m.touch(p)
 	switch {
+	case slices.Contains(p.plan.strays, in.Start):
+		stray(m, in.Process, in.Start, in.PID)
 	case p.run.start == in.Start && p.run.phase >= up:
 		p.run.pid, p.run.armed, p.run.foreign = in.PID, in.Armed, in.Foreign
 	case in.Foreign && p.run.start != in.Start:

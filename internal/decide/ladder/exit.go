@@ -13,14 +13,14 @@ func takeExited(m *Machine, in ha.Exited) {
 	m.seen(in.Start)
 	m.seen(in.Successor)
 	p := m.procs[in.Process]
-	if p != nil && slices.Contains(p.plan.strays, in.Start) {
-		p.plan.strays = slices.DeleteFunc(p.plan.strays, func(id ha.StartID) bool { return id == in.Start })
+	if p != nil && slices.Contains(p.mem.Strays, in.Start) {
+		p.mem.Strays = slices.DeleteFunc(p.mem.Strays, func(id ha.StartID) bool { return id == in.Start })
 		m.touch(p)
 	}
 	own := p != nil && p.run.start == in.Start && p.alive()
 	if p != nil && m.node.catching && !own {
 		// It died while no monitor lived: a new one has not seen it run.
-		own = in.Successor != 0 && p.run.start == in.Successor || !p.alive() && in.Start >= p.mem.Start
+		own = !slices.Contains(p.plan.strays, in.Start) && (in.Successor != 0 && p.run.start == in.Successor || !p.alive() && in.Start >= p.mem.Start)
 	}
 	if own {
 		m.touch(p)

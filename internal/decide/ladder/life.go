@@ -92,7 +92,7 @@ func mayStart(p *proc) (ha.Reason, bool) {
 		return ha.Reason{}, false
 	}
 	h := p.mem.Hard
-	if h.Locked || h.Disabled || p.m.node.hard.Locked || p.mem.Done || p.mem.Fell || p.m.now < p.plan.hold || len(p.plan.strays) > 0 {
+	if h.Locked || h.Disabled || p.m.node.hard.Locked || p.mem.Done || p.mem.Fell || p.m.now < p.plan.hold || len(p.mem.Strays) > 0 {
 		return ha.Reason{}, false
 	}
 	switch p.mem.Cure.Stage {
@@ -236,8 +236,8 @@ func stray(m *Machine, name ha.Process, id ha.StartID, pid int) {
 	if p == nil {
 		p = ghost(m, name)
 	}
-	if !slices.Contains(p.plan.strays, id) {
-		p.plan.strays = append(p.plan.strays, id)
+	if !slices.Contains(p.mem.Strays, id) {
+		p.mem.Strays = append(p.mem.Strays, id)
 	}
 	m.touch(p)
 	m.do(ha.Stop{Process: name, Start: id, Why: why})

@@ -60,6 +60,10 @@ func (n *node) emit(e ha.Event, detail string) {
 // before are carried over by the least age that is certain.
 func (n *node) booted(in ha.Booted) {
 	n.boot = in.Boot
+	for _, p := range n.m.list {
+		p.plan.strays, p.mem.Strays = p.mem.Strays, nil
+		n.m.touch(p)
+	}
 	n.fresh = in.NewBoot || n.hard.Boot != "" && n.hard.Boot != in.Boot
 	if n.fresh {
 		for i, t := range n.hard.Budget {
@@ -178,7 +182,7 @@ func (n *node) finished() {
 	}
 	var left []string
 	for _, p := range n.m.list {
-		if len(p.plan.strays) > 0 && !n.kill {
+		if len(p.mem.Strays) > 0 && !n.kill {
 			return
 		}
 		switch p.run.phase {

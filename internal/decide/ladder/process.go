@@ -70,7 +70,7 @@ type plan struct {
 	group   bool         // a group's active set holds it
 	standby bool         // a group's standby set holds it
 	sought  ha.StartID   // the id of the search that found nothing
-	strays  []ha.StartID // copies that nobody ordered, until they are gone
+	strays  []ha.StartID // those that the monitor before knew
 	broken  string       // why its memory could not be read
 }
 
@@ -163,7 +163,7 @@ func (p *proc) reconcile() {
 		}
 	case absent:
 		if p.plan.gone {
-			if len(p.plan.strays) == 0 {
+			if len(p.mem.Strays) == 0 {
 				remove(p.m, p)
 			}
 			return

@@ -34,15 +34,18 @@ type world struct {
 
 // judge remembers what must hold.
 type judge struct {
-	t     *testing.T
-	seed  uint64
-	rules map[string]bool
-	asked map[string]bool // requests without an answer
-	alarm map[string]bool
-	quit  bool
-	done  bool
-	calm  bool // nothing is to be started, stopped or judged
-	log   []string
+	t      *testing.T
+	seed   uint64
+	rules  map[string]bool
+	asked  map[string]bool // requests without an answer
+	alarm  map[string]bool
+	quit   bool
+	done   bool
+	last   map[ha.Process]ha.ExitStatus // of the last end that was told
+	strays map[ha.StartID]bool
+	given  map[string]bool // given up, until it is initialized
+	calm   bool            // nothing is to be started, stopped or judged
+	log    []string
 }
 
 // copyOf is one running program.
@@ -57,7 +60,8 @@ type copyOf struct {
 }
 
 func newWorld(t *testing.T, seed uint64) *world {
-	w := &world{judge: judge{t: t, seed: seed, rules: designRules(t), asked: map[string]bool{}, alarm: map[string]bool{}},
+	w := &world{judge: judge{t: t, seed: seed, rules: designRules(t), asked: map[string]bool{}, alarm: map[string]bool{},
+		last: map[ha.Process]ha.ExitStatus{}, given: map[string]bool{}, strays: map[ha.StartID]bool{}},
 		dice: dice(seed*2654435761 + 88172645463325252), next: 1, kept: map[string]string{}, disk: map[string]string{},
 		alive: map[ha.StartID]*copyOf{}, roles: map[ha.Process]ha.Role{}}
 	w.roles[""] = ha.Role(w.dice.roll(3))
@@ -103,6 +107,7 @@ func (w *world) monitor(fresh bool) {
 		w.alive = map[ha.StartID]*copyOf{}
 		w.mail = nil
 		w.quit, w.done = false, false
+		w.last, w.given = map[ha.Process]ha.ExitStatus{}, map[string]bool{}
 	}
 	// Exits are kept by the shadow until they are taken; news of starts is not.
 	w.mail = slices.DeleteFunc(w.mail, func(in ha.Input) bool {
@@ -132,6 +137,9 @@ func (w *world) monitor(fresh bool) {
 // step gives one fact to the machine and carries out what it says.
 func (w *world) step(in ha.Input) {
 	w.log = append(w.log, fmt.Sprintf("%v %s %+v", w.now, in.Name(), in))
+	if x, ok := in.(ha.Exited); ok && !w.strays[x.Start] {
+		w.last[x.Process] = x.Status
+	}
 	acts := w.m.Step(w.now, in)
 	synced := false
 	for _, a := range acts {
@@ -185,6 +193,9 @@ func (w *world) act(a ha.Action) {
 				w.fail("start %d of %s while %d runs", a.Start, a.Process, c.id)
 			}
 		}
+		if w.given[ha.OfProcess(a.Process).String()] && !w.m.Node().Disabled {
+			w.fail("start of %s, which was given up", a.Process)
+		}
 		if w.quit {
 			w.fail("start of %s after quit", a.Process)
 		}
@@ -200,6 +211,13 @@ func (w *world) act(a ha.Action) {
 			c.armed = a.Next
 		}
 	case ha.Stop:
+		if a.Why.Rule == ruleQuit && !a.Kill {
+			for _, c := range w.alive {
+				if q := w.m.procs[c.name]; q != nil && !c.stuck && !w.strays[c.id] && (has(q.cfg.Needs, a.Process) || has(q.cfg.After, a.Process)) {
+					w.fail("%s is stopped while %s, which depends on it, runs", a.Process, c.name)
+				}
+			}
+		}
 		if c := w.alive[a.Start]; c != nil {
 			c.stop, c.armed = true, 0
 		}
@@ -243,6 +261,12 @@ func (w *world) act(a ha.Action) {
 
 // event checks that an alarm is taken away only if it stands.
 func (w *world) event(e ha.Event) {
+	switch e.Code {
+	case ha.ExistenceDisabled, ha.IntegrityDisabled, ha.WatchdogDisabled:
+		w.given[e.Subject.String()] = true
+	case ha.Initialized:
+		delete(w.given, e.Subject.String())
+	}
 	switch e.Change {
 	case ha.Assert:
 		w.alarm[e.Key()] = true
@@ -312,6 +336,7 @@ func (w *world) turn() {
 		w.man = w.manifest()
 		w.m.Want(w.man)
 		w.step(ha.Applied{Version: 2})
+		w.last, w.given = map[ha.Process]ha.ExitStatus{}, map[string]bool{}
 	case n < 31:
 		w.monitor(false)
 	case n < 32:
@@ -325,7 +350,24 @@ func (w *world) turn() {
 		w.step(ha.HalfDied{Half: ha.KindShadow, Hung: w.dice.roll(2) == 0})
 	case n < 35:
 		w.step(ha.HalfBack{Half: ha.KindShadow})
+	case n < 36:
+		w.haunt()
 	}
+}
+
+// haunt starts a copy that nobody ordered, of a process that has none.
+func (w *world) haunt() {
+	name := ha.Process([]string{"a", "b"}[w.dice.roll(2)])
+	for _, c := range w.alive {
+		if c.name == name {
+			return
+		}
+	}
+	id := w.next
+	w.next += 1000 // far from what the machine gives out
+	w.strays[id+500] = true
+	w.alive[id+500] = &copyOf{name: name, id: id + 500, began: w.now}
+	w.step(ha.Started{Process: name, Start: id + 500, PID: 7})
 }
 
 // ask sends one request.
@@ -391,6 +433,12 @@ func (w *world) explained() {
 	for _, v := range w.m.Processes() {
 		id := running[v.Name]
 		delete(running, v.Name)
+		if p := w.m.procs[v.Name]; p.mem.Cure.Stage != idle && p.mem.Cure.Stage != rebooting {
+			w.fail("%s rests in the stage %s", v.Name, p.mem.Cure.Stage)
+		}
+		if last, ok := w.last[v.Name]; ok && (v.Last == nil || *v.Last != last) {
+			w.fail("%s ended with %v, and the machine says %v", v.Name, last, v.Last)
+		}
 		if id != 0 {
 			if v.Start != id {
 				w.fail("%s runs as %d, and the machine says %d (%s)", v.Name, id, v.Start, v.State)
