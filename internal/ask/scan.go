@@ -1,6 +1,7 @@
 package ask
 
 import (
+	"encoding/json"
 	"math"
 
 	"gemel/internal/ha"
@@ -16,8 +17,9 @@ type pass struct {
 }
 
 // backward reads the newest part of a journal, and as long as that is not enough
-// a larger one, from its beginning, until it is the whole.
-func backward(dir string, begin func() pass) error {
+// a larger one, from its beginning, until it is the whole. only is that of
+// journal.Read.
+func backward(dir string, begin func() pass, only ...string) error {
 	newest := uint64(0)
 	err := journal.Read(dir, math.MaxUint64, func(r journal.Record) bool {
 		newest = r.Seq
@@ -38,13 +40,27 @@ func backward(dir string, begin func() pass) error {
 			last = r.Seq
 			p.take(r)
 			return true
-		})
+		}, only...)
 		if err != nil || from <= 1 || first > from || p.enough(head) {
 			return err
 		}
 		step = 2 * max(step, last-min(from, last), 500)
 		from -= min(from-1, step)
 	}
+}
+
+// mentions returns what the JSON of each step that concerns a subject, or who
+// locked the node, holds.
+func mentions(s ha.Subject) []string {
+	node := []string{`"kind":"node"`}
+	if s.Kind == ha.KindProcess || s.Kind == ha.KindCheck {
+		name, err := json.Marshal(s.Name)
+		if err != nil {
+			return nil
+		}
+		return append(node, string(name))
+	}
+	return nil // facts about the node name nothing
 }
 
 // maxTurns bounds what is held of a journal that is full of one subject.

@@ -126,7 +126,7 @@ func whySubject(dir string, s ha.Subject, q Question) (Answer, error) {
 			eps = episodes(s, c.turns)
 			return len(eps) > want && c.explains(q.Now)
 		}}
-	})
+	}, mentions(s)...)
 	if err != nil {
 		return Answer{}, err
 	}
@@ -174,7 +174,7 @@ func whyEvent(dir string, q Question) (Answer, error) {
 			at = episodeOf(eps, e.ID)
 			return at > 0
 		}}
-	})
+	}, mentions(s)...)
 	if err != nil {
 		return Answer{}, err
 	}
@@ -199,28 +199,29 @@ func whyEvent(dir string, q Question) (Answer, error) {
 // findEvent looks for an event; lo and hi are the first and last id if it is not
 // there.
 func findEvent(dir string, id uint64) (e ha.Event, lo, hi uint64, err error) {
+	below := false
 	err = backward(dir, func() pass {
-		lo, hi = 0, 0
-		below := false
 		return pass{
 			take: func(r journal.Record) {
-				if r.Base != nil && r.Base.NextEvent <= id {
-					below = true
-				}
+				below = below || r.Base != nil && r.Base.NextEvent <= id
 				for _, a := range r.Actions {
-					if em, ok := a.(ha.Emit); ok {
-						if lo == 0 {
-							lo = em.Event.ID
-						}
-						hi = em.Event.ID
-						if hi == id {
-							e = em.Event
-						}
+					if em, ok := a.(ha.Emit); ok && em.Event.ID == id {
+						e = em.Event
 					}
 				}
 			},
-			enough: func(journal.Record) bool { return e.ID != 0 || below && hi > id },
+			enough: func(journal.Record) bool { return e.ID != 0 || below },
 		}
+	}, fmt.Sprintf(`"id":%d,`, id))
+	if err != nil || e.ID != 0 {
+		return e, 0, 0, err
+	}
+	err = journal.Events(dir, 0, time.Time{}, func(e ha.Event) bool {
+		if lo == 0 {
+			lo = e.ID
+		}
+		hi = e.ID
+		return true
 	})
-	return e, lo, hi, err
+	return ha.Event{}, lo, hi, err
 }

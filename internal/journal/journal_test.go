@@ -188,3 +188,26 @@ func TestTake(t *testing.T) {
 		t.Fatalf("%+v, want %+v", p, want)
 	}
 }
+
+func TestReadOnly(t *testing.T) {
+	dir := t.TempDir()
+	j, _ := open(t, Options{Dir: dir, Segment: 4 << 10})
+	for n := 1; n <= 200; n++ {
+		s := step(n)
+		if n%50 == 0 {
+			s.Input = ha.Ready{Process: "other", Start: ha.StartID(n)}
+		}
+		if err := j.Step(s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var seen []string
+	if err := Read(dir, 0, func(r Record) bool {
+		if r.Kind != KindBase {
+			seen = append(seen, r.Kind)
+		}
+		return true
+	}, `"other"`); err != nil || fmt.Sprint(seen) != "[step step step step]" {
+		t.Fatalf("%v, %v", err, seen)
+	}
+}

@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -16,8 +17,9 @@ import (
 // process: then it ends with the last whole record. Damage is told as a gap
 // record, and is no error. A base record says what the records before it say;
 // it is given so that a reader that missed some of them can go on, also when its
-// number is below from.
-func Read(dir string, from uint64, f func(Record) bool) error {
+// number is below from. If only is given, steps whose JSON holds none of its
+// strings are passed over, which is much quicker than to decode them.
+func Read(dir string, from uint64, f func(Record) bool, only ...string) error {
 	list, _, err := segments(dir)
 	if err != nil {
 		return err
@@ -25,7 +27,7 @@ func Read(dir string, from uint64, f func(Record) bool) error {
 	for len(list) > 1 && list[1].first <= from {
 		list = list[1:]
 	}
-	return readAll(list, from, f)
+	return readAll(list, reading{from: from, f: f, only: only})
 }
 
 // Events gives g the events with an id above after that were told at since or
@@ -41,7 +43,7 @@ func Events(dir string, after uint64, since time.Time, g func(ha.Event) bool) er
 		return err
 	}
 	last := after
-	return readAll(list, 0, func(r Record) bool {
+	return readAll(list, reading{f: func(r Record) bool {
 		for _, a := range r.Actions {
 			e, ok := a.(ha.Emit)
 			if !ok || e.Event.ID <= last && e.Event.ID != 0 || e.Event.Wall.Before(since) {
@@ -53,7 +55,7 @@ func Events(dir string, after uint64, since time.Time, g func(ha.Event) bool) er
 			}
 		}
 		return true
-	})
+	}})
 }
 
 // tail leaves out the segments at the head whose events are all too old.
@@ -96,14 +98,14 @@ const maxBases = 64
 type reading struct {
 	from  uint64
 	f     func(Record) bool
+	only  []string
 	last  uint64   // highest record seen that is no base
 	bases []uint64 // base records above it
 	boot  string
 	stop  bool
 }
 
-func readAll(list []segment, from uint64, f func(Record) bool) error {
-	rd := &reading{from: from, f: f}
+func readAll(list []segment, rd reading) error {
 	for i, s := range list {
 		err := rd.segment(s, i == len(list)-1)
 		if errors.Is(err, os.ErrNotExist) {
@@ -153,6 +155,11 @@ func (rd *reading) frame(fr frame) {
 	if fr.seq <= rd.last {
 		return // written again after trouble
 	}
+	if rd.passes(fr.payload) {
+		rd.missing(fr.seq)
+		rd.last, rd.bases = fr.seq, rd.later(fr.seq)
+		return
+	}
 	r := decode(fr.seq, fr.payload)
 	if r.Base != nil {
 		rd.boot = r.Base.Boot
@@ -160,7 +167,7 @@ func (rd *reading) frame(fr frame) {
 			rd.bases = append(rd.bases, fr.seq)
 		}
 	} else {
-		rd.missing(r)
+		rd.missing(fr.seq)
 		rd.last, rd.bases = fr.seq, rd.later(fr.seq)
 	}
 	if r.Life != nil {
@@ -170,8 +177,23 @@ func (rd *reading) frame(fr frame) {
 	rd.give(r)
 }
 
-// missing tells of numbers that were left out before r.
-func (rd *reading) missing(r Record) {
+var stepHead = []byte(`{"k":"` + KindStep + `"`)
+
+// passes reports whether a record is passed over unread.
+func (rd *reading) passes(payload []byte) bool {
+	if len(rd.only) == 0 || !bytes.HasPrefix(payload, stepHead) {
+		return false
+	}
+	for _, s := range rd.only {
+		if bytes.Contains(payload, []byte(s)) {
+			return false
+		}
+	}
+	return true
+}
+
+// missing tells of numbers that were left out before seq.
+func (rd *reading) missing(seq uint64) {
 	if rd.last == 0 {
 		return
 	}
@@ -179,8 +201,8 @@ func (rd *reading) missing(r Record) {
 	for slices.Contains(rd.bases, next) {
 		next++
 	}
-	if r.Seq > next {
-		rd.give(Record{Seq: next, Kind: KindGap, Lost: r.Seq - next, Note: fmt.Sprintf("records %d to %d are missing", next, r.Seq-1)})
+	if seq > next {
+		rd.give(Record{Seq: next, Kind: KindGap, Lost: seq - next, Note: fmt.Sprintf("records %d to %d are missing", next, seq-1)})
 	}
 }
 
