@@ -52,6 +52,9 @@ func (m *Machine) adopt(man *manifest.Manifest) {
 // insert adds a process to the list.
 func insert(m *Machine, p *proc) {
 	m.procs[p.name] = p
+	if role, ok := m.node.roles[p.name]; ok {
+		p.plan.role, p.plan.ruled = role, true
+	}
 	i := sort.Search(len(m.list), func(i int) bool { return m.list[i].name >= p.name })
 	m.list = slices.Insert(m.list, i, p)
 	m.mark(p)

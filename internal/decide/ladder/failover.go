@@ -95,7 +95,7 @@ func gone(p *proc, detail string) {
 		again(p)
 		return
 	}
-	p.plan.role, p.plan.ruled = ha.Standby, true
+	p.m.node.rule(p.name, ha.Standby)
 	p.tell(ha.Initialized, "its group runs elsewhere", func(e *ha.Event) {
 		e.Why = because(ruleMoved, "its group moved: its recovery is told by the node that runs it now", "detail", detail)
 	})

@@ -34,7 +34,7 @@ func New(m *manifest.Manifest, kept map[string]string, first ha.StartID) *Machin
 	for k, v := range kept {
 		x.kept[k] = v
 	}
-	x.node.m = x
+	x.node.m, x.node.roles = x, map[ha.Process]ha.Role{}
 	x.node.load(x.kept[nodeKey])
 	x.adopt(m)
 	return x

@@ -15,6 +15,7 @@ type node struct {
 	m        *Machine
 	hard     keptNode
 	role     ha.Role
+	roles    map[ha.Process]ha.Role // of those that have their own
 	boot     string
 	fresh    bool // the machine was booted since the monitor before
 	settled  bool
@@ -84,10 +85,19 @@ func (n *node) booted(in ha.Booted) {
 func (n *node) roleSet(in ha.RoleSet) {
 	if in.Process == "" {
 		n.role = in.Role
-	} else if p := n.m.procs[in.Process]; p != nil {
-		p.plan.role, p.plan.ruled = in.Role, true
+	} else {
+		n.rule(in.Process, in.Role)
 	}
 	n.m.touchAll()
+}
+
+// rule remembers the role of one process, also of one that the manifest does not
+// name yet.
+func (n *node) rule(name ha.Process, role ha.Role) {
+	n.roles[name] = role
+	if p := n.m.procs[name]; p != nil {
+		p.plan.role, p.plan.ruled = role, true
+	}
 }
 
 // spent returns the entries that still count.

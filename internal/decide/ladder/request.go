@@ -213,6 +213,9 @@ func askRestart(p *proc) answer {
 		wish(p)
 		return accept("", "%s is being restarted already", p.name)
 	}
+	if wait := blocker(p); wait != "" {
+		return refuse("%s would not start again: it would wait %s", p.name, wait)
+	}
 	p.plan.turn = because(ruleRequest, "an operator asked for a restart")
 	return accept("", "%s is restarted", p.name)
 }
