@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -125,6 +126,18 @@ func (c *Client) Held() map[ha.StartID]Holding { return c.book.living() }
 // is gone: one report for each, as the shadow would have told it. Asked again, it
 // tells those that ended since.
 func (c *Client) Exits() []Report { return c.book.exits() }
+
+// flush waits until everything was written, at most d.
+func (c *Client) flush(d time.Duration) {
+	for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		c.mu.Lock()
+		done := c.out == nil || len(c.out.waiting) == 0
+		c.mu.Unlock()
+		if done {
+			return
+		}
+	}
+}
 
 // Close ends the reading and waits for it.
 func (c *Client) Close() {

@@ -62,7 +62,8 @@ type Link struct {
 	asked  time.Time // when a beat was sent last
 	heard  time.Time // when the shadow said something last
 
-	started []int // pids of the shadows that Run started and did not reap yet
+	started []int         // pids of the shadows that Run started and did not reap yet
+	enough  chan struct{} // closed when the end was ordered
 }
 
 // queueMost bounds the orders that wait for a shadow and are not part of its
@@ -98,6 +99,7 @@ func NewLink(c LinkConfig) (*Link, error) {
 	l := &Link{
 		c: c, lock: lock, listen: ln, book: newBook(),
 		reports: make(chan Report, 64), dialed: make(chan *net.UnixConn),
+		enough: make(chan struct{}),
 	}
 	if c.PairFD >= 0 {
 		if err := l.attach(c.PairFD, false); err != nil {
@@ -132,7 +134,10 @@ func (l *Link) Send(o Order, fds ...int) error {
 	case l.closed:
 		return ErrGone
 	case o.Kind == OrderDetach || o.Kind == OrderQuit:
-		l.ending = true
+		if !l.ending {
+			l.ending = true
+			defer close(l.enough)
+		}
 	case o.Kind == OrderBeat:
 		l.asked = time.Now()
 	}
@@ -161,8 +166,9 @@ func (l *Link) Send(o Order, fds ...int) error {
 	return nil
 }
 
-// Run tells reports until ctx ends, or until the shadow ended after OrderDetach
-// or OrderQuit.
+// Run tells reports until ctx ends, or until OrderDetach or OrderQuit is given to
+// the shadow, which then waits for the end of this process. What was sent before
+// the return of Run was written, if the shadow took it within a second.
 func (l *Link) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
@@ -205,6 +211,7 @@ func (l *Link) shut() {
 	defer l.mu.Unlock()
 	l.closed = true
 	if l.client != nil {
+		l.client.flush(time.Second)
 		l.client.Close()
 		l.client = nil
 	}

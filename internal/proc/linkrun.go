@@ -26,6 +26,8 @@ func (l *Link) follow(ctx context.Context, c *Client) {
 		select {
 		case <-ctx.Done():
 			return
+		case <-l.enough:
+			return
 		case r, ok := <-c.Reports():
 			if !ok {
 				l.lost(ctx, c)
@@ -130,6 +132,8 @@ func (l *Link) bridge(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
+		case <-l.enough:
+			return
 		case conn := <-l.dialed:
 			err := l.welcome(ctx, conn)
 			if err == nil {
@@ -137,9 +141,6 @@ func (l *Link) bridge(ctx context.Context) {
 			}
 			l.c.Log.Warn("a new shadow was not taken", "err", err)
 		case <-look.C:
-			if l.over() {
-				return
-			}
 			l.reap()
 		case <-start.C:
 			// The one that lives connects; one that found another there ends.

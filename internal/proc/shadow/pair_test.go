@@ -295,11 +295,12 @@ func TestNotify(t *testing.T) {
 	seen := ""
 	next := func(want string) {
 		t.Helper()
+		late := time.After(testPatience)
 		for !strings.Contains(seen, want) {
 			select {
 			case s := <-got:
 				seen += s + "\n"
-			case <-time.After(testPatience):
+			case <-late:
 				t.Fatalf("%s was not told; told was %q", want, seen)
 			}
 		}
