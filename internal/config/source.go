@@ -10,6 +10,10 @@ import (
 // maxBytes bounds a manifest. A thousand programs with every key take a tenth.
 const maxBytes = 4 << 20
 
+// maxEmpty bounds empty lines in a row: the time that the YAML library takes for
+// those at the end of a block of text grows with their square.
+const maxEmpty = 100
+
 // source is the text of a manifest, cut into lines for the excerpts.
 type source struct {
 	file  string
@@ -43,7 +47,15 @@ func newSource(file string, b []byte) (*source, Errors) {
 	s.text = strings.ReplaceAll(string(b), "\r\n", "\n")
 	s.lines = strings.Split(s.text, "\n")
 	var errs Errors
+	empty := 0
 	for i, line := range s.lines {
+		if empty++; strings.TrimSpace(line) != "" {
+			empty = 0
+		}
+		if empty == maxEmpty+1 {
+			errs = append(errs, Error{File: file, Line: i + 1, Column: 1,
+				Text: fmt.Sprintf("more than %d empty lines in a row", maxEmpty), Hint: "remove some"})
+		}
 		if e, bad := badLine(line); bad {
 			e.File, e.Line, e.Source = file, i+1, strings.ToValidUTF8(line, "?")
 			if errs = append(errs, e); len(errs) == maxKept {

@@ -14,7 +14,7 @@ import (
 
 const (
 	namePattern     = `^[A-Za-z0-9_][A-Za-z0-9_-]*([.][A-Za-z0-9_-]+)*$`
-	durationPattern = `^(?=.)([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?$`
+	durationPattern = `^([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?$`
 	sizePattern     = `^[0-9]+(B|k|M|G|T|KiB|MiB|GiB|TiB)?$`
 	maxName         = 64
 	maxWord         = 4096 // bytes of a path, an address or a name of a user
@@ -64,7 +64,7 @@ func durationKind(least, most time.Duration) kind[time.Duration] {
 			return d, hint, ok && d >= least && d <= most
 		},
 		func(d time.Duration) *tree { return word(durationText(d)) },
-		schema{"type": "string", "pattern": durationPattern})
+		schema{"type": "string", "minLength": 2, "pattern": durationPattern})
 }
 
 // parseDuration reads whole numbers with the units h, m, s and ms, each once and

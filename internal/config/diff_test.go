@@ -1,0 +1,101 @@
+package config
+
+import (
+	"strings"
+	"testing"
+
+	"gemel/internal/manifest"
+)
+
+func TestDiff(t *testing.T) {
+	const before = `
+processes:
+  gone: {command: [/bin/true]}
+  same: {command: [/bin/true], environment: {A: b}}
+  argv: {command: [/bin/sleep, 1], environment: {A: b, C: d}}
+  tuned: {command: [/bin/true], restarts: {limit: 3}}
+  parked: {command: [/bin/true], autostart: false}
+  beats: {command: [/bin/true], watchdog: {interval: 1s}}
+  looked: {command: [/bin/true], watchdog: {interval: 1s, by: command, command: [/bin/true]}}
+checks:
+  c: {command: [/bin/true], covers: [same]}
+node: {budget: {limit: 3}}
+`
+	const after = `
+processes:
+  same: {environment: {A: b}, command: [/bin/true], severity: minor}
+  argv: {command: [/bin/sleep, 2], environment: {A: x, E: f}}
+  tuned: {command: [/bin/true], restarts: {limit: 4, then: failover}, output: {size: 1MiB}}
+  parked: {command: [/bin/true]}
+  beats: {command: [/bin/true], watchdog: {interval: 2s}}
+  looked: {command: [/bin/true], watchdog: {interval: 2s, by: command, command: [/bin/true]}}
+  new: {command: [/bin/true]}
+  new.later: {command: [/bin/true], autostart: false}
+checks:
+  c: {tcp: {address: 80}, covers: [same]}
+  d: {command: [/bin/true], covers: []}
+groups:
+  g: {nodes: [alpha], run: [same]}
+node: {budget: {limit: 5}, syslog: true}
+`
+	const want = `process argv: restart
+  command: [/bin/sleep, "1"] -> [/bin/sleep, "2"]
+  environment.A: b -> x
+  environment.C: d -> (default)
+  environment.E: (default) -> f
+process beats: restart
+  watchdog.interval: 1s -> 2s
+process gone: stop
+process looked: in place
+  watchdog.interval: 1s -> 2s
+process new: start
+process new.later: in place
+process parked: start
+  autostart: false -> (default)
+process tuned: in place
+  restarts.limit: 3 -> 4
+  restarts.then: (default) -> failover
+  output: (default) -> {size: 1MiB}
+check c: in place
+  command: [/bin/true] -> (default)
+  tcp: (default) -> {address: "127.0.0.1:80"}
+check d: start
+group g: start
+node: in place
+  budget: (default) -> {limit: 5}
+  syslog: (default) -> true`
+	a, b := parsed(t, before), parsed(t, after)
+	if got := printed(Diff(a, b)); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+	if c := Diff(a, a); len(c) > 0 {
+		t.Errorf("a manifest differs from itself: %v", c)
+	}
+	for _, c := range Diff(nil, a) {
+		if c.Effect != EffectStart && c.Name != "parked" {
+			t.Errorf("from nothing: %v", c)
+		}
+	}
+	for _, c := range Diff(a, nil) {
+		if c.Effect != EffectStop {
+			t.Errorf("to nothing: %v", c)
+		}
+	}
+}
+
+func parsed(t *testing.T, s string) *manifest.Manifest {
+	t.Helper()
+	m, err := Parse("gemel.yaml", []byte(s))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+func printed(changes []Change) string {
+	var out []string
+	for _, c := range changes {
+		out = append(out, c.String())
+	}
+	return strings.Join(out, "\n")
+}
