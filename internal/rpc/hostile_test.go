@@ -274,7 +274,7 @@ func TestHalfOpen(t *testing.T) {
 	w.server.house.mu.Unlock()
 	w.board.Publish(picture(2, "web"))
 	if !s.Receive() || s.Msg().Snapshot.Revision != 2 {
-		t.Errorf("the stream that was open is broken: %v", s.Err())
+		t.Errorf("the stream that was open is broken: revision %d, error %v", s.Msg().GetSnapshot().GetRevision(), s.Err())
 	}
 }
 

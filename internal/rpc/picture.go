@@ -74,12 +74,14 @@ func (a *api) WatchStatus(ctx context.Context, req *gemelv1.WatchStatusRequest, 
 		}
 	}
 	var before *gemelv1.Snapshot
+	var told *status.Snapshot
 	again := time.NewTicker(max(gap, time.Second))
 	defer again.Stop()
+	a.look(ctx)
 	for {
-		a.look(ctx)
 		last, changed := a.b.Board.Last()
-		if last != nil {
+		if last != nil && last != told {
+			told = last
 			now := snapshotOf(last)
 			res := &gemelv1.WatchStatusResponse{Snapshot: now}
 			if req.GetChangesOnly() && before != nil {
@@ -101,7 +103,9 @@ func (a *api) WatchStatus(ctx context.Context, req *gemelv1.WatchStatusRequest, 
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-changed:
-		case <-again.C: // what is measured on demand changes without notice
+		case <-again.C:
+			// Not at each change: what one watcher measures is a change for the others.
+			a.look(ctx)
 		}
 	}
 }
