@@ -108,12 +108,9 @@ func reboot(p *proc, text string) {
 	p.mem.Cure.Stage = rebooting
 	p.mem.Hard.Rebooting = true
 	p.handle("reboot", p.cfg.Handlers.Reboot, because(ruleReboot, text))
-	for _, q := range p.m.list {
-		if q != p && q.mem.Cure.Stage == rebooting {
-			return // it is on its way
-		}
+	if first := p.m.node.rebooter(p); first == nil {
+		orderReboot(p, text)
 	}
-	orderReboot(p, text)
 }
 
 func orderReboot(p *proc, text string) {

@@ -221,6 +221,9 @@ func resume(p *proc) {
 	case failing:
 		orderFailover(p, "asked again: the monitor that asked is gone")
 	case rebooting:
+		if q := p.m.node.rebooter(p); q != nil && q.name < p.name {
+			break // ordered for that one
+		}
 		orderReboot(p, "ordered again: the monitor that ordered it is gone and the machine still runs")
 	}
 	if p.mem.Stop != 0 && p.mem.Stop == p.run.start && p.run.phase == up && c.Stage == idle {

@@ -185,6 +185,16 @@ func (n *node) quit(in ha.Quit) {
 	n.m.touchAll()
 }
 
+// rebooter returns the first process other than p for which a reboot is on its way.
+func (n *node) rebooter(p *proc) *proc {
+	for _, q := range n.m.list {
+		if q != p && q.mem.Cure.Stage == rebooting {
+			return q
+		}
+	}
+	return nil
+}
+
 // finished says Done when no program is left but those that cannot be killed.
 func (n *node) finished() {
 	if !n.quitting || n.done {

@@ -169,6 +169,9 @@ func (p *proc) reconcile() {
 			return
 		}
 		p.plan.turn = ha.Reason{}
+		if _, ok := intended(p); !ok && (p.mem.Cure.Stage == ending || p.mem.Cure.Stage == waiting) {
+			p.mem.Cure.Stage = idle // it is not wanted any more; its alarm stands until it works again
+		}
 		if why, ok := mayStart(p); ok {
 			start(p, why)
 		}

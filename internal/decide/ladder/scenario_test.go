@@ -4,8 +4,10 @@ import (
 	"bufio"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -422,7 +424,8 @@ func parseProcess(t *testing.T, name string, opt map[string]string) manifest.Pro
 		Restarts: manifest.Restarts{Limit: 5, Within: 15 * time.Minute, Then: ha.EscalationNone, Delay: 500 * time.Millisecond, DelayMax: 30 * time.Second},
 		RampUp:   5 * time.Second, AutoStart: true}
 	var err error
-	for k, v := range opt {
+	for _, k := range slices.Backward(slices.Sorted(maps.Keys(opt))) { // watchdog before retries, by before attach
+		v := opt[k]
 		switch k {
 		case "uid":
 			var n int

@@ -228,13 +228,16 @@ func (w *world) act(a ha.Action) {
 	case ha.Failover:
 		out := ha.FailedOver{Process: a.Process, Outcome: ha.Outcome(1 + w.dice.roll(2)), Detail: "so"}
 		out.StillActive = out.Outcome == ha.Refused
-		if out.Outcome == ha.Moved && !a.All {
+		if out.Outcome == ha.Moved {
 			w.roles[a.Process] = ha.Standby
 		}
 		if w.dice.roll(4) == 0 {
 			w.mail = append(w.mail, ha.FailedOver{Process: a.Process})
 		}
 		w.mail = append(w.mail, out)
+		if out.Outcome == ha.Moved {
+			w.mail = append(w.mail, ha.RoleSet{Process: a.Process, Role: ha.Standby})
+		}
 	case ha.Reboot:
 		if w.dice.roll(2) == 0 {
 			w.mail = append(w.mail, ha.RebootFailed{Process: a.Process, Detail: "no"})
