@@ -58,12 +58,17 @@ type Link struct {
 	queue  []parcel
 	ending bool // OrderDetach or OrderQuit was sent: the end is the end
 	closed bool
-	pid    int       // of the shadow
-	asked  time.Time // when a beat was sent last
-	heard  time.Time // when the shadow said something last
+	pulse
 
 	started []int         // pids of the shadows that Run started and did not reap yet
 	enough  chan struct{} // closed when the end was ordered
+}
+
+// pulse is the life sign of the shadow.
+type pulse struct {
+	pid   int       // 0: there is none
+	asked time.Time // when a beat was sent last
+	heard time.Time // when the shadow said something last
 }
 
 // queueMost bounds the orders that wait for a shadow and are not part of its

@@ -31,7 +31,12 @@ type source struct {
 	filled  time.Time // when tokens were reckoned
 	retry   time.Time // when a file that could not be opened is tried again
 
-	lost, lines int64 // bytes and line ends dropped in this burst
+	burst
+}
+
+// burst is output that is being dropped.
+type burst struct {
+	lost, lines int64 // bytes and line ends so far; zero: nothing is dropped
 	first, last time.Time
 	why         string
 }

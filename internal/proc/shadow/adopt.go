@@ -18,8 +18,12 @@ import (
 // (USER_HZ).
 const ticksPerSecond = 100
 
+// finder looks for what lives on from a shadow before this one.
+type finder struct{ of *shadow }
+
 // groupOf is the control group of a start that was found.
-func (s *shadow) groupOf(start ha.StartID, pid int) *spawn.Cgroup {
+func (f *finder) groupOf(start ha.StartID, pid int) *spawn.Cgroup {
+	s := f.of
 	g, ok := s.tree.At(start)
 	if !ok {
 		g.Lead(pid)
@@ -30,13 +34,15 @@ func (s *shadow) groupOf(start ha.StartID, pid int) *spawn.Cgroup {
 // adopt takes over what the table and the control groups know and this shadow
 // does not. Alone says that no monitor lives, so that an end which nobody saw has
 // to be told; beside a living monitor it was told from the kernel's record.
-func (s *shadow) adopt(alone bool) {
+func (f *finder) adopt(alone bool) {
+	s := f.of
 	now := clock.Now()
 	for _, e := range s.table.Entries() {
 		if s.kids[e.Start] != nil || s.armed(e.Start) {
 			continue
 		}
 		c := &child{
+			of:      s,
 			process: e.Process, start: e.Start, pid: e.PID, pidfd: -1,
 			since: ha.Instant(e.Ticks) * ha.Instant(time.Second/ticksPerSecond),
 		}
@@ -46,11 +52,11 @@ func (s *shadow) adopt(alone bool) {
 			s.table.Free(e.Start)
 		case s.claim(c, e):
 			s.kids[c.start] = c
-			s.watch(c)
+			c.watch()
 		case alone:
 			s.kids[c.start] = c
 			c.group = s.groupOf(c.start, c.pid)
-			s.lost(c, max(c.since, s.life.before), now)
+			c.lost(max(c.since, s.life.before), now)
 		default:
 			s.sweep(c.start)
 			s.table.Free(e.Start)
@@ -62,7 +68,8 @@ func (s *shadow) adopt(alone bool) {
 }
 
 // sweepAll ends what is in control groups that belong to no program.
-func (s *shadow) sweepAll() {
+func (f *finder) sweepAll() {
+	s := f.of
 	ids, err := s.tree.Find()
 	if err != nil {
 		s.c.Log.Warn("looking for control groups of starts before", "err", err)
@@ -76,7 +83,8 @@ func (s *shadow) sweepAll() {
 
 // claim opens the pidfd of a row of the table and makes sure, afterwards, that it
 // is that start.
-func (s *shadow) claim(c *child, e spawn.Entry) bool {
+func (f *finder) claim(c *child, e spawn.Entry) bool {
+	s := f.of
 	fd, err := unix.PidfdOpen(e.PID, 0)
 	if err != nil {
 		return false
@@ -91,7 +99,8 @@ func (s *shadow) claim(c *child, e spawn.Entry) bool {
 
 // sweep ends what is left in the control group of a start whose main process is
 // gone.
-func (s *shadow) sweep(id ha.StartID) {
+func (f *finder) sweep(id ha.StartID) {
+	s := f.of
 	g, ok := s.tree.At(id)
 	if !ok {
 		return
@@ -104,7 +113,8 @@ func (s *shadow) sweep(id ha.StartID) {
 	s.removeGroup(g)
 }
 
-func (s *shadow) armed(start ha.StartID) bool {
+func (f *finder) armed(start ha.StartID) bool {
+	s := f.of
 	for _, c := range s.kids {
 		if c.next != nil && c.next.start == start {
 			return true
@@ -115,7 +125,8 @@ func (s *shadow) armed(start ha.StartID) bool {
 
 // dial looks for a living monitor and connects to it. It returns -1 if there is
 // none. A monitor that lives and does not answer is ended.
-func (s *shadow) dial() (int, error) {
+func (f *finder) dial() (int, error) {
+	s := f.of
 	path := filepath.Join(s.c.DataDir, proc.MonitorLock)
 	end := time.Now().Add(s.c.Silence)
 	for {
@@ -143,7 +154,8 @@ func (s *shadow) dial() (int, error) {
 
 // endStranger kills a monitor that holds the lock and does not answer. The lock
 // is asked again once the pidfd is open: its holder cannot have changed.
-func (s *shadow) endStranger(lock string, pid int) bool {
+func (f *finder) endStranger(lock string, pid int) bool {
+	s := f.of
 	fd, err := unix.PidfdOpen(pid, 0)
 	if err != nil {
 		return true
@@ -173,7 +185,8 @@ func connect(path string) (int, error) {
 
 // join makes this the shadow of the living monitor at the other end of fd. The
 // monitor sends what it holds, and then its hello.
-func (s *shadow) join(fd int) error {
+func (f *finder) join(fd int) error {
+	s := f.of
 	cred, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
 	if err != nil {
 		unix.Close(fd)
@@ -187,11 +200,11 @@ func (s *shadow) join(fd int) error {
 		unix.Close(fd)
 		return fmt.Errorf("holding the monitor (pid %d): %w", cred.Pid, err)
 	}
-	if err := s.link.use(fd, s.listen); err != nil {
+	if err := s.link.use(fd, s.mon.listen); err != nil {
 		unix.Close(pidfd)
 		return err
 	}
-	s.watchMonitor(int(cred.Pid), pidfd)
+	s.mon.hold(int(cred.Pid), pidfd)
 	// Before the monitor's orders: a row without a child is in the way of the same
 	// start being made ready again, and one with a child must not be started twice.
 	s.adopt(false)

@@ -17,6 +17,17 @@ import (
 	"gemel/internal/proc/spawn"
 )
 
+// programs are what the shadow starts: the specs it was given, and the starts that
+// run or whose exit is not acknowledged.
+type programs struct {
+	of      *shadow
+	tree    *spawn.Tree
+	table   *spawn.Table
+	specs   map[ha.Process]*program
+	kids    map[ha.StartID]*child
+	helpers map[int]struct{} // pidfds of stop commands
+}
+
 // program is a Spec with what its starts share.
 type program struct {
 	spec *proc.Spec
@@ -25,6 +36,7 @@ type program struct {
 
 // child is one start: running, or ended and not acknowledged.
 type child struct {
+	of      *shadow
 	process ha.Process
 	start   ha.StartID
 	pid     int
@@ -48,7 +60,8 @@ type successor struct {
 }
 
 // prepare makes a start ready. Park leaves its child waiting before the exec.
-func (s *shadow) prepare(p ha.Process, start ha.StartID, park bool) (n *successor, err error) {
+func (ps *programs) prepare(p ha.Process, start ha.StartID, park bool) (n *successor, err error) {
+	s := ps.of
 	pr := s.specs[p]
 	if pr == nil {
 		return nil, fmt.Errorf("no specification of %s was given", p)
@@ -81,7 +94,8 @@ func (s *shadow) prepare(p ha.Process, start ha.StartID, park bool) (n *successo
 	return n, nil
 }
 
-func (s *shadow) options(pr *program, n *successor, slot *spawn.Slot) spawn.Options {
+func (ps *programs) options(pr *program, n *successor, slot *spawn.Slot) spawn.Options {
+	s := ps.of
 	o := spawn.Options{
 		Start: n.start, Cgroup: n.group, Slot: slot, Handover: s.link.fd,
 		Stdin: -1, Stdout: pr.out, Stderr: pr.out,
@@ -117,7 +131,8 @@ func (n *successor) launch() (spawn.Child, error) {
 }
 
 // discard takes back a start that is not to be.
-func (s *shadow) discard(n *successor) {
+func (ps *programs) discard(n *successor) {
+	s := ps.of
 	if n.parked != nil {
 		n.parked.Discard()
 	}
@@ -132,7 +147,8 @@ func (s *shadow) discard(n *successor) {
 
 // repark makes the parked children anew for another monitor: each announces itself
 // over the socket that it was born with.
-func (s *shadow) repark() {
+func (ps *programs) repark() {
+	s := ps.of
 	for _, c := range s.kids {
 		n := c.next
 		if n == nil || n.parked == nil {
@@ -148,7 +164,8 @@ func (s *shadow) repark() {
 }
 
 // disarm takes the standing order of c back.
-func (s *shadow) disarm(c *child) {
+func (c *child) disarm() {
+	s := c.of
 	if c.next != nil {
 		s.discard(c.next)
 		c.next = nil
@@ -157,7 +174,8 @@ func (s *shadow) disarm(c *child) {
 
 // removeGroup removes an empty control group. The kernel may keep it busy for a
 // moment after the last process.
-func (s *shadow) removeGroup(g *spawn.Cgroup) {
+func (ps *programs) removeGroup(g *spawn.Cgroup) {
+	s := ps.of
 	err := g.Remove()
 	if err == nil {
 		g.Close()
@@ -172,23 +190,26 @@ func (s *shadow) removeGroup(g *spawn.Cgroup) {
 }
 
 // hold begins to watch a started program. It takes the pidfd and the group over.
-func (s *shadow) hold(p ha.Process, sc spawn.Child, g *spawn.Cgroup) *child {
-	c := &child{process: p, start: sc.Start, pid: sc.PID, pidfd: sc.PIDFD, since: clock.Now(), group: g}
+func (ps *programs) hold(p ha.Process, sc spawn.Child, g *spawn.Cgroup) *child {
+	s := ps.of
+	c := &child{of: s, process: p, start: sc.Start, pid: sc.PID, pidfd: sc.PIDFD, since: clock.Now(), group: g}
 	s.kids[c.start] = c
-	if err := s.poll.add(c.pidfd, func() { s.exited(c) }); err != nil {
+	if err := s.poll.add(c.pidfd, func() { c.exited() }); err != nil {
 		// Never seen; the number is looked at now and then instead.
 		s.c.Log.Error("a program cannot be watched by its pidfd", "process", p, "err", err)
-		s.recheck(c, time.Second)
+		c.recheck(time.Second)
 	}
 	return c
 }
 
-func (s *shadow) recheck(c *child, d time.Duration) {
-	s.poll.after(d, c, func() { s.exited(c) })
+func (c *child) recheck(d time.Duration) {
+	s := c.of
+	s.poll.after(d, c, func() { c.exited() })
 }
 
 // startNow carries out OrderStart.
-func (s *shadow) startNow(o *proc.Order) {
+func (ps *programs) startNow(o *proc.Order) {
+	s := ps.of
 	if c := s.kids[o.Start]; c != nil {
 		// Ordered again, by a monitor that had no answer from the shadow before.
 		if c.exit == nil {
@@ -229,7 +250,8 @@ func (s *shadow) startNow(o *proc.Order) {
 }
 
 // arm carries out OrderArm.
-func (s *shadow) arm(o *proc.Order) {
+func (ps *programs) arm(o *proc.Order) {
+	s := ps.of
 	c := s.kids[o.Start]
 	if c == nil || c.exit != nil {
 		// It ended; the report of that, without a successor, is on its way.
@@ -238,7 +260,7 @@ func (s *shadow) arm(o *proc.Order) {
 	if c.next != nil && c.next.start == o.Next {
 		return
 	}
-	s.disarm(c)
+	c.disarm()
 	if o.Next == 0 || c.stop != nil {
 		return
 	}
@@ -254,7 +276,8 @@ func (s *shadow) arm(o *proc.Order) {
 
 // spec carries out OrderSpec. Standing orders that were made ready from the spec
 // before are made anew.
-func (s *shadow) spec(p ha.Process, sp *proc.Spec) {
+func (ps *programs) spec(p ha.Process, sp *proc.Spec) {
+	s := ps.of
 	pr := s.specs[p]
 	if pr == nil {
 		pr = &program{out: -1}
@@ -280,14 +303,15 @@ func (s *shadow) spec(p ha.Process, sp *proc.Spec) {
 	for _, c := range s.kids {
 		if c.process == p && c.next != nil {
 			next := c.next.start
-			s.disarm(c)
+			c.disarm()
 			s.arm(&proc.Order{Kind: proc.OrderArm, Process: p, Start: c.start, Next: next})
 		}
 	}
 }
 
 // forget carries out OrderForget.
-func (s *shadow) forget(p ha.Process) {
+func (ps *programs) forget(p ha.Process) {
+	s := ps.of
 	if pr := s.specs[p]; pr != nil {
 		if pr.out >= 0 {
 			unix.Close(pr.out)

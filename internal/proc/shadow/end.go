@@ -71,7 +71,7 @@ func (s *shadow) stopAll(why string) {
 	s.c.Log.Warn("stopping every program without the monitor", "why", why)
 	for _, c := range s.kids {
 		if c.exit == nil {
-			s.stop(c, false)
+			c.halt(false)
 		}
 	}
 }
@@ -87,7 +87,7 @@ func (s *shadow) tidy() {
 		}
 	}
 	if s.mon.pidfd >= 0 {
-		s.killMonitor("everything has stopped without it")
+		s.mon.kill("everything has stopped without it")
 	}
 	s.finish(0)
 }
@@ -95,7 +95,7 @@ func (s *shadow) tidy() {
 // detach carries out OrderDetach. The monitor goes by itself.
 func (s *shadow) detach() {
 	for _, c := range s.kids {
-		s.disarm(c)
+		c.disarm()
 	}
 	s.leave("detach", 0)
 }
@@ -119,7 +119,7 @@ func (s *shadow) leave(why string, code int) {
 		return
 	}
 	s.poll.cancel(s.mon)
-	s.poll.after(patience, s.end, func() { s.killMonitor("it ordered the end and does not go") })
+	s.poll.after(patience, s.end, func() { s.mon.kill("it ordered the end and does not go") })
 }
 
 // signals hands the signals of the process to the loop.

@@ -80,8 +80,8 @@ type endState struct {
 
 // upgrade carries out OrderExec: this process becomes the program at path. It only
 // returns if that failed, and then everything is as before.
-func (s *shadow) upgrade(path string) {
-	err := s.exec(path)
+func upgrade(s *shadow, path string) {
+	err := become(s, path)
 	s.c.Log.Error("the upgrade of the shadow failed; it goes on as it is", "path", path, "err", err)
 	s.report(proc.Report{
 		Kind: proc.ReportUpgraded, PID: os.Getpid(), At: clock.Now(),
@@ -89,13 +89,14 @@ func (s *shadow) upgrade(path string) {
 	})
 }
 
-func (s *shadow) exec(path string) error {
+// become is the way to the exec; it returns why there was none.
+func become(s *shadow, path string) error {
 	if err := unix.Access(path, unix.X_OK); err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}
 	restore := s.signals.hold()
 	defer restore()
-	st := s.capture()
+	st := capture(s)
 	caught := s.signals.flush()
 	for _, sig := range caught {
 		if n, ok := sig.(unix.Signal); ok {
@@ -140,7 +141,7 @@ func (s *shadow) exec(path string) error {
 	for _, c := range s.kids {
 		if c.next != nil {
 			armed[c] = c.next.start
-			s.disarm(c)
+			c.disarm()
 		}
 	}
 	defer func() {
@@ -154,7 +155,7 @@ func (s *shadow) exec(path string) error {
 }
 
 // capture writes the state down. Standing orders are in it by their id.
-func (s *shadow) capture() *state {
+func capture(s *shadow) *state {
 	m := s.mon
 	st := &state{
 		Format: 1, Version: s.c.Version, Lock: s.lock.FD, Link: -1, Kept: s.kept,
@@ -247,7 +248,7 @@ func inherited() (*state, error) {
 }
 
 // resume goes on where the version before stopped.
-func (s *shadow) resume(st *state) error {
+func resume(s *shadow, st *state) error {
 	m := s.mon
 	for _, p := range st.Specs {
 		s.specs[p.Spec.Process] = &program{spec: p.Spec, out: p.Out}
@@ -260,7 +261,7 @@ func (s *shadow) resume(st *state) error {
 		s.poll.after(patience, s.end, s.checkEnd)
 	}
 	if st.Link >= 0 {
-		if err := s.link.move(st.Link, s.listen); err != nil {
+		if err := s.link.move(st.Link, s.mon.listen); err != nil {
 			return err
 		}
 		for _, u := range st.Unsent {
@@ -271,15 +272,15 @@ func (s *shadow) resume(st *state) error {
 		_ = s.help(fd)
 	}
 	for _, k := range st.Kids {
-		s.resumeChild(k)
+		resumeChild(s, k)
 	}
 	m.deaths, m.tries = st.Monitor.Deaths, st.Monitor.Tries
 	if st.Monitor.PIDFD >= 0 {
-		s.watchMonitor(st.Monitor.PID, st.Monitor.PIDFD)
+		s.mon.hold(st.Monitor.PID, st.Monitor.PIDFD)
 		m.began = m.began.Add(-st.Monitor.Age)
 		m.ready, m.greet = st.Monitor.Ready, st.Monitor.Greet
 	} else {
-		s.againMonitor()
+		s.mon.again()
 	}
 	s.report(proc.Report{
 		Kind: proc.ReportUpgraded, PID: os.Getpid(), At: clock.Now(),
@@ -291,8 +292,9 @@ func (s *shadow) resume(st *state) error {
 	return nil
 }
 
-func (s *shadow) resumeChild(k childState) {
+func resumeChild(s *shadow, k childState) {
 	c := &child{
+		of:      s,
 		process: k.Process, start: k.Start, pid: k.PID, pidfd: k.PIDFD, since: k.Since,
 		exit: k.Exit, told: k.Told, stuck: k.Stuck, group: s.groupOf(k.Start, k.PID),
 	}
@@ -304,18 +306,18 @@ func (s *shadow) resumeChild(k childState) {
 	case c.told:
 	case c.exit != nil:
 		c.died = time.Now()
-		s.settle(c, 0)
+		c.settle(0)
 	default:
-		s.watch(c)
+		c.watch()
 		if k.Next != 0 {
 			s.arm(&proc.Order{Kind: proc.OrderArm, Process: c.process, Start: c.start, Next: k.Next})
 		}
 		switch {
 		case c.stop == nil:
 		case c.stop.killed:
-			s.poll.after(k.Grace, c.stop, func() { s.tellStuck(c) })
+			s.poll.after(k.Grace, c.stop, func() { c.tellStuck() })
 		default:
-			s.poll.after(k.Grace, c.stop, func() { s.kill(c) })
+			s.poll.after(k.Grace, c.stop, func() { c.kill() })
 		}
 	}
 }

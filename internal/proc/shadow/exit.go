@@ -14,89 +14,94 @@ import (
 // exited is called when the pidfd of c says that it ended. The zombie stays until
 // the exit is acknowledged: with it the kernel keeps the status for the next
 // shadow, and the number for what remains of the process group.
-func (s *shadow) exited(c *child) {
+func (c *child) exited() {
+	s := c.of
 	if c.exit != nil {
 		return
 	}
 	st, ok, err := spawn.ExitStatus(c.pidfd, false)
 	if err != nil || !ok {
-		s.alive(c, err)
+		c.alive(err)
 		return
 	}
 	s.poll.del(c.pidfd)
 	s.poll.cancel(c)
 	c.exit, c.died = &st, time.Now()
 	if c.group.Empty() {
-		s.succeed(c)
+		c.succeed()
 		return
 	}
 	// What the main process left behind goes before a successor comes.
 	if err := c.group.Kill(); err != nil {
 		s.c.Log.Warn("the rest of a program was not killed", "process", c.process, "err", err)
 	}
-	s.settle(c, time.Millisecond)
+	c.settle(time.Millisecond)
 }
 
 // alive is the other outcome of exited: a pidfd that is readable although the
 // status cannot be had yet (its new parent has not taken the zombie), or a call
 // without need.
-func (s *shadow) alive(c *child, err error) {
+func (c *child) alive(err error) {
+	s := c.of
 	if dead(c.pidfd) {
 		if c.died.IsZero() {
 			c.died = time.Now()
 		}
 		if err != nil || time.Since(c.died) > 5*time.Second {
 			now := clock.Now()
-			s.lost(c, c.since, now)
+			c.lost(c.since, now)
 			return
 		}
 		s.poll.del(c.pidfd)
-		s.recheck(c, 20*time.Millisecond)
+		c.recheck(20 * time.Millisecond)
 		return
 	}
 	if _, ok := s.poll.on[c.pidfd]; !ok {
-		s.recheck(c, time.Second)
+		c.recheck(time.Second)
 	}
 }
 
 // lost takes the end of c as known and its status as not.
-func (s *shadow) lost(c *child, after, before ha.Instant) {
+func (c *child) lost(after, before ha.Instant) {
+	s := c.of
 	s.poll.del(c.pidfd)
 	c.exit = &ha.ExitStatus{Code: -1, Unknown: true, After: after, Before: before}
 	c.died = time.Now()
 	if !c.group.Empty() {
 		_ = c.group.Kill() // settle looks at the outcome
 	}
-	s.settle(c, 0)
+	c.settle(0)
 }
 
 // settle waits until nothing of c is left. It is only come to by programs that
 // leave children behind, so looking again is cheap enough.
-func (s *shadow) settle(c *child, d time.Duration) {
+func (c *child) settle(d time.Duration) {
+	s := c.of
 	if c.group.Empty() {
-		s.succeed(c)
+		c.succeed()
 		return
 	}
 	if time.Since(c.died) > s.c.Stuck && !c.stuck {
-		s.tellStuck(c)
+		c.tellStuck()
 	}
 	if d > 16*time.Millisecond {
 		_ = c.group.Kill() // again: a group may have been moved into
 	}
 	d = min(2*max(d, time.Millisecond), 250*time.Millisecond)
-	s.poll.after(d, c, func() { s.settle(c, d) })
+	s.poll.after(d, c, func() { c.settle(d) })
 }
 
 // succeed ends the life of c: its successor, if one was ordered, is started before
 // anything else is done.
-func (s *shadow) succeed(c *child) {
+func (c *child) succeed() {
+	s := c.of
 	n := c.next
 	c.next = nil
 	if n == nil || c.stop != nil || s.end != nil && s.end.alone {
 		if n != nil {
 			s.discard(n)
 		}
-		s.tellExit(c, nil)
+		c.tellExit(nil)
 		return
 	}
 	var sc spawn.Child
@@ -111,18 +116,19 @@ func (s *shadow) succeed(c *child) {
 		sc, err = n.launch()
 	}
 	if err != nil {
-		s.tellExit(c, nil)
+		c.tellExit(nil)
 		s.report(proc.Report{Kind: proc.ReportFailed, Process: c.process, Start: n.start, At: clock.Now(), Error: err.Error()})
 		s.discard(n)
 		return
 	}
-	s.tellExit(c, s.hold(c.process, sc, n.group))
+	c.tellExit(s.hold(c.process, sc, n.group))
 	n.ready.Close()
 }
 
 // tellExit reports the exit of c, with the successor that was made of it.
-func (s *shadow) tellExit(c *child, next *child) {
-	s.endStop(c)
+func (c *child) tellExit(next *child) {
+	s := c.of
+	c.endStop()
 	if c.exit.Signal == int(unix.SIGKILL) && c.group.OOMKills() > 0 {
 		c.exit.OOM = true
 	}
@@ -141,7 +147,8 @@ func exitReport(c *child) proc.Report {
 }
 
 // ack carries out OrderAck: the exit of c is written down.
-func (s *shadow) ack(start ha.StartID) {
+func (ps *programs) ack(start ha.StartID) {
+	s := ps.of
 	c := s.kids[start]
 	if c == nil || !c.told {
 		return

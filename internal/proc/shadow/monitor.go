@@ -19,6 +19,7 @@ import (
 
 // monitor is what the shadow knows of the other half.
 type monitor struct {
+	of     *shadow
 	pid    int
 	pidfd  int // -1: none lives
 	began  time.Time
@@ -33,16 +34,18 @@ type monitor struct {
 // longLife is how long a monitor lives until its restarts are forgotten.
 const longLife = 60 * time.Second
 
-// startMonitor starts a monitor. It is called only when the one before is dead.
-func (s *shadow) startMonitor() {
-	if err := s.tryMonitor(); err != nil {
+// start starts a monitor. It is called only when the one before is dead.
+func (m *monitor) start() {
+	s := m.of
+	if err := m.try(); err != nil {
 		s.c.Log.Error("the monitor could not be started", "err", err)
-		s.mon.died(proc.Report{Kind: proc.ReportMonitor, At: clock.Now(), Error: err.Error()})
-		s.againMonitor()
+		m.died(proc.Report{Kind: proc.ReportMonitor, At: clock.Now(), Error: err.Error()})
+		m.again()
 	}
 }
 
-func (s *shadow) tryMonitor() error {
+func (m *monitor) try() error {
+	s := m.of
 	path, err := exec.LookPath(s.c.Monitor[0])
 	if err != nil {
 		return err
@@ -52,7 +55,7 @@ func (s *shadow) tryMonitor() error {
 		return fmt.Errorf("making the socket to the monitor: %w", err)
 	}
 	defer unix.Close(sv[1])
-	if err := s.link.use(sv[0], s.listen); err != nil {
+	if err := s.link.use(sv[0], m.listen); err != nil {
 		return err
 	}
 	null, err := unix.Open("/dev/null", unix.O_RDONLY|unix.O_CLOEXEC, 0)
@@ -71,52 +74,53 @@ func (s *shadow) tryMonitor() error {
 		s.link.down()
 		return fmt.Errorf("starting %s: %w", path, err)
 	}
-	s.watchMonitor(pid, pidfd)
+	m.hold(pid, pidfd)
 	return nil
 }
 
-// watchMonitor begins the time of a living monitor; it takes pidfd over.
-func (s *shadow) watchMonitor(pid, pidfd int) {
-	m := s.mon
+// hold begins the time of a living monitor; it takes pidfd over.
+func (m *monitor) hold(pid, pidfd int) {
+	s := m.of
 	m.pid, m.pidfd = pid, pidfd
 	m.began, m.beat = time.Now(), time.Now()
 	m.hung, m.greet = false, false
-	if err := s.poll.add(pidfd, s.monitorDied); err != nil {
+	if err := s.poll.add(pidfd, m.gone); err != nil {
 		s.c.Log.Error("the monitor cannot be watched", "err", err)
 	}
-	s.silence()
+	m.silence()
 }
 
 // silence looks at the beats when they are next due.
-func (s *shadow) silence() {
-	m := s.mon
+func (m *monitor) silence() {
+	s := m.of
 	left := s.c.Silence - time.Since(m.beat)
 	if left <= 0 {
 		m.hung = true
-		s.killMonitor("it has not beaten for " + s.c.Silence.String())
+		m.kill("it has not beaten for " + s.c.Silence.String())
 		return
 	}
-	s.poll.after(left, m, s.silence)
+	s.poll.after(left, m, m.silence)
 }
 
-func (s *shadow) killMonitor(why string) {
-	if s.mon.pidfd < 0 {
+func (m *monitor) kill(why string) {
+	s := m.of
+	if m.pidfd < 0 {
 		return
 	}
-	s.c.Log.Warn("killing the monitor", "pid", s.mon.pid, "why", why)
-	if err := unix.PidfdSendSignal(s.mon.pidfd, unix.SIGKILL, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
+	s.c.Log.Warn("killing the monitor", "pid", m.pid, "why", why)
+	if err := unix.PidfdSendSignal(m.pidfd, unix.SIGKILL, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
 		s.c.Log.Error("killing the monitor", "err", err)
 	}
 }
 
-// monitorDied is called when the monitor's pidfd says so. What it ordered before
+// gone is called when the monitor's pidfd says so. What it ordered before
 // its death is carried out: it is in the journal already.
-func (s *shadow) monitorDied() {
-	m := s.mon
+func (m *monitor) gone() {
+	s := m.of
 	if m.pidfd < 0 || !dead(m.pidfd) {
 		return
 	}
-	s.drain()
+	m.drain()
 	st, ok, err := spawn.ExitStatus(m.pidfd, true)
 	if err != nil || !ok {
 		st.Unknown, st.Code = true, -1
@@ -136,7 +140,7 @@ func (s *shadow) monitorDied() {
 	if time.Since(m.began) > longLife {
 		m.tries = 0
 	}
-	s.againMonitor()
+	m.again()
 }
 
 func (m *monitor) died(r proc.Report) {
@@ -148,29 +152,31 @@ func (m *monitor) died(r proc.Report) {
 	m.deaths = append(m.deaths, r)
 }
 
-// againMonitor starts the next monitor: at once, then after growing delays.
-func (s *shadow) againMonitor() {
-	m := s.mon
+// again starts the next monitor: at once, then after growing delays.
+func (m *monitor) again() {
+	s := m.of
 	delays := [...]time.Duration{0, 500 * time.Millisecond, time.Second, 2 * time.Second, 4 * time.Second, 8 * time.Second, 16 * time.Second}
 	d := 30 * time.Second
 	if m.tries < len(delays) {
 		d = delays[m.tries]
 	}
 	m.tries++
-	s.poll.after(d, m, s.startMonitor)
+	s.poll.after(d, m, m.start)
 }
 
 // listen is called when the socket to the monitor has something, or takes
 // something.
-func (s *shadow) listen() {
+func (m *monitor) listen() {
+	s := m.of
 	s.link.flush()
-	s.drain()
+	m.drain()
 }
 
 // drain carries out every order that is there.
-func (s *shadow) drain() {
+func (m *monitor) drain() {
+	s := m.of
 	for s.link.up && s.done == nil {
-		m, err := s.link.take()
+		msg, err := s.link.take()
 		switch {
 		case errors.Is(err, unix.EAGAIN):
 			return
@@ -181,13 +187,13 @@ func (s *shadow) drain() {
 			}
 			// It closed its end, or is about to be found dead. One that lives on
 			// without it is of no use.
-			if s.mon.pidfd >= 0 && !dead(s.mon.pidfd) && (s.end == nil || s.end.quit == nil) {
-				s.poll.after(time.Second, s.mon, func() { s.killMonitor("it closed its socket") })
+			if m.pidfd >= 0 && !dead(m.pidfd) && (s.end == nil || s.end.quit == nil) {
+				s.poll.after(time.Second, m, func() { m.kill("it closed its socket") })
 			}
 			return
 		}
-		s.mon.beat = time.Now()
-		s.order(m)
+		m.beat = time.Now()
+		s.order(msg)
 	}
 }
 

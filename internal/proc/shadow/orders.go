@@ -53,11 +53,11 @@ func (s *shadow) order(m proc.Message) {
 		s.arm(&o)
 	case proc.OrderStop:
 		if c != nil {
-			s.stop(c, o.Kill)
+			c.halt(o.Kill)
 		}
 	case proc.OrderSignal:
 		if c != nil {
-			s.send(c, unix.Signal(o.Signal))
+			c.send(unix.Signal(o.Signal))
 		}
 	case proc.OrderAck:
 		s.ack(o.Start)
@@ -65,7 +65,7 @@ func (s *shadow) order(m proc.Message) {
 		shut(s.kept[o.Name])
 		delete(s.kept, o.Name)
 	case proc.OrderExec:
-		s.upgrade(o.Path)
+		upgrade(s, o.Path)
 	case proc.OrderDetach:
 		s.detach()
 	case proc.OrderQuit:
@@ -131,7 +131,8 @@ func (s *shadow) beat() {
 
 // holdFound carries out OrderHold: a program that the monitor held while there
 // was no shadow.
-func (s *shadow) holdFound(o *proc.Order, fds []int) {
+func (f *finder) holdFound(o *proc.Order, fds []int) {
+	s := f.of
 	if s.kids[o.Start] != nil {
 		shut(fds)
 		return
@@ -141,26 +142,27 @@ func (s *shadow) holdFound(o *proc.Order, fds []int) {
 		pidfd = fds[0]
 		shut(fds[1:])
 	}
-	c := &child{process: o.Process, start: o.Start, pid: o.PID, pidfd: pidfd, since: o.At, group: s.groupOf(o.Start, o.PID)}
+	c := &child{of: s, process: o.Process, start: o.Start, pid: o.PID, pidfd: pidfd, since: o.At, group: s.groupOf(o.Start, o.PID)}
 	s.kids[c.start] = c
-	if pidfd < 0 && !s.openFound(c) {
-		s.lost(c, s.life.last(), clock.Now())
+	if pidfd < 0 && !c.openFound() {
+		c.lost(s.life.last(), clock.Now())
 		return
 	}
-	s.watch(c)
+	c.watch()
 }
 
 // watch begins to watch a program that was found. If it has ended already, the
 // first round of the loop says so.
-func (s *shadow) watch(c *child) {
-	if err := s.poll.add(c.pidfd, func() { s.exited(c) }); err != nil {
+func (c *child) watch() {
+	s := c.of
+	if err := s.poll.add(c.pidfd, func() { c.exited() }); err != nil {
 		s.c.Log.Error("a program cannot be watched", "process", c.process, "err", err)
 	}
 }
 
 // openFound opens the pidfd of a program of which only the number is known, and
 // looks again whether it is that program once the number cannot change hands.
-func (s *shadow) openFound(c *child) bool {
+func (c *child) openFound() bool {
 	fd, err := unix.PidfdOpen(c.pid, 0)
 	if err != nil {
 		return false

@@ -46,18 +46,15 @@ type Config struct {
 
 // shadow is the state of the loop; only its goroutine touches it.
 type shadow struct {
-	c       Config
-	poll    *poller
-	tree    *spawn.Tree
-	table   *spawn.Table
-	lock    *proc.Lock
-	life    *life
-	link    *link
-	mon     *monitor
-	specs   map[ha.Process]*program
-	kids    map[ha.StartID]*child
+	c    Config
+	poll *poller
+	lock *proc.Lock
+	life *life
+	link *link
+	mon  *monitor
+	*programs
+	finder
 	kept    map[string][]int
-	helpers map[int]struct{} // pidfds of stop commands
 	signals *signals
 	end     *ending // nil while there is no thought of an end
 	done    *int    // exit code, once the loop is to end
@@ -79,9 +76,12 @@ func Run(ctx context.Context, c Config) (code int, err error) {
 	defer runtime.UnlockOSThread()
 
 	s := &shadow{
-		c: c, specs: map[ha.Process]*program{}, kids: map[ha.StartID]*child{},
-		kept: map[string][]int{}, helpers: map[int]struct{}{},
+		c: c, kept: map[string][]int{},
+		programs: &programs{
+			specs: map[ha.Process]*program{}, kids: map[ha.StartID]*child{}, helpers: map[int]struct{}{},
+		},
 	}
+	s.programs.of, s.finder.of = s, s
 	defer s.close()
 	if s.poll, err = newPoller(); err != nil {
 		return 1, err
@@ -90,7 +90,7 @@ func Run(ctx context.Context, c Config) (code int, err error) {
 	if err != nil {
 		return 1, err
 	}
-	s.mon = &monitor{pidfd: -1}
+	s.mon = &monitor{of: s, pidfd: -1}
 	if err := s.begin(ctx); err != nil {
 		return 1, err
 	}
@@ -133,7 +133,7 @@ func (s *shadow) begin(ctx context.Context) error {
 		return err
 	}
 	if st != nil {
-		return s.resume(st)
+		return resume(s, st)
 	}
 	fd, err := s.dial()
 	if err != nil {
@@ -143,7 +143,7 @@ func (s *shadow) begin(ctx context.Context) error {
 		return s.join(fd)
 	}
 	s.adopt(true)
-	s.startMonitor()
+	s.mon.start()
 	return nil
 }
 
@@ -174,7 +174,7 @@ func (s *shadow) close() {
 		s.signals.close()
 	}
 	for _, c := range s.kids {
-		s.disarm(c)
+		c.disarm()
 	}
 	if s.table != nil {
 		s.table.Close()
@@ -201,7 +201,7 @@ func (s *shadow) report(r proc.Report, fds ...int) {
 		}
 	}
 	if err := s.link.put(r, dup); errors.Is(err, proc.ErrFull) {
-		s.killMonitor("it does not read")
+		s.mon.kill("it does not read")
 	}
 }
 

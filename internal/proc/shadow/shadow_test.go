@@ -10,7 +10,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"gemel/internal/ha"
 	"gemel/internal/proc"
 )
 
@@ -343,7 +342,8 @@ func hardlink(t *testing.T, path string) {
 // must fail is answered after them.
 func (w *world) barrier() {
 	w.t.Helper()
-	id := ha.StartID(1<<40 + worlds.Add(1))
+	w.fences++
+	id := haID(1<<40 + w.fences)
 	m := w.mark()
 	w.send(proc.Order{Kind: proc.OrderStart, Process: "barrier", Start: id})
 	w.about(m, proc.ReportFailed, id)

@@ -18,10 +18,11 @@ type stopping struct {
 	killed bool // the second stage was reached
 }
 
-// stop carries out OrderStop: the signal or the command of the spec to the main
+// halt carries out OrderStop: the signal or the command of the spec to the main
 // process, then, after the grace, SIGKILL to the whole tree.
-func (s *shadow) stop(c *child, kill bool) {
-	s.disarm(c)
+func (c *child) halt(kill bool) {
+	s := c.of
+	c.disarm()
 	if c.exit != nil {
 		return
 	}
@@ -31,7 +32,7 @@ func (s *shadow) stop(c *child, kill bool) {
 		return
 	}
 	if kill {
-		s.kill(c)
+		c.kill()
 		return
 	}
 	var grace time.Duration
@@ -47,16 +48,17 @@ func (s *shadow) stop(c *child, kill bool) {
 		// A program that was found, and whose manifest nobody sent: the default.
 		grace = 10 * time.Second
 	}
-	if len(command) == 0 || s.stopCommand(c, command) != nil {
-		s.send(c, sig)
+	if len(command) == 0 || c.stopCommand(command) != nil {
+		c.send(sig)
 	}
 	// A stopped program cannot end before it is continued.
-	s.send(c, unix.SIGCONT)
-	s.poll.after(grace, c.stop, func() { s.kill(c) })
+	c.send(unix.SIGCONT)
+	s.poll.after(grace, c.stop, func() { c.kill() })
 }
 
 // kill is the second stage of a stop.
-func (s *shadow) kill(c *child) {
+func (c *child) kill() {
+	s := c.of
 	if c.exit != nil || c.stop == nil {
 		return
 	}
@@ -65,11 +67,12 @@ func (s *shadow) kill(c *child) {
 		s.c.Log.Warn("killing a program", "process", c.process, "err", err)
 	}
 	// Also by itself: it may have left its group.
-	s.send(c, unix.SIGKILL)
-	s.poll.after(s.c.Stuck, c.stop, func() { s.tellStuck(c) })
+	c.send(unix.SIGKILL)
+	s.poll.after(s.c.Stuck, c.stop, func() { c.tellStuck() })
 }
 
-func (s *shadow) tellStuck(c *child) {
+func (c *child) tellStuck() {
+	s := c.of
 	if c.told || c.stuck {
 		return
 	}
@@ -82,14 +85,16 @@ func (s *shadow) tellStuck(c *child) {
 }
 
 // endStop forgets a stop whose program has ended.
-func (s *shadow) endStop(c *child) {
+func (c *child) endStop() {
+	s := c.of
 	if c.stop != nil {
 		s.poll.cancel(c.stop)
 	}
 }
 
 // send signals the main process. A pidfd cannot hit a stranger.
-func (s *shadow) send(c *child, sig unix.Signal) {
+func (c *child) send(sig unix.Signal) {
+	s := c.of
 	if c.exit != nil || c.pidfd < 0 {
 		return
 	}
@@ -100,7 +105,8 @@ func (s *shadow) send(c *child, sig unix.Signal) {
 
 // stopCommand starts the command that asks a program to end. What becomes of it
 // does not matter: the grace is the same.
-func (s *shadow) stopCommand(c *child, args []string) error {
+func (c *child) stopCommand(args []string) error {
+	s := c.of
 	sp := *s.specs[c.process].spec
 	sp.Path, sp.Args = args[0], args
 	sp.Env = append(append([]string{}, sp.Env...), "MAINPID="+strconv.Itoa(c.pid))
@@ -123,7 +129,8 @@ func (s *shadow) stopCommand(c *child, args []string) error {
 }
 
 // help watches a short-lived child of the shadow and reaps it.
-func (s *shadow) help(pidfd int) error {
+func (ps *programs) help(pidfd int) error {
+	s := ps.of
 	s.helpers[pidfd] = struct{}{}
 	return s.poll.add(pidfd, func() {
 		if _, ok, err := spawn.ExitStatus(pidfd, true); ok || err != nil {

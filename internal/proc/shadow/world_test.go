@@ -3,6 +3,7 @@ package shadow
 import (
 	"encoding/json"
 	"fmt"
+	"hash/fnv"
 	"net"
 	"os"
 	"os/exec"
@@ -10,7 +11,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -43,17 +43,19 @@ type world struct {
 	ended   map[ha.StartID][]proc.Report
 	shadows []*exec.Cmd
 	pids    map[int]bool // of every half that was ever seen
+	fences  int          // barriers so far
 }
-
-var worlds atomic.Int64
 
 func newWorld(t *testing.T, env ...string) *world {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("starts processes")
 	}
+	dir := t.TempDir()
+	sum := fnv.New64a()
+	_, _ = sum.Write([]byte(dir))
 	w := &world{
-		t: t, dir: t.TempDir(), name: fmt.Sprintf("gemel-test-%d-%d", os.Getpid(), worlds.Add(1)),
+		t: t, dir: dir, name: fmt.Sprintf("gemel-test-%d-%x", os.Getpid(), sum.Sum64()),
 		changed: make(chan struct{}), acks: true, ended: map[ha.StartID][]proc.Report{}, pids: map[int]bool{},
 	}
 	w.env = append(os.Environ(), roleEnv+"=shadow", "SHADOW_TEST_DIR="+w.dir, "SHADOW_TEST_NAME="+w.name)

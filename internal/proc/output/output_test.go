@@ -1,0 +1,304 @@
+package output
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"gemel/internal/ha"
+	"gemel/internal/manifest"
+)
+
+type rig struct {
+	t       *testing.T
+	r       *Reader
+	dir     string
+	logs    string
+	mu      sync.Mutex
+	dropped int64
+	told    int
+}
+
+func newRig(t *testing.T, logs string) *rig {
+	t.Helper()
+	g := &rig{t: t, dir: t.TempDir(), logs: logs}
+	if logs == "" {
+		g.logs = filepath.Join(g.dir, "log")
+	}
+	r, err := New(Config{
+		RunDir: g.dir, LogDir: g.logs, Log: slog.New(slog.NewTextHandler(os.Stderr, nil)),
+		Dropped: func(_ ha.Process, _, n int64) {
+			g.mu.Lock()
+			defer g.mu.Unlock()
+			g.dropped += n
+			g.told++
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.r = r
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- r.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	return g
+}
+
+// writer is the program's end.
+func (g *rig) writer(p ha.Process) *os.File {
+	g.t.Helper()
+	fd, err := OpenPipe(g.dir, p, -1)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	f := os.NewFile(uintptr(fd), string(p))
+	g.t.Cleanup(func() { f.Close() })
+	return f
+}
+
+func (g *rig) until(what string, ok func() bool) {
+	g.t.Helper()
+	for end := time.Now().Add(30 * time.Second); !ok(); time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(end) {
+			g.t.Fatalf("waited in vain: %s", what)
+		}
+	}
+}
+
+func (g *rig) text(p ha.Process) string {
+	b, err := os.ReadFile(LogPath(g.logs, p))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		g.t.Fatal(err)
+	}
+	return string(b)
+}
+
+func TestCapture(t *testing.T) {
+	g := newRig(t, "")
+	f := g.writer("p")
+	fmt.Fprintln(f, "before the reader")
+	if err := g.r.Open("p", manifest.Output{}); err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprint(f, "no end")
+	g.until("the text", func() bool { return g.text("p") == "before the reader\nno end" })
+	st, err := os.Stat(g.r.Path("p"))
+	if err != nil || st.Mode().Perm() != 0o600 {
+		t.Errorf("%v, %v", st.Mode(), err)
+	}
+	g.r.Close("p")
+	g.until("the pipe is removed", func() bool {
+		_, err := os.Stat(filepath.Join(g.dir, "out", "p"))
+		return errors.Is(err, os.ErrNotExist)
+	})
+	for _, bad := range []ha.Process{"", "../x", "a/b", ".x"} {
+		if err := g.r.Open(bad, manifest.Output{}); err == nil {
+			t.Errorf("%q was taken for a name", bad)
+		}
+	}
+}
+
+func TestRotation(t *testing.T) {
+	g := newRig(t, "")
+	if err := g.r.Open("p", manifest.Output{Size: 1000, Keep: 3}); err != nil {
+		t.Fatal(err)
+	}
+	f := g.writer("p")
+	for i := range 500 {
+		fmt.Fprintf(f, "line %04d\n", i)
+	}
+	g.until("the last line", func() bool { return strings.Contains(g.text("p"), "line 0499\n") })
+	list, err := os.ReadDir(g.logs)
+	if err != nil || len(list) != 3 {
+		t.Errorf("files: %v, %v", list, err)
+	}
+	for _, e := range list {
+		b, err := os.ReadFile(filepath.Join(g.logs, e.Name()))
+		if err != nil || len(b) > 1000 || !bytes.HasPrefix(b, []byte("line ")) || !bytes.HasSuffix(b, []byte("\n")) {
+			t.Errorf("%s: %d bytes, %v: lines must be whole", e.Name(), len(b), err)
+		}
+	}
+	got, err := Tail(g.logs, "p", 150)
+	if err != nil || len(got) != 150 || got[0] != "line 0350" || got[149] != "line 0499" {
+		t.Errorf("tail: %d lines, %v", len(got), err)
+	}
+	if got, err = Tail(g.logs, "nobody", 5); err != nil || len(got) != 0 {
+		t.Errorf("tail of nothing: %v, %v", got, err)
+	}
+}
+
+func TestLineWithoutEnd(t *testing.T) {
+	g := newRig(t, "")
+	if err := g.r.Open("p", manifest.Output{Size: 10_000, Keep: 2}); err != nil {
+		t.Fatal(err)
+	}
+	f := g.writer("p")
+	if _, err := f.Write(bytes.Repeat([]byte{0}, 3<<20)); err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprint(f, "END")
+	g.until("the end", func() bool { return strings.HasSuffix(g.text("p"), "END") })
+	list, err := os.ReadDir(g.logs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range list {
+		if st, err := e.Info(); err != nil || st.Size() > 10_000+2*lineMost {
+			t.Errorf("%s: %v, %v", e.Name(), st, err)
+		}
+	}
+}
+
+func TestFlood(t *testing.T) {
+	g := newRig(t, "")
+	if err := g.r.Open("p", manifest.Output{Rate: 20_000, Size: 1 << 20}); err != nil {
+		t.Fatal(err)
+	}
+	f := g.writer("p")
+	line := strings.Repeat("x", 99) + "\n"
+	for range 20_000 { // 2 MB; a reader that waited would hang here
+		if _, err := f.WriteString(line); err != nil {
+			t.Fatal(err)
+		}
+	}
+	g.until("the note", func() bool { return strings.Contains(g.text("p"), "bytes of output dropped: more than 20000") })
+	g.mu.Lock()
+	if g.dropped < 1_000_000 || g.told > 3 {
+		t.Errorf("%d bytes dropped, told %d times", g.dropped, g.told)
+	}
+	g.mu.Unlock()
+	for l := range strings.Lines(g.text("p")) {
+		if l != line && !strings.HasPrefix(l, "gemel: ") {
+			t.Errorf("a torn line: %q", l)
+			break
+		}
+	}
+	g.until("output after the flood", func() bool {
+		fmt.Fprintln(f, "calm")
+		return strings.Contains(g.text("p"), "calm")
+	})
+}
+
+func TestFullDisk(t *testing.T) {
+	logs := t.TempDir()
+	if err := unix.Mount("tmpfs", logs, "tmpfs", 0, "size=64k"); err != nil {
+		if os.Getenv("CI") != "" {
+			t.Fatalf("a full disk needs a tmpfs, which needs root: %v", err)
+		}
+		t.Skipf("a full disk needs a tmpfs, which needs root: %v", err)
+	}
+	t.Cleanup(func() { _ = unix.Unmount(logs, 0) })
+	g := newRig(t, logs)
+	if err := g.r.Open("p", manifest.Output{}); err != nil {
+		t.Fatal(err)
+	}
+	f := g.writer("p")
+	line := strings.Repeat("y", 999) + "\n"
+	for range 1000 {
+		if _, err := f.WriteString(line); err != nil {
+			t.Fatal(err)
+		}
+	}
+	g.until("the loss is told", func() bool {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		return g.dropped > 500_000
+	})
+	if err := os.Truncate(LogPath(logs, "p"), 0); err != nil {
+		t.Fatal(err)
+	}
+	g.until("output after room was made", func() bool {
+		fmt.Fprintln(f, "room")
+		return strings.Contains(g.text("p"), "room")
+	})
+}
+
+func TestFollow(t *testing.T) {
+	g := newRig(t, "")
+	if err := g.r.Open("p", manifest.Output{Size: 2000, Keep: 50}); err != nil {
+		t.Fatal(err)
+	}
+	f := g.writer("p")
+	for i := range 10 {
+		fmt.Fprintf(f, "old %d\n", i)
+	}
+	g.until("the old lines", func() bool { return strings.Contains(g.text("p"), "old 9\n") })
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	lines := make(chan string, 4096)
+	done := make(chan error, 1)
+	go func() {
+		done <- Follow(ctx, g.logs, "p", 2, func(l string) error {
+			lines <- l
+			return nil
+		})
+	}()
+	next := func(want string) {
+		t.Helper()
+		select {
+		case l := <-lines:
+			if l != want {
+				t.Fatalf("%q and not %q", l, want)
+			}
+		case <-time.After(30 * time.Second):
+			t.Fatalf("%q did not come", want)
+		}
+	}
+	next("old 8")
+	next("old 9")
+	for i := range 1000 { // over about ten rotations
+		fmt.Fprintf(f, "new line %d\n", i)
+	}
+	for i := range 1000 {
+		next(fmt.Sprintf("new line %d", i))
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	wrong := errors.New("enough")
+	if err := Follow(context.Background(), g.logs, "p", 1, func(string) error { return wrong }); !errors.Is(err, wrong) {
+		t.Errorf("a reader that has enough: %v", err)
+	}
+}
+
+// No death of a reader is a SIGPIPE or an error to a program.
+func TestReaderDies(t *testing.T) {
+	g := newRig(t, "")
+	if err := g.r.Open("p", manifest.Output{}); err != nil {
+		t.Fatal(err)
+	}
+	f := g.writer("p")
+	r2, err := New(Config{RunDir: g.dir, LogDir: g.logs, Log: slog.Default()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if err := r2.Run(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := r2.Open("p", manifest.Output{}); err == nil {
+		t.Error("an ended reader took a pipe")
+	}
+	if _, err := f.WriteString("still\n"); err != nil {
+		t.Error(err)
+	}
+	g.until("the text", func() bool { return g.text("p") == "still\n" })
+}
