@@ -11,7 +11,7 @@ import (
 	gemelv1 "gemel/api/gemel/v1"
 )
 
-func (t *tool) whyCommand() *cobra.Command {
+func whyCommand(t *tool) *cobra.Command {
 	return &cobra.Command{
 		Use: "why [NAME|NUMBER|node]", GroupID: "look", Args: cobra.MaximumNArgs(1),
 		Short: "the chain of facts and rules behind a state or an event",
@@ -50,7 +50,7 @@ came of it. Without an argument: what happened last.`,
 	}
 }
 
-func (t *tool) replayCommand() *cobra.Command {
+func replayCommand(t *tool) *cobra.Command {
 	var since string
 	c := &cobra.Command{
 		Use: "replay", GroupID: "look", Args: cobra.NoArgs,
@@ -84,7 +84,7 @@ status is 1 if there is one.`,
 	return c
 }
 
-func (t *tool) whoamiCommand() *cobra.Command {
+func whoamiCommand(t *tool) *cobra.Command {
 	return &cobra.Command{
 		Use: "whoami", GroupID: "look", Args: cobra.NoArgs,
 		Short: "which role you have here, and why",

@@ -15,7 +15,7 @@ import (
 	"gemel/internal/places"
 )
 
-func (t *tool) runCommand() *cobra.Command {
+func runCommand(t *tool) *cobra.Command {
 	var o RunOptions
 	c := &cobra.Command{
 		Use: "run [FILE]", GroupID: "daemon", Args: cobra.MaximumNArgs(1),
@@ -28,7 +28,7 @@ The manifest that was applied last is in force; FILE is the first one. If both a
 same, or nothing was applied here before, FILE is what runs.`,
 		Example: "  gemel run gemel.yaml\n  gemel run --data-dir ./data --run-dir ./run examples/one-machine.yaml",
 		RunE: func(c *cobra.Command, args []string) error {
-			return t.runHalf(c.Context(), t.w.Run, o, args)
+			return runHalf(c.Context(), t, t.w.Run, o, args)
 		},
 	}
 	c.Flags().StringVar(&o.Name, "name", "", "name of this node (default: the host's)")
@@ -37,12 +37,12 @@ same, or nothing was applied here before, FILE is what runs.`,
 }
 
 // monitorCommand is how the shadow starts the other half; nobody types it.
-func (t *tool) monitorCommand() *cobra.Command {
+func monitorCommand(t *tool) *cobra.Command {
 	var o RunOptions
 	c := &cobra.Command{
 		Use: "monitor [FILE]", Hidden: true, Args: cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			return t.runHalf(c.Context(), t.w.Monitor, o, args)
+			return runHalf(c.Context(), t, t.w.Monitor, o, args)
 		},
 	}
 	c.Flags().StringVar(&o.Name, "name", "", "")
@@ -50,7 +50,7 @@ func (t *tool) monitorCommand() *cobra.Command {
 	return c
 }
 
-func (t *tool) runHalf(ctx context.Context, half func(context.Context, RunOptions) (int, error), o RunOptions, args []string) error {
+func runHalf(ctx context.Context, t *tool, half func(context.Context, RunOptions) (int, error), o RunOptions, args []string) error {
 	p, err := places.Find(t.given)
 	if err != nil {
 		return err
@@ -71,7 +71,7 @@ func (t *tool) runHalf(ctx context.Context, half func(context.Context, RunOption
 	return nil
 }
 
-func (t *tool) detachCommand() *cobra.Command {
+func detachCommand(t *tool) *cobra.Command {
 	return &cobra.Command{
 		Use: "detach", GroupID: "daemon", Args: cobra.NoArgs,
 		Short: "end the daemon and leave the programs running",
@@ -94,7 +94,7 @@ func (t *tool) detachCommand() *cobra.Command {
 	}
 }
 
-func (t *tool) upgradeCommand() *cobra.Command {
+func upgradeCommand(t *tool) *cobra.Command {
 	return &cobra.Command{
 		Use: "upgrade [BINARY]", GroupID: "daemon", Args: cobra.MaximumNArgs(1),
 		Short: "replace the running daemon by another binary; no program is touched",
@@ -127,7 +127,7 @@ refused before anything is done.`,
 	}
 }
 
-func (t *tool) shutdownCommand() *cobra.Command {
+func shutdownCommand(t *tool) *cobra.Command {
 	return &cobra.Command{
 		Use: "shutdown", GroupID: "daemon", Args: cobra.NoArgs,
 		Short: "stop every program in reverse order, then end",
@@ -150,7 +150,7 @@ func (t *tool) shutdownCommand() *cobra.Command {
 }
 
 // manCommand writes the man pages; make install and packagers call it.
-func (t *tool) manCommand() *cobra.Command {
+func manCommand(t *tool) *cobra.Command {
 	return &cobra.Command{
 		Use: "man DIR", Hidden: true, Args: cobra.ExactArgs(1),
 		Short: "write the man pages into a directory",
@@ -166,7 +166,7 @@ func (t *tool) manCommand() *cobra.Command {
 	}
 }
 
-func (t *tool) catalogueCommand() *cobra.Command {
+func catalogueCommand(t *tool) *cobra.Command {
 	return &cobra.Command{
 		Use: "catalogue [CODE|WORD]", Aliases: []string{"catalog"}, GroupID: "look", Args: cobra.MaximumNArgs(1),
 		Short: "what each event code means, does, and asks of you",

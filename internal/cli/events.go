@@ -24,7 +24,7 @@ type eventFlags struct {
 	after    uint64
 }
 
-func (t *tool) eventsCommand() *cobra.Command {
+func eventsCommand(t *tool) *cobra.Command {
 	var f eventFlags
 	c := &cobra.Command{
 		Use: "events [NAME...]", GroupID: "look",
@@ -36,14 +36,14 @@ means.`,
 		Example:           "  gemel events\n  gemel events -f\n  gemel events nginx --since 2h\n  gemel events --since 2026-01-31T10:00:00Z --json",
 		ValidArgsFunction: t.completeNames,
 		RunE: func(c *cobra.Command, args []string) error {
-			filter, err := t.filter(c.Context(), f, args)
+			filter, err := filter(c.Context(), t, f, args)
 			if err != nil {
 				return err
 			}
 			if f.follow {
-				return t.followEvents(c.Context(), f, filter)
+				return followEvents(c.Context(), t, f, filter)
 			}
-			return t.listEvents(c.Context(), f, filter)
+			return listEvents(c.Context(), t, f, filter)
 		},
 	}
 	fl := c.Flags()
@@ -57,7 +57,7 @@ means.`,
 	return c
 }
 
-func (t *tool) filter(ctx context.Context, f eventFlags, names []string) (*gemelv1.EventFilter, error) {
+func filter(ctx context.Context, t *tool, f eventFlags, names []string) (*gemelv1.EventFilter, error) {
 	filter := &gemelv1.EventFilter{Classic: f.classic}
 	for _, n := range names {
 		s, err := t.target(ctx, n)
@@ -108,7 +108,7 @@ func parseTime(s string, now time.Time) (time.Time, error) {
 	return time.Time{}, fmt.Errorf("%q is neither a span (90s, 2h) nor a time (2026-01-31T10:00:00Z, 2026-01-31 10:00, 10:00)", s)
 }
 
-func (t *tool) listEvents(ctx context.Context, f eventFlags, filter *gemelv1.EventFilter) error {
+func listEvents(ctx context.Context, t *tool, f eventFlags, filter *gemelv1.EventFilter) error {
 	client, err := t.dial(ctx)
 	if err != nil {
 		return err
@@ -123,7 +123,7 @@ func (t *tool) listEvents(ctx context.Context, f eventFlags, filter *gemelv1.Eve
 			return err
 		}
 		for _, e := range r.GetEvents() {
-			if err := t.showEvent(e); err != nil {
+			if err := showEvent(t, e); err != nil {
 				return err
 			}
 		}
@@ -135,7 +135,7 @@ func (t *tool) listEvents(ctx context.Context, f eventFlags, filter *gemelv1.Eve
 	}
 }
 
-func (t *tool) followEvents(ctx context.Context, f eventFlags, filter *gemelv1.EventFilter) error {
+func followEvents(ctx context.Context, t *tool, f eventFlags, filter *gemelv1.EventFilter) error {
 	client, err := t.dial(ctx)
 	if err != nil {
 		return err
@@ -149,7 +149,7 @@ func (t *tool) followEvents(ctx context.Context, f eventFlags, filter *gemelv1.E
 		Filter: filter, After: f.after, Past: past, AllSince: filter.Since != nil,
 	}, func(r *gemelv1.WatchEventsResponse) error {
 		if e := r.GetEvent(); e != nil {
-			return t.showEvent(e)
+			return showEvent(t, e)
 		}
 		return nil
 	})
@@ -159,7 +159,7 @@ func (t *tool) followEvents(ctx context.Context, f eventFlags, filter *gemelv1.E
 	return err
 }
 
-func (t *tool) showEvent(e *gemelv1.Event) error {
+func showEvent(t *tool, e *gemelv1.Event) error {
 	if t.json {
 		return t.printJSON(object(e))
 	}
@@ -193,7 +193,7 @@ func severityWord(s gemelv1.Severity) string {
 
 func oneLine(s string) string { return strings.ReplaceAll(strings.TrimSpace(clean(s)), "\n", " | ") }
 
-func (t *tool) alarmsCommand() *cobra.Command {
+func alarmsCommand(t *tool) *cobra.Command {
 	return &cobra.Command{
 		Use: "alarms", GroupID: "look", Args: cobra.NoArgs,
 		Short: "faults that stand, and what to do about each",
@@ -214,7 +214,7 @@ func (t *tool) alarmsCommand() *cobra.Command {
 				return nil
 			}
 			for _, a := range r.GetAlarms() {
-				if err := t.showEvent(a.GetEvent()); err != nil {
+				if err := showEvent(t, a.GetEvent()); err != nil {
 					return err
 				}
 				fmt.Fprintf(t.w.Out, "      means:  %s\n      effect: %s\n      do:     %s\n", a.GetMeans(), a.GetEffect(),

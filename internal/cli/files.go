@@ -49,7 +49,7 @@ func bounded(name string, r io.Reader) ([]byte, error) {
 	return b, nil
 }
 
-func (t *tool) checkCommand() *cobra.Command {
+func checkCommand(t *tool) *cobra.Command {
 	return &cobra.Command{
 		Use: "check FILE", GroupID: "file", Args: cobra.ExactArgs(1),
 		Short: "say everything that is wrong with a manifest",
@@ -96,7 +96,7 @@ func plural(n int, what string) string {
 	return fmt.Sprintf("%d %ss", n, what)
 }
 
-func (t *tool) schemaCommand() *cobra.Command {
+func schemaCommand(t *tool) *cobra.Command {
 	return &cobra.Command{
 		Use: "schema", GroupID: "file", Args: cobra.NoArgs,
 		Short: "print the JSON Schema of the manifest, for editors",
@@ -111,7 +111,7 @@ func (t *tool) schemaCommand() *cobra.Command {
 	}
 }
 
-func (t *tool) applyCommand() *cobra.Command {
+func applyCommand(t *tool) *cobra.Command {
 	var dry bool
 	c := &cobra.Command{
 		Use: "apply FILE", GroupID: "file", Args: cobra.ExactArgs(1),
@@ -121,14 +121,14 @@ nothing. What is applied is kept and is the truth from then on, also after a res
 Gemel; the file is not looked at again before the next apply or SIGHUP.`,
 		Example: "  gemel apply --dry-run gemel.yaml\n  gemel apply gemel.yaml",
 		RunE: func(c *cobra.Command, args []string) error {
-			return t.apply(c.Context(), args[0], dry)
+			return apply(c.Context(), t, args[0], dry)
 		},
 	}
 	c.Flags().BoolVar(&dry, "dry-run", false, "only say what would change")
 	return c
 }
 
-func (t *tool) apply(ctx context.Context, file string, dry bool) error {
+func apply(ctx context.Context, t *tool, file string, dry bool) error {
 	b, err := t.read(file)
 	if err != nil {
 		return err
@@ -154,8 +154,8 @@ func (t *tool) apply(ctx context.Context, file string, dry bool) error {
 			return err
 		}
 	} else {
-		t.changes(r.GetChanges())
-		t.problems(r.GetProblems())
+		changes(t, r.GetChanges())
+		problems(t, r.GetProblems())
 	}
 	switch {
 	case len(r.GetProblems()) > 0 && !r.GetApplied() && !dry:
@@ -171,7 +171,7 @@ func (t *tool) apply(ctx context.Context, file string, dry bool) error {
 	return nil
 }
 
-func (t *tool) changes(cs []*gemelv1.ManifestChange) {
+func changes(t *tool, cs []*gemelv1.ManifestChange) {
 	if len(cs) == 0 {
 		fmt.Fprintln(t.w.Out, "no difference to the manifest in force")
 		return
@@ -181,7 +181,7 @@ func (t *tool) changes(cs []*gemelv1.ManifestChange) {
 	}
 }
 
-func (t *tool) problems(ps []*gemelv1.Problem) {
+func problems(t *tool, ps []*gemelv1.Problem) {
 	for _, p := range ps {
 		fmt.Fprintf(t.w.Err, "%s:%d:%d: %s: %s\n", p.GetFile(), p.GetLine(), p.GetColumn(), p.GetPath(), clean(p.GetText()))
 		if p.GetHint() != "" {
@@ -190,7 +190,7 @@ func (t *tool) problems(ps []*gemelv1.Problem) {
 	}
 }
 
-func (t *tool) diffCommand() *cobra.Command {
+func diffCommand(t *tool) *cobra.Command {
 	return &cobra.Command{
 		Use: "diff [FILE]", GroupID: "file", Args: cobra.MaximumNArgs(1),
 		Short: "what an apply would change, and what was set by hand",
@@ -216,8 +216,8 @@ func (t *tool) diffCommand() *cobra.Command {
 				return t.printJSON(object(r))
 			}
 			if len(args) == 1 {
-				t.changes(r.GetChanges())
-				t.problems(r.GetProblems())
+				changes(t, r.GetChanges())
+				problems(t, r.GetProblems())
 			}
 			for _, o := range r.GetOverlays() {
 				fmt.Fprintf(t.w.Out, "%s: %s is %s by hand, %s in the manifest\n", subject(o.GetSubject()), o.GetItem(), o.GetValue(), o.GetManifestValue())
@@ -230,7 +230,7 @@ func (t *tool) diffCommand() *cobra.Command {
 	}
 }
 
-func (t *tool) importCommand() *cobra.Command {
+func importCommand(t *tool) *cobra.Command {
 	var kind string
 	c := &cobra.Command{
 		Use: "import FILE", GroupID: "file", Args: cobra.ExactArgs(1),

@@ -22,7 +22,7 @@ const (
 
 var items = []string{itemAdmin, itemRecovery, itemEscalation, itemName, itemOp}
 
-func (t *tool) getCommand() *cobra.Command {
+func getCommand(t *tool) *cobra.Command {
 	return &cobra.Command{
 		Use: "get TARGET [ITEM]", GroupID: "look", Args: cobra.RangeArgs(1, 2),
 		Short: "read a dataitem of the node, a process or a check",
@@ -30,15 +30,17 @@ func (t *tool) getCommand() *cobra.Command {
 ProcessName, OpState. A target is node (or PmsGlobal), the name of a process or check,
 or its number as PmsProc51 or PmsPie176. The answers have the CMM's form, as
 "1:Unlocked" or "2:Process Restart".`,
-		Example:           "  gemel get nginx\n  gemel get nginx RecoveryAction\n  gemel get PmsProc51 OpState",
-		ValidArgsFunction: t.completeItems,
+		Example: "  gemel get nginx\n  gemel get nginx RecoveryAction\n  gemel get PmsProc51 OpState",
+		ValidArgsFunction: func(c *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
+			return completeItems(t, c, args, prefix)
+		},
 		RunE: func(c *cobra.Command, args []string) error {
-			values, err := t.items(c.Context(), args[0])
+			values, err := itemsOf(c.Context(), t, args[0])
 			if err != nil {
 				return err
 			}
 			if len(args) == 1 {
-				return t.allItems(values)
+				return allItems(t, values)
 			}
 			name, err := item(args[1])
 			if err != nil {
@@ -57,7 +59,7 @@ or its number as PmsProc51 or PmsPie176. The answers have the CMM's form, as
 	}
 }
 
-func (t *tool) allItems(values map[string]string) error {
+func allItems(t *tool, values map[string]string) error {
 	if t.json {
 		return t.printJSON(values)
 	}
@@ -87,7 +89,7 @@ func item(given string) (string, error) {
 }
 
 // items reads all dataitems of a target.
-func (t *tool) items(ctx context.Context, target string) (map[string]string, error) {
+func itemsOf(ctx context.Context, t *tool, target string) (map[string]string, error) {
 	sub, err := t.target(ctx, target)
 	if err != nil {
 		return nil, err
@@ -152,7 +154,7 @@ func escalationItem(e gemelv1.Escalation) string {
 	return "Failover"
 }
 
-func (t *tool) setCommand() *cobra.Command {
+func setCommand(t *tool) *cobra.Command {
 	return &cobra.Command{
 		Use: "set TARGET ITEM VALUE", GroupID: "act", Args: cobra.ExactArgs(3),
 		Short: "change a dataitem: AdminState, RecoveryAction, EscalationAction",
@@ -163,8 +165,10 @@ of the manifest:
   AdminState        1 or unlocked, 2 or locked
   RecoveryAction    1 or none, 2 or restart, 3 or failover-restart, 4 or failover-reboot
   EscalationAction  1 or none, 2 or failover-reboot, failover`,
-		Example:           "  gemel set nginx RecoveryAction failover-restart\n  gemel set PmsProc51 AdminState 2",
-		ValidArgsFunction: t.completeItems,
+		Example: "  gemel set nginx RecoveryAction failover-restart\n  gemel set PmsProc51 AdminState 2",
+		ValidArgsFunction: func(c *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
+			return completeItems(t, c, args, prefix)
+		},
 		RunE: func(c *cobra.Command, args []string) error {
 			name, err := item(args[1])
 			if err != nil {
@@ -212,7 +216,7 @@ func setting(item, given string) (verb gemelv1.Verb, value string, err error) {
 	return gemelv1.Verb_VERB_SET_ESCALATION, value, nil
 }
 
-func (t *tool) completeItems(c *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
+func completeItems(t *tool, c *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
 	if len(args) == 0 {
 		return t.completeNames(c, args, prefix)
 	}

@@ -9,7 +9,7 @@ import (
 	gemelv1 "gemel/api/gemel/v1"
 )
 
-func (t *tool) logsCommand() *cobra.Command {
+func logsCommand(t *tool) *cobra.Command {
 	var follow bool
 	var lines uint32
 	c := &cobra.Command{
@@ -19,7 +19,7 @@ func (t *tool) logsCommand() *cobra.Command {
 		Example:           "  gemel logs nginx\n  gemel logs -f -n 20 orders",
 		ValidArgsFunction: t.completeNames,
 		RunE: func(c *cobra.Command, args []string) error {
-			return t.showLogs(c.Context(), &gemelv1.LogsRequest{Process: args[0], Lines: lines, Follow: follow, FromNow: follow && lines == 0 && c.Flags().Changed("lines")})
+			return showLogs(c.Context(), t, &gemelv1.LogsRequest{Process: args[0], Lines: lines, Follow: follow, FromNow: follow && lines == 0 && c.Flags().Changed("lines")})
 		},
 	}
 	c.Flags().BoolVarP(&follow, "follow", "f", false, "go on as it prints, until Ctrl-C")
@@ -27,7 +27,7 @@ func (t *tool) logsCommand() *cobra.Command {
 	return c
 }
 
-func (t *tool) showLogs(ctx context.Context, q *gemelv1.LogsRequest) error {
+func showLogs(ctx context.Context, t *tool, q *gemelv1.LogsRequest) error {
 	client, err := t.dial(ctx)
 	if err != nil {
 		return err
@@ -57,7 +57,7 @@ func (t *tool) showLogs(ctx context.Context, q *gemelv1.LogsRequest) error {
 	return stream.Err()
 }
 
-func (t *tool) topCommand() *cobra.Command {
+func topCommand(t *tool) *cobra.Command {
 	var once bool
 	c := &cobra.Command{
 		Use: "top", GroupID: "look", Args: cobra.NoArgs,
@@ -77,7 +77,7 @@ func (t *tool) topCommand() *cobra.Command {
 				if once && n == 0 && !t.json {
 					continue
 				}
-				if err := t.showTop(stream.Msg().GetSnapshot()); err != nil {
+				if err := showTop(t, stream.Msg().GetSnapshot()); err != nil {
 					return err
 				}
 				if once {

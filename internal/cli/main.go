@@ -75,7 +75,7 @@ func Main(w World) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	t := &tool{w: w}
-	root := t.root()
+	root := root(t)
 	root.SetArgs(w.Args)
 	root.SetIn(w.In)
 	root.SetOut(w.Out)
@@ -102,7 +102,7 @@ func (e exitStatus) Error() string { return fmt.Sprintf("exit status %d", int(e)
 type usageError struct{ error }
 
 // root is the command that all others hang on.
-func (t *tool) root() *cobra.Command {
+func root(t *tool) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "gemel",
 		Short: "keeps the programs of this machine running, with a reason for everything",
@@ -129,21 +129,21 @@ gemel status.`,
 		&cobra.Group{ID: "act", Title: "Acting:"},
 		&cobra.Group{ID: "file", Title: "Manifests:"},
 	)
-	for _, c := range t.commands() {
+	for _, c := range commands(t) {
 		root.AddCommand(c)
 	}
 	return root
 }
 
 // commands lists every command, in the order of the help.
-func (t *tool) commands() []*cobra.Command {
+func commands(t *tool) []*cobra.Command {
 	return []*cobra.Command{
-		t.runCommand(), t.monitorCommand(), t.detachCommand(), t.upgradeCommand(), t.shutdownCommand(),
-		t.statusCommand(), t.eventsCommand(), t.alarmsCommand(), t.whyCommand(), t.logsCommand(), t.topCommand(),
-		t.startCommand(), t.stopCommand(), t.restartCommand(), t.lockCommand(), t.unlockCommand(), t.clearCommand(),
-		t.getCommand(), t.setCommand(),
-		t.applyCommand(), t.checkCommand(), t.diffCommand(), t.schemaCommand(), t.importCommand(),
-		t.replayCommand(), t.whoamiCommand(), t.manCommand(), t.catalogueCommand(),
+		runCommand(t), monitorCommand(t), detachCommand(t), upgradeCommand(t), shutdownCommand(t),
+		statusCommand(t), eventsCommand(t), alarmsCommand(t), whyCommand(t), logsCommand(t), topCommand(t),
+		startCommand(t), stopCommand(t), restartCommand(t), lockCommand(t), unlockCommand(t), clearCommand(t),
+		getCommand(t), setCommand(t),
+		applyCommand(t), checkCommand(t), diffCommand(t), schemaCommand(t), importCommand(t),
+		replayCommand(t), whoamiCommand(t), manCommand(t), catalogueCommand(t),
 	}
 }
 

@@ -18,7 +18,7 @@ type change struct {
 	node             bool   // the word node, and check:NAME, are targets as well
 }
 
-func (t *tool) changeCommand(ch change) *cobra.Command {
+func changeCommand(t *tool, ch change) *cobra.Command {
 	return &cobra.Command{
 		Use: ch.use, GroupID: "act", Short: ch.short, Long: ch.long,
 		Args: cobra.MinimumNArgs(1), ValidArgsFunction: t.completeNames,
@@ -43,11 +43,6 @@ func (t *tool) each(names []string, f func(string) error) error {
 	}
 	return nil
 }
-
-// refusal is a request that was understood and not done.
-type refusal struct{ reason *gemelv1.Reason }
-
-func (e refusal) Error() string { return e.reason.GetText() }
 
 // request asks for one change and prints how to take it back.
 func (t *tool) request(ctx context.Context, verb gemelv1.Verb, name, value, done string) error {
@@ -148,37 +143,37 @@ func (t *tool) completeNames(c *cobra.Command, _ []string, prefix string) ([]str
 	return names, cobra.ShellCompDirectiveNoFileComp
 }
 
-func (t *tool) startCommand() *cobra.Command {
-	return t.changeCommand(change{use: "start NAME...", verb: gemelv1.Verb_VERB_START, done: "starting %s",
+func startCommand(t *tool) *cobra.Command {
+	return changeCommand(t, change{use: "start NAME...", verb: gemelv1.Verb_VERB_START, done: "starting %s",
 		short: "start a process that was stopped or has not been started",
 		long:  "Starts processes. One that is given up must be unlocked instead: gemel lock NAME; gemel unlock NAME."})
 }
 
-func (t *tool) stopCommand() *cobra.Command {
-	return t.changeCommand(change{use: "stop NAME...", verb: gemelv1.Verb_VERB_STOP, done: "stopping %s",
+func stopCommand(t *tool) *cobra.Command {
+	return changeCommand(t, change{use: "stop NAME...", verb: gemelv1.Verb_VERB_STOP, done: "stopping %s",
 		short: "stop a process; it stays stopped until it is started",
 		long:  "Stops processes in two stages: the stop signal, and after the grace SIGKILL to the whole tree.\nWhat needs them is stopped first. They stay stopped, also when Gemel is restarted."})
 }
 
-func (t *tool) restartCommand() *cobra.Command {
-	return t.changeCommand(change{use: "restart NAME...", verb: gemelv1.Verb_VERB_RESTART, done: "restarting %s",
+func restartCommand(t *tool) *cobra.Command {
+	return changeCommand(t, change{use: "restart NAME...", verb: gemelv1.Verb_VERB_RESTART, done: "restarting %s",
 		short: "stop and start a process; no restart is counted", long: "Stops and starts processes. It is no fault: no event of one is told and no restart counted."})
 }
 
-func (t *tool) lockCommand() *cobra.Command {
-	return t.changeCommand(change{use: "lock NAME|node...", verb: gemelv1.Verb_VERB_LOCK, done: "locked %s", node: true,
+func lockCommand(t *tool) *cobra.Command {
+	return changeCommand(t, change{use: "lock NAME|node...", verb: gemelv1.Verb_VERB_LOCK, done: "locked %s", node: true,
 		short: "take a process, a check or the node out of monitoring",
 		long:  "Locks processes, checks, or the whole node: they are left as they are and not watched or\nrecovered until they are unlocked. The lock survives restarts and reboots."})
 }
 
-func (t *tool) unlockCommand() *cobra.Command {
-	return t.changeCommand(change{use: "unlock NAME|node...", verb: gemelv1.Verb_VERB_UNLOCK, done: "unlocked %s", node: true,
+func unlockCommand(t *tool) *cobra.Command {
+	return changeCommand(t, change{use: "unlock NAME|node...", verb: gemelv1.Verb_VERB_UNLOCK, done: "unlocked %s", node: true,
 		short: "watch it again; a fault that was given up is forgotten",
 		long:  "Unlocks processes, checks, or the node: monitoring begins anew. A process that was given up\nand locked is enabled again; one that should run and does not is started."})
 }
 
-func (t *tool) clearCommand() *cobra.Command {
-	return t.changeCommand(change{use: "clear NAME|node...", verb: gemelv1.Verb_VERB_CLEAR, done: "cleared %s", node: true,
+func clearCommand(t *tool) *cobra.Command {
+	return changeCommand(t, change{use: "clear NAME|node...", verb: gemelv1.Verb_VERB_CLEAR, done: "cleared %s", node: true,
 		short: "forget counted restarts, or the budget of the node",
 		long:  "Forgets the restarts counted for processes, or the node's count of reboots and failovers."})
 }

@@ -12,7 +12,7 @@ import (
 	gemelv1 "gemel/api/gemel/v1"
 )
 
-func (t *tool) statusCommand() *cobra.Command {
+func statusCommand(t *tool) *cobra.Command {
 	var watch bool
 	c := &cobra.Command{
 		Use: "status [NAME...]", GroupID: "look",
@@ -24,7 +24,7 @@ with what to do next when something is wrong.`,
 		ValidArgsFunction: t.completeNames,
 		RunE: func(c *cobra.Command, args []string) error {
 			if watch {
-				return t.watchStatus(c.Context(), args)
+				return watchStatus(c.Context(), t, args)
 			}
 			client, err := t.dial(c.Context())
 			if err != nil {
@@ -34,14 +34,14 @@ with what to do next when something is wrong.`,
 			if err != nil {
 				return err
 			}
-			return t.showStatus(r.GetSnapshot(), args)
+			return showStatus(t, r.GetSnapshot(), args)
 		},
 	}
 	c.Flags().BoolVarP(&watch, "watch", "w", false, "draw it anew whenever it changes, until Ctrl-C")
 	return c
 }
 
-func (t *tool) watchStatus(ctx context.Context, names []string) error {
+func watchStatus(ctx context.Context, t *tool, names []string) error {
 	client, err := t.dial(ctx)
 	if err != nil {
 		return err
@@ -55,7 +55,7 @@ func (t *tool) watchStatus(ctx context.Context, names []string) error {
 		if t.colour && !t.json {
 			fmt.Fprint(t.w.Out, "\x1b[H\x1b[2J")
 		}
-		if err := t.showStatus(stream.Msg().GetSnapshot(), names); err != nil {
+		if err := showStatus(t, stream.Msg().GetSnapshot(), names); err != nil {
 			return err
 		}
 	}
@@ -98,7 +98,7 @@ func chosen(s *gemelv1.Snapshot, names []string) error {
 	return nil
 }
 
-func (t *tool) showStatus(s *gemelv1.Snapshot, names []string) error {
+func showStatus(t *tool, s *gemelv1.Snapshot, names []string) error {
 	if s == nil {
 		return errors.New("the daemon answered without a status")
 	}
@@ -109,20 +109,20 @@ func (t *tool) showStatus(s *gemelv1.Snapshot, names []string) error {
 		return t.printJSON(object(s))
 	}
 	now := s.GetAt().AsTime()
-	t.nodeLine(s, now)
+	nodeLine(t, s, now)
 	if len(s.GetProcesses()) > 0 {
 		fmt.Fprintln(t.w.Out)
-		t.processTable(s.GetProcesses(), now)
+		processTable(t, s.GetProcesses(), now)
 	}
 	if len(s.GetChecks()) > 0 {
 		fmt.Fprintln(t.w.Out)
-		t.checkTable(s.GetChecks(), now)
+		checkTable(t, s.GetChecks(), now)
 	}
-	t.next(s)
+	next(t, s)
 	return nil
 }
 
-func (t *tool) nodeLine(s *gemelv1.Snapshot, now time.Time) {
+func nodeLine(t *tool, s *gemelv1.Snapshot, now time.Time) {
 	n := s.GetNode()
 	state := t.paint(green, "running")
 	switch {
@@ -145,7 +145,7 @@ func (t *tool) nodeLine(s *gemelv1.Snapshot, now time.Time) {
 	}
 }
 
-func (t *tool) processTable(ps []*gemelv1.ProcessStatus, now time.Time) {
+func processTable(t *tool, ps []*gemelv1.ProcessStatus, now time.Time) {
 	rows := make([][]cell, 0, len(ps))
 	for _, p := range ps {
 		pid := "-"
@@ -202,7 +202,7 @@ func stateColour(p *gemelv1.ProcessStatus) string {
 	return yellow
 }
 
-func (t *tool) checkTable(cs []*gemelv1.CheckStatus, now time.Time) {
+func checkTable(t *tool, cs []*gemelv1.CheckStatus, now time.Time) {
 	rows := make([][]cell, 0, len(cs))
 	for _, c := range cs {
 		colour := yellow
@@ -227,7 +227,7 @@ func (t *tool) checkTable(cs []*gemelv1.CheckStatus, now time.Time) {
 }
 
 // next says what to do when something is wrong.
-func (t *tool) next(s *gemelv1.Snapshot) {
+func next(t *tool, s *gemelv1.Snapshot) {
 	n := s.GetNode()
 	var lines []string
 	for _, a := range s.GetAlarms() {

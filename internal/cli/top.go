@@ -11,7 +11,7 @@ import (
 )
 
 // showTop draws the table of use.
-func (t *tool) showTop(s *gemelv1.Snapshot) error {
+func showTop(t *tool, s *gemelv1.Snapshot) error {
 	ps := slices.Clone(s.GetProcesses())
 	slices.SortStableFunc(ps, func(a, b *gemelv1.ProcessStatus) int {
 		if c := cmp.Compare(b.GetUsage().GetPercent(), a.GetUsage().GetPercent()); c != 0 {

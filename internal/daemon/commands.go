@@ -67,7 +67,7 @@ func (h *hands) launch(a ha.Start, p manifest.Process) {
 				return
 			}
 		}
-		h.attach.Seek(ha.Seek{Process: a.Process, Start: a.Start, Why: a.Why}, p)
+		h.attach.Seek(ha.Seek(a), p)
 	})
 }
 

@@ -98,7 +98,10 @@ func sinks(o Options, m *manifest.Manifest) []*notify.Queue {
 		}
 		out = append(out, notify.NewQueue(s, o.Log))
 	}
-	add(m.Node.Journald, notify.Journald)
+	// "Where it is": systemd makes its directory at boot, long before anything
+	// that could be ours. A machine without one has nothing to be warned of.
+	_, err := os.Stat("/run/systemd/journal")
+	add(m.Node.Journald && err == nil, notify.Journald)
 	add(m.Node.Syslog, notify.Syslog)
 	return out
 }

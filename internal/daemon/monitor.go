@@ -56,7 +56,7 @@ func Monitor(ctx context.Context, o Options) error {
 	if err := record(o, j, past, first); err != nil {
 		o.Log.Error("the journal cannot be written", "error", err) // told as an event by the engine
 	}
-	err = live(ctx, o, link, j, past, first)
+	err = live(ctx, o, link, books{j, past}, first)
 	return errors.Join(err, j.Close())
 }
 
@@ -104,8 +104,15 @@ func record(o Options, j *journal.Journal, past journal.Past, f inForce) error {
 	return nil
 }
 
+// books are the journal, and what was read from it at the beginning.
+type books struct {
+	journal *journal.Journal
+	past    journal.Past
+}
+
 // live wires one life together and runs it.
-func live(ctx context.Context, o Options, link *proc.Link, j *journal.Journal, past journal.Past, f inForce) error {
+func live(ctx context.Context, o Options, link *proc.Link, b books, f inForce) error {
+	j, past := b.journal, b.past
 	boot, err := clock.BootID()
 	if err != nil {
 		return fmt.Errorf("reading the boot id: %w", err)

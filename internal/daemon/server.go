@@ -29,7 +29,12 @@ func newServer(o Options, h *hands, board *status.Board, feed *status.Feed, m *m
 			return journal.Events(dir, after, since, func(e ha.Event) bool { return ctx.Err() == nil && each(e) })
 		},
 		Output: func(ctx context.Context, p ha.Process, lines int, follow bool, each func([]byte) error) error {
-			return show(ctx, filepath.Join(o.Places.Data, "log"), p, lines, follow, each)
+			tell := func(line string) error { return each(append([]byte(line), '\n')) }
+			dir := filepath.Join(o.Places.Data, "log")
+			if follow {
+				return output.Follow(ctx, dir, p, max(lines, 0), tell)
+			}
+			return tail(dir, p, max(lines, 0), tell)
 		},
 		Core: h.engine, Asks: newAsks(o, board), Life: life{h: h, cut: h.group.cancel},
 		Look: h.look(board), Audit: audit.Add, Version: o.Version,
@@ -47,13 +52,9 @@ func newServer(o Options, h *hands, board *status.Board, feed *status.Feed, m *m
 	}, nil
 }
 
-// show tells lines of a process's log.
-func show(ctx context.Context, dir string, p ha.Process, lines int, follow bool, each func([]byte) error) error {
-	tell := func(line string) error { return each(append([]byte(line), '\n')) }
-	if follow {
-		return output.Follow(ctx, dir, p, max(lines, 0), tell)
-	}
-	past, err := output.Tail(dir, p, max(lines, 0))
+// tail tells the last lines of a process's log.
+func tail(dir string, p ha.Process, lines int, tell func(string) error) error {
+	past, err := output.Tail(dir, p, lines)
 	if err != nil {
 		return err
 	}
