@@ -21,7 +21,7 @@ import (
 // bench is a watcher that runs, with what it told.
 type bench struct {
 	*Watcher
-	t    *testing.T
+	t    testing.TB
 	dir  string
 	told chan ha.Input
 	skew *atomic.Int64 // added to the clock
@@ -30,7 +30,7 @@ type bench struct {
 func (b *bench) clock() ha.Instant { return clock.Now() + ha.Instant(b.skew.Load()) }
 
 // quiet makes a watcher without running it.
-func quiet(t *testing.T) *bench {
+func quiet(t testing.TB) *bench {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "beat")
 	if err != nil {
@@ -42,7 +42,7 @@ func quiet(t *testing.T) *bench {
 	return b
 }
 
-func running(t *testing.T) *bench {
+func running(t testing.TB) *bench {
 	t.Helper()
 	b := quiet(t)
 	b.run(b.Watcher)
@@ -118,7 +118,7 @@ func (b *bench) send(p ha.Process, text string) {
 }
 
 // until waits for what must come true soon.
-func until(t *testing.T, what string, ok func() bool) {
+func until(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	for end := time.Now().Add(20 * time.Second); !ok(); {
 		if time.Now().After(end) {
@@ -136,7 +136,7 @@ type mark struct {
 }
 
 // poke writes one slot of a page, as a program does.
-func poke(t *testing.T, path string, i int, m mark) {
+func poke(t testing.TB, path string, i int, m mark) {
 	t.Helper()
 	state, start, count, name := m.state, m.start, m.count, m.name
 	f, err := os.OpenFile(path, os.O_RDWR, 0)

@@ -109,17 +109,15 @@ func (h *hearing) tell(in ha.Input) { h.said = append(h.said, in) }
 // read takes what the socket of e holds, as far as its rate allows.
 func (h *hearing) read(e *proc, now ha.Instant) {
 	h.fill(e, now)
-	for e.sock >= 0 {
-		if e.tokens == 0 {
-			h.setMuted(e, true)
-			break
-		}
-		if !h.receive(e, now) {
-			break
-		}
+	for e.tokens > 0 && h.receive(e, now) {
 		e.tokens--
 	}
-	h.schedule(e, now)
+	if e.tokens == 0 {
+		h.setMuted(e, true)
+	}
+	if e.muted || len(e.held) > 0 {
+		h.schedule(e, now)
+	}
 }
 
 // drain reads what waits in the socket of e, whatever its rate.

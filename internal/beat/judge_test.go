@@ -191,7 +191,7 @@ func TestOwnStall(t *testing.T) {
 		t.Fatalf("told at once after a stall: %+v", got)
 	}
 	n := uint64(2)
-	for range 6 {
+	for range 4 {
 		n++
 		s.poke(0, slotLive, 7, n, "beats")
 		if got := s.pass(100 * time.Millisecond); got != nil {
@@ -199,7 +199,7 @@ func TestOwnStall(t *testing.T) {
 		}
 	}
 	var got []ha.Missed
-	for range 10 {
+	for range 12 {
 		n++
 		s.poke(0, slotLive, 7, n, "beats")
 		got = append(got, s.pass(100*time.Millisecond)...)
@@ -352,7 +352,7 @@ func FuzzPage(f *testing.F) {
 		if _, err := file.WriteAt(data, 0); err != nil {
 			t.Fatal(err)
 		}
-		p := &page{f: file}
+		p := &page{f: file, fd: int(file.Fd())}
 		var buf []byte
 		for now := ha.Instant(1); now < 4; now++ {
 			slots, ok := p.load(&buf)

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -28,7 +27,7 @@ const (
 	slotLive = 2
 	slotDone = 3
 
-	firstRead = 4096 // holds the header and 63 slots: one read for most programs
+	fewSlots = 3 // that are read with the header of a page of which nothing is known
 )
 
 // page is the reader's side of one beat page. It reads by pread and maps nothing:
@@ -36,6 +35,7 @@ const (
 // and a read of 4 KiB costs half a microsecond.
 type page struct {
 	f    *os.File
+	fd   int // of f
 	seen []seen
 	live int // slots that count now
 	// oldest is the last instant of the slot that was silent for the longest.
@@ -56,7 +56,7 @@ func openPage(path string, uid, gid int) (*page, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err == nil {
 		if st, err := f.Stat(); err == nil && st.Mode().IsRegular() {
-			p := &page{f: f}
+			p := &page{f: f, fd: int(f.Fd())}
 			return p, p.prepare(uid, gid)
 		}
 		if err := f.Close(); err != nil {
@@ -69,7 +69,7 @@ func openPage(path string, uid, gid int) (*page, error) {
 	if err != nil {
 		return nil, fmt.Errorf("making beat page: %w", err)
 	}
-	p := &page{f: f}
+	p := &page{f: f, fd: int(f.Fd())}
 	if err := p.prepare(uid, gid); err != nil {
 		return nil, errors.Join(err, os.Remove(f.Name()))
 	}
@@ -140,25 +140,29 @@ func (p *page) forget() {
 }
 
 // load reads the used part of the page into buf, which it may grow, and returns
-// the slots. ok is false if the header is spoilt or the file too short.
+// the slots. ok is false if the header is spoilt or the file too short. The first
+// read takes as many slots as there were the last time, which are mostly all.
 func (p *page) load(buf *[]byte) (slots []byte, ok bool) {
-	grow(buf, firstRead)
-	n, err := p.f.ReadAt((*buf)[:firstRead], 0)
-	if err != nil && !errors.Is(err, io.EOF) || n < headerSize {
+	want := headerSize + max(len(p.seen), fewSlots)*slotSize
+	n, ok := p.fill(buf, 0, want)
+	if n < headerSize {
 		return nil, false
 	}
-	h := (*buf)[:n]
-	ok = goodHeader(h) && n == firstRead
-	used := max(int(min(binary.LittleEndian.Uint32(h[20:]), maxSlots)), len(p.seen))
-	want := headerSize + used*slotSize
-	if want > n && n == firstRead {
-		grow(buf, want)
-		more, _ := p.f.ReadAt((*buf)[firstRead:want], firstRead)
-		ok = ok && firstRead+more == want
-		n += more
+	ok = ok && goodHeader((*buf)[:headerSize])
+	used := int(min(binary.LittleEndian.Uint32((*buf)[20:]), maxSlots))
+	if more := headerSize + used*slotSize; ok && more > want {
+		n, ok = p.fill(buf, want, more)
+		n += want
 	}
-	n = min(n, want)
 	return (*buf)[headerSize : n-n%slotSize], ok
+}
+
+// fill reads the bytes from one offset to another; ok says that all are there.
+func (p *page) fill(buf *[]byte, from, to int) (n int, ok bool) {
+	grow(buf, to)
+	n, err := unix.Pread(p.fd, (*buf)[from:to], int64(from))
+	n = max(n, 0)
+	return n, err == nil && n == to-from
 }
 
 func grow(buf *[]byte, n int) {

@@ -3,54 +3,53 @@ package beat
 import (
 	"errors"
 	"fmt"
-	"os"
 	"sync"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// poller waits on any number of sockets with one goroutine and no thread of its
-// own: an epoll that is itself watched by Go's poller.
+// poller waits on any number of sockets in one thread. It does not lean on Go's
+// own poller, which would wake up for each datagram also while this one rests.
 type poller struct {
-	file *os.File
-	conn syscall.RawConn
-	ev   []unix.EpollEvent
-	busy int // waits in a row that were short
+	sockets int // epoll of all sockets and the bell
+	alone   int // epoll of the bell
+	ev      []unix.EpollEvent
+	busy    int // waits in a row that were short
 
 	mu      sync.Mutex
-	until   time.Time // zero: no deadline
+	bell    int // eventfd
 	stopped bool
 	closed  bool
 }
 
 // When more than dense waits in a row were shorter than calm, each rests first,
-// so that a thousand programs that beat each second cost a hundred wake-ups and
-// not a thousand. A lone READY=1 never waits.
+// so that a thousand programs that beat each second cost fifty wake-ups and not a
+// thousand. A lone READY=1 never waits.
 const (
 	calm  = 5 * time.Millisecond
-	rest  = 10 * time.Millisecond
+	rest  = 20 * time.Millisecond
 	dense = 64
 )
 
 func newPoller() (*poller, error) {
-	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	p := &poller{sockets: -1, alone: -1, bell: -1, ev: make([]unix.EpollEvent, 256)}
+	var err error
+	if p.sockets, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err == nil {
+		p.alone, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	}
+	if err == nil {
+		p.bell, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	}
+	for _, ep := range [...]int{p.sockets, p.alone} {
+		if err == nil {
+			err = unix.EpollCtl(ep, unix.EPOLL_CTL_ADD, p.bell, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(p.bell)})
+		}
+	}
 	if err != nil {
-		return nil, fmt.Errorf("epoll for notify sockets: %w", err)
+		return nil, errors.Join(fmt.Errorf("epoll for notify sockets: %w", err), p.close())
 	}
-	if err := unix.SetNonblock(fd, true); err != nil {
-		return nil, errors.Join(fmt.Errorf("epoll for notify sockets: %w", err), unix.Close(fd))
-	}
-	f := os.NewFile(uintptr(fd), "epoll")
-	conn, err := f.SyscallConn()
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("epoll for notify sockets: %w", err), f.Close())
-	}
-	if err := f.SetReadDeadline(time.Time{}); err != nil {
-		return nil, errors.Join(fmt.Errorf("epoll for notify sockets cannot be waited for: %w", err), f.Close())
-	}
-	return &poller{file: f, conn: conn, ev: make([]unix.EpollEvent, 256)}, nil
+	return p, nil
 }
 
 func (p *poller) add(fd int) error    { return p.control(unix.EPOLL_CTL_ADD, fd, unix.EPOLLIN) }
@@ -59,96 +58,91 @@ func (p *poller) mute(fd int) error   { return p.control(unix.EPOLL_CTL_MOD, fd,
 func (p *poller) hear(fd int) error   { return p.control(unix.EPOLL_CTL_MOD, fd, unix.EPOLLIN) }
 
 func (p *poller) control(op, fd int, events uint32) error {
-	var err error
-	cerr := p.conn.Control(func(ep uintptr) {
-		err = unix.EpollCtl(int(ep), op, fd, &unix.EpollEvent{Events: events, Fd: int32(fd)})
-	})
-	return errors.Join(cerr, err)
+	return unix.EpollCtl(p.sockets, op, fd, &unix.EpollEvent{Events: events, Fd: int32(fd)})
 }
 
-// deadline lets the next wait end after d; negative: never.
-func (p *poller) deadline(d time.Duration) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.stopped {
-		return
-	}
-	p.until = time.Time{}
-	if d >= 0 {
-		p.until = time.Now().Add(d)
-	}
-	p.set(p.until)
-}
-
-// wake ends the present or the next wait, so that its deadline is made anew.
+// wake ends the present wait, or the next.
 func (p *poller) wake() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !p.stopped {
-		p.set(time.Now())
+	if !p.closed {
+		// It fails only if the bell rings already.
+		_, _ = unix.Write(p.bell, []byte{1, 0, 0, 0, 0, 0, 0, 0})
 	}
 }
 
 // stop ends every wait from now on.
 func (p *poller) stop() {
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	p.stopped = true
-	if !p.closed {
-		p.set(time.Unix(1, 0))
-	}
+	p.mu.Unlock()
+	p.wake()
 }
 
-// set moves the deadline of the file, which works as newPoller has tried.
-func (p *poller) set(t time.Time) {
-	if err := p.file.SetReadDeadline(t); err != nil {
-		panic("beat: deadline of epoll: " + err.Error())
-	}
-}
-
-// wait returns the sockets that have something, or none at the deadline. The
-// slice is valid until the next wait.
-func (p *poller) wait() ([]int32, error) {
-	if p.busy > dense {
-		p.pause()
-	}
+// wait returns the sockets that have something, or none after d (negative: no
+// bound) or when it is woken. The slice is valid until the next wait.
+func (p *poller) wait(d time.Duration) ([]unix.EpollEvent, error) {
 	began := time.Now()
-	var n int
-	var werr error
-	err := p.conn.Read(func(ep uintptr) bool {
-		n, werr = unix.EpollWait(int(ep), p.ev, 0)
-		if errors.Is(werr, unix.EINTR) {
-			n, werr = 0, nil
+	if p.busy > dense {
+		pause := rest
+		if d >= 0 {
+			pause = min(rest, d)
 		}
-		return n > 0 || werr != nil
-	})
-	if p.busy++; time.Since(began) > calm {
+		if n, err := p.look(p.alone, pause); n != 0 || err != nil {
+			return nil, p.silence(err)
+		}
+		if d > 0 {
+			d = max(d-time.Since(began), 0)
+		}
+	}
+	n, err := p.look(p.sockets, d)
+	if p.busy++; time.Since(began) > rest+calm {
 		p.busy = 0
 	}
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		err = nil
+	ready := p.ev[:n]
+	for i, ev := range ready {
+		if int(ev.Fd) == p.bell {
+			ready[i] = ready[n-1]
+			return ready[:n-1], p.silence(err)
+		}
 	}
-	ready := make([]int32, 0, max(n, 0))
-	for i := range max(n, 0) {
-		ready = append(ready, p.ev[i].Fd)
-	}
-	return ready, errors.Join(err, werr)
+	return ready, err
 }
 
-// pause lets notifications gather.
-func (p *poller) pause() {
+// look waits on one epoll.
+func (p *poller) look(ep int, d time.Duration) (int, error) {
+	ms := -1
+	if d >= 0 {
+		ms = int((d + time.Millisecond - 1) / time.Millisecond)
+	}
+	n, err := unix.EpollWait(ep, p.ev, min(ms, 1<<30))
+	if errors.Is(err, unix.EINTR) {
+		return 0, nil
+	}
+	return max(n, 0), err
+}
+
+// silence takes the ring from the bell, unless it is to ring for ever.
+func (p *poller) silence(err error) error {
 	p.mu.Lock()
-	stopped := p.stopped
-	p.mu.Unlock()
-	if !stopped {
-		time.Sleep(rest)
+	defer p.mu.Unlock()
+	if !p.stopped {
+		var b [8]byte
+		_, _ = unix.Read(p.bell, b[:]) // nothing in it is no harm
 	}
+	return err
 }
 
-// close ends the poller. What is called on it afterwards does nothing.
+// close ends the poller. What is woken afterwards is nothing.
 func (p *poller) close() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.stopped, p.closed = true, true
-	return p.file.Close()
+	var err error
+	for _, fd := range [...]int{p.sockets, p.alone, p.bell} {
+		if fd >= 0 {
+			err = errors.Join(err, unix.Close(fd))
+		}
+	}
+	return err
 }

@@ -139,9 +139,11 @@ func (e *proc) oldest() ha.Instant {
 	return last
 }
 
-// period is how often the page of a watched process is looked at.
+// period is how often the page of a watched process is looked at: with the usual
+// three retries once for each beat that is due. A fault is told at most this much
+// later than it could be, and never earlier.
 func (a watch) period() time.Duration {
-	return min(max(a.within/8, 50*time.Millisecond), time.Second)
+	return min(max(a.within/4, 50*time.Millisecond), time.Second)
 }
 
 // ceil rounds t up to a multiple of d, so that many processes are looked at in

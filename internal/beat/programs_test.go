@@ -17,7 +17,7 @@ import (
 
 // tool returns the path of a program that a test needs. Where it is missing, the
 // test fails in CI and says elsewhere what is left out.
-func tool(t *testing.T, name string) string {
+func tool(t testing.TB, name string) string {
 	t.Helper()
 	path, err := exec.LookPath(name)
 	if err == nil {
@@ -30,7 +30,7 @@ func tool(t *testing.T, name string) string {
 	return ""
 }
 
-func build(t *testing.T, argv ...string) {
+func build(t testing.TB, argv ...string) {
 	t.Helper()
 	cmd := exec.Command(argv[0], argv[1:]...)
 	cmd.Dir = "../.."

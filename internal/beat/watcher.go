@@ -172,7 +172,7 @@ func (w *Watcher) Began(p ha.Process, start ha.StartID, pid int) {
 		w.take(e, h, now)
 	}
 	w.schedule(e, now)
-	w.poll.wake()
+	w.hurry(e)
 }
 
 // Watch carries out an order of the core: from its instant From on, a source that
@@ -192,7 +192,7 @@ func (w *Watcher) Watch(a ha.Watch) {
 	now := w.now()
 	e.watch = watch{from: max(a.From, now), within: a.Within}
 	w.schedule(e, now)
-	w.poll.wake()
+	w.hurry(e)
 }
 
 // Pulse is a beat by other means: a watchdog command that ended well.
@@ -291,16 +291,15 @@ func (w *Watcher) turn(ctx context.Context) error {
 	if len(w.due) > 0 {
 		wait = max(w.due[0].due.Sub(w.now()), 0)
 	}
-	w.poll.deadline(wait)
 	w.mu.Unlock()
-	ready, err := w.poll.wait()
+	ready, err := w.poll.wait(wait)
 	if err != nil && ctx.Err() == nil {
 		return fmt.Errorf("waiting for notifications: %w", err)
 	}
 	w.mu.Lock()
 	now := w.now()
-	for _, fd := range ready {
-		if e := w.socks[fd]; e != nil {
+	for _, ev := range ready {
+		if e := w.socks[ev.Fd]; e != nil {
 			w.read(e, now)
 		}
 	}
