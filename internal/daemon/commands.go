@@ -1,13 +1,16 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os/user"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"gemel/internal/beat"
 	"gemel/internal/clock"
 	"gemel/internal/evidence"
 	"gemel/internal/ha"
@@ -75,6 +78,20 @@ func (h *hands) reboot(r ha.Reboot, command []string) {
 	h.group.wg.Go(func() { reboot(h.group.ctx, func(in ha.Input) { h.engine.Tell(in) }, r, command) })
 }
 
+// heard tells how long each source of beats was silent, the longest first.
+func heard(all []beat.ThreadHeard, now ha.Instant) []string {
+	slices.SortFunc(all, func(a, b beat.ThreadHeard) int { return cmp.Compare(a.At, b.At) })
+	var notes []string
+	for _, t := range all {
+		name := "sd_notify or the watchdog command"
+		if t.Name != "" {
+			name = fmt.Sprintf("thread %s (%d)", t.Name, t.TID)
+		}
+		notes = append(notes, fmt.Sprintf("%s was last heard %v ago", name, now.Sub(t.At).Round(time.Millisecond)))
+	}
+	return notes
+}
+
 // examine takes the evidence of a program before it is killed.
 func (h *hands) examine(a ha.Examine, pid int) {
 	h.group.wg.Go(func() {
@@ -87,7 +104,7 @@ func (h *hands) examine(a ha.Examine, pid int) {
 				}
 			}
 			r, err := h.proofs.Take(evidence.Case{Process: a.Process, Start: a.Start, PID: pid, Tree: tree,
-				Log: h.outputs.Path(a.Process), At: clock.Now()}, ha.ExamineBound)
+				Log: h.outputs.Path(a.Process), Notes: heard(h.beats.Heard(a.Process), clock.Now()), At: clock.Now()}, ha.ExamineBound)
 			if err != nil {
 				h.o.Log.Warn("evidence was not taken", "process", a.Process, "error", err)
 			}
