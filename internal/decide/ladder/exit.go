@@ -110,7 +110,9 @@ func stopped(p *proc, old run, status ha.ExitStatus) {
 	}
 	p.emit(ha.ProcessStopped, status.String(), why)
 	p.plan.again = old.back
-	if !old.back && !p.watched() {
+	// The end of everything is no end of this process alone: the next life starts
+	// it again.
+	if !old.back && !p.watched() && !p.m.node.quitting {
 		p.mem.Fell = true
 	}
 }

@@ -214,6 +214,12 @@ func (n *node) finished() {
 		}
 	}
 	n.done = true
+	for _, p := range n.m.list {
+		if p.mem.Done { // an orderly end is a new beginning for what runs once
+			p.mem.Done = false
+			n.m.touch(p)
+		}
+	}
 	why := because(ruleQuit, "every program has stopped")
 	if len(left) > 0 {
 		why = because(ruleQuit, "every program has stopped but those that cannot be killed", "left", left)
