@@ -206,9 +206,9 @@ func (g *signals) flush() []os.Signal {
 	return slices.DeleteFunc(got, func(s os.Signal) bool { return s == marker })
 }
 
+// close ends the taking. The signals stay caught, and mean nothing any more: a
+// further Ctrl-C must not change the exit status of a process that is ending.
 func (g *signals) close() {
-	signal.Stop(g.ch)
-	signal.Stop(g.rest)
 	close(g.stop)
 	g.wg.Wait()
 	g.poll.del(g.fd)

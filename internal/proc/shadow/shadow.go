@@ -111,6 +111,8 @@ func Run(ctx context.Context, c Config) (code int, err error) {
 // begin takes the place of a shadow: from the state of an older version, beside a
 // living monitor, or alone.
 func (s *shadow) begin(ctx context.Context) error {
+	// Before anything that an early Ctrl-C could cut in two.
+	s.signals = listen(ctx, s.poll, s.signal)
 	st, err := inherited()
 	if err != nil {
 		return err
@@ -128,7 +130,6 @@ func (s *shadow) begin(ctx context.Context) error {
 			return err
 		}
 	}
-	s.signals = listen(ctx, s.poll, s.signal)
 	if err := s.open(); err != nil {
 		return err
 	}
