@@ -1,0 +1,142 @@
+package lab
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// pids lists every process of the machine.
+func pids() []int {
+	dirs, _ := os.ReadDir("/proc")
+	var out []int
+	for _, d := range dirs {
+		if pid, err := strconv.Atoi(d.Name()); err == nil {
+			out = append(out, pid)
+		}
+	}
+	return out
+}
+
+// words reads a file of /proc that is a list with zero bytes between.
+func words(pid int, file string) []string {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", pid, file))
+	if err != nil || len(b) == 0 {
+		return nil
+	}
+	return strings.Split(string(bytes.TrimSuffix(b, []byte{0})), "\x00")
+}
+
+// stat is the letter of a process's state and its parent; zero if it is gone.
+func stat(pid int) (state byte, parent int) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0, 0
+	}
+	f := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
+	if len(f) < 2 {
+		return 0, 0
+	}
+	parent, _ = strconv.Atoi(f[1])
+	return f[0][0], parent
+}
+
+// Alive reports whether a process is there and no zombie.
+func Alive(pid int) bool {
+	state, _ := stat(pid)
+	return state != 0 && state != 'Z' && state != 'X'
+}
+
+// halves finds the two halves of this instance by their command lines; zero for
+// one that is not there. A parked child looks like the shadow that it was cloned
+// from and is told by its parent.
+func (i *Instance) halves() (shadow, monitor int) {
+	var shadows []int
+	for _, pid := range pids() {
+		w := words(pid, "cmdline")
+		if len(w) < 2 || !slices.Contains(w, i.Path("run")) || !Alive(pid) || filepath.Base(w[0]) != "gemel" {
+			continue
+		}
+		switch w[1] {
+		case "monitor":
+			monitor = pid
+		case "run":
+			shadows = append(shadows, pid)
+		}
+	}
+	for _, pid := range shadows {
+		if _, parent := stat(pid); !slices.Contains(shadows, parent) {
+			shadow = pid
+		}
+	}
+	return shadow, monitor
+}
+
+// Programs lists the processes of this instance's programs and their children:
+// those that carry its name in their environment.
+func (i *Instance) Programs() []int {
+	var out []int
+	for _, pid := range pids() {
+		if i.tree != "" && slices.Contains(words(pid, "environ"), "GEMEL_TREE="+i.tree) && Alive(pid) {
+			out = append(out, pid)
+		}
+	}
+	return out
+}
+
+// Left describes what is left of an instance: halves, programs, control groups.
+func (i *Instance) Left() []string {
+	var out []string
+	shadow, monitor := i.halves()
+	for _, pid := range append([]int{shadow, monitor}, i.Programs()...) {
+		if pid != 0 {
+			out = append(out, fmt.Sprintf("pid %d: %s", pid, strings.Join(words(pid, "cmdline"), " ")))
+		}
+	}
+	for _, dir := range i.groups() {
+		out = append(out, "control group "+dir)
+	}
+	return out
+}
+
+// groups lists the control groups of programs that are there.
+func (i *Instance) groups() []string {
+	if i.tree == "" {
+		return nil
+	}
+	var out []string
+	for _, pattern := range []string{"/sys/fs/cgroup/", "/sys/fs/cgroup/*/", "/sys/fs/cgroup/*/*/"} {
+		found, _ := filepath.Glob(pattern + i.tree + "/*/cgroup.procs")
+		for _, f := range found {
+			out = append(out, filepath.Dir(f))
+		}
+	}
+	return out
+}
+
+// sweep kills what is left.
+func (i *Instance) sweep() {
+	shadow, monitor := i.halves()
+	for _, pid := range append([]int{shadow, monitor}, i.Programs()...) {
+		if pid != 0 {
+			_ = unix.Kill(pid, unix.SIGKILL)
+		}
+	}
+}
+
+// Signal sends a signal to a program; the test fails if it is not there.
+func (i *Instance) Signal(pid int, sig unix.Signal) {
+	i.tb.Helper()
+	if pid <= 1 {
+		i.tb.Fatalf("no process to send %v to", sig)
+	}
+	if err := unix.Kill(pid, sig); err != nil {
+		i.tb.Fatalf("sending %v to %d: %v", sig, pid, err)
+	}
+}
