@@ -28,7 +28,9 @@ The manifest that was applied last is in force; FILE is the first one. If both a
 same, or nothing was applied here before, FILE is what runs.`,
 		Example: "  gemel run gemel.yaml\n  gemel run --data-dir ./data --run-dir ./run examples/one-machine.yaml",
 		RunE: func(c *cobra.Command, args []string) error {
-			return runHalf(c.Context(), t, t.w.Run, o, args)
+			// The shadow takes the signals itself and counts them: the end of this
+			// context would look like a second SIGTERM to it, which spares nothing.
+			return runHalf(context.WithoutCancel(c.Context()), t, t.w.Run, o, args)
 		},
 	}
 	c.Flags().StringVar(&o.Name, "name", "", "name of this node (default: the host's)")

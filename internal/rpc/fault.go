@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 
 	"connectrpc.com/connect"
 
@@ -100,6 +101,14 @@ func Explain(err error) error {
 // the two sides do not know each other's words.
 func bare(wire *connect.Error) error {
 	e := &ha.Error{Kind: ha.ErrFailed, Err: errors.New(wire.Message())}
+	if errors.Is(wire, io.ErrUnexpectedEOF) {
+		// A monitor that was killed within a message: it looks like a protocol
+		// error and is none.
+		e.Kind, e.Reason = ha.ErrUnavailable, "connection"
+		e.Err = errors.New("the daemon ended in the middle of an answer")
+		e.Hint = "the monitor may be starting again; try once more"
+		return e
+	}
 	switch wire.Code() {
 	case connect.CodeUnimplemented:
 		e.Kind, e.Reason = ha.ErrUnavailable, "version"
