@@ -76,7 +76,9 @@ func fill(v reflect.Value) {
 	case reflect.Slice:
 		v.Set(reflect.MakeSlice(v.Type(), 1, 1))
 	case reflect.Map:
-		v.Set(reflect.MakeMap(v.Type()))
+		m := reflect.MakeMap(v.Type())
+		m.SetMapIndex(reflect.Zero(v.Type().Key()), reflect.Zero(v.Type().Elem()))
+		v.Set(m)
 	case reflect.Struct:
 		for i := range v.NumField() {
 			fill(v.Field(i))

@@ -2,7 +2,6 @@ package ladder
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 	"sort"
 	"strings"
@@ -91,7 +90,7 @@ func change(p *proc, cfg manifest.Process) {
 	}
 	back := p.plan.gone
 	p.plan.gone = false
-	what := changed(old, cfg)
+	what := old.Changes(cfg)
 	if len(what) == 0 {
 		return
 	}
@@ -105,39 +104,6 @@ func change(p *proc, cfg manifest.Process) {
 	case p.run.phase == seeking:
 		p.run = run{}
 	}
-}
-
-// changed names the settings that differ and that a running program only takes
-// by a restart.
-func changed(a, b manifest.Process) []string {
-	var what []string
-	differ := func(name string, same bool) {
-		if !same {
-			what = append(what, name)
-		}
-	}
-	differ("command", slices.Equal(a.Command, b.Command))
-	differ("shell", a.Shell == b.Shell)
-	differ("directory", a.Directory == b.Directory)
-	differ("user", a.User == b.User)
-	differ("group", a.Group == b.Group)
-	differ("groups", slices.Equal(a.Groups, b.Groups))
-	differ("environment", maps.Equal(a.Environment, b.Environment))
-	differ("env-file", slices.Equal(a.EnvFiles, b.EnvFiles))
-	differ("inherit-environment", a.InheritEnv == b.InheritEnv)
-	differ("umask", a.Umask == b.Umask)
-	differ("nice", a.Nice == b.Nice)
-	differ("limits", slices.Equal(a.Limits, b.Limits))
-	differ("capabilities", a.Caps.Set == b.Caps.Set && slices.Equal(a.Caps.Keep, b.Caps.Keep))
-	differ("no-new-privileges", a.NoNewPrivs == b.NoNewPrivs)
-	differ("resources", a.Resources == b.Resources)
-	differ("oom-score", a.OOMScore == b.OOMScore)
-	differ("ready", (a.Ready.Kind == manifest.ReadyNotify) == (b.Ready.Kind == manifest.ReadyNotify))
-	differ("watchdog", a.Watchdog.Interval == b.Watchdog.Interval && a.Watchdog.By == b.Watchdog.By)
-	differ("output", a.Output.Mode == b.Output.Mode)
-	differ("attach", a.Attach.PIDFile == b.Attach.PIDFile && a.Attach.CommandLine == b.Attach.CommandLine && a.Attach.Unit == b.Attach.Unit)
-	differ("task", a.Task == b.Task)
-	return what
 }
 
 // join ties each process to those that it waits for and that wait for it, to

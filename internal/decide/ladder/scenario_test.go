@@ -459,6 +459,8 @@ func parseProcess(t *testing.T, name string, opt map[string]string) manifest.Pro
 			p.Watchdog = manifest.Watchdog{Interval: dur(t, v), Retries: 3}
 		case "retries":
 			p.Watchdog.Retries, err = strconv.Atoi(v)
+		case "beats": // who tells them: page, notify, command
+			p.Watchdog.By = v
 		case "task":
 			p.Task = true
 		case "autostart":
