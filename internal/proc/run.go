@@ -103,16 +103,18 @@ func killGroup(pid int) error {
 
 // clip keeps the first bytes that are written to it.
 type clip struct {
-	bytes.Buffer
+	kept    bytes.Buffer // a field, since its ReadFrom would go around Write
 	most    int
 	clipped bool
 }
 
+func (c *clip) String() string { return c.kept.String() }
+
 func (c *clip) Write(b []byte) (int, error) {
-	if room := c.most - c.Len(); room < len(b) {
+	if room := c.most - c.kept.Len(); room < len(b) {
 		c.clipped = true
-		c.Buffer.Write(b[:max(room, 0)])
+		c.kept.Write(b[:max(room, 0)])
 		return len(b), nil
 	}
-	return c.Buffer.Write(b)
+	return c.kept.Write(b)
 }
