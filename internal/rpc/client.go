@@ -21,11 +21,10 @@ import (
 )
 
 const (
-	dialTime   = 5 * time.Second // for a connection and the first answer
-	backTime   = time.Second     // how long a dead socket is given to come back
-	backPause  = 20 * time.Millisecond
-	maxAnswer  = 64 << 20         // bytes of one message from the daemon
-	followTime = 15 * time.Second // how long Follow waits for a daemon to come back
+	dialTime  = 5 * time.Second // for a connection and the first answer
+	backTime  = time.Second     // how long a dead socket is given to come back
+	backPause = 20 * time.Millisecond
+	maxAnswer = 64 << 20 // bytes of one message from the daemon
 )
 
 // Client speaks with the daemon of one socket. Its methods are those of the
@@ -39,6 +38,9 @@ type Client struct {
 
 	// Daemon is what answered when the client was made.
 	Daemon *gemelv1.VersionResponse
+	// Away is called with one sentence when a stream waits for the daemon to come
+	// back; nil: nobody is told. It is set before the client is used.
+	Away func(text string)
 
 	socket string
 	http   *http.Client
@@ -92,16 +94,16 @@ func (c *Client) Skew(version string) string {
 }
 
 // Follow calls each with events, as WatchEvents sends them, until ctx ends, each
-// fails, or the daemon is away for a quarter of a minute. When the monitor is replaced,
-// or this side fell behind, it goes on from the last event, so that none is
-// missed and none comes twice. The mark (live) comes once.
+// fails, or the daemon stays away (Patience). When the monitor is replaced, or
+// this side fell behind, it goes on from the last event, so that none is missed
+// and none comes twice. The mark (live) comes once.
 func (c *Client) Follow(ctx context.Context, req *gemelv1.WatchEventsRequest, each func(*gemelv1.WatchEventsResponse) error) error {
 	next := &gemelv1.WatchEventsRequest{Filter: req.GetFilter(), After: req.GetAfter(), Past: req.GetPast(), AllSince: req.GetAllSince()}
 	marked := false
-	var away time.Time // when the daemon was last heard of
+	patience := c.Patience()
 	for {
 		err := c.follow(ctx, next, func(m *gemelv1.WatchEventsResponse) error {
-			away = time.Time{}
+			patience.Back()
 			if id := max(m.GetEvent().GetId(), m.GetLastId()); id != 0 || m.GetLive() {
 				next.After, next.Past, next.AllSince = id, 0, id == 0
 			}
@@ -118,24 +120,8 @@ func (c *Client) Follow(ctx context.Context, req *gemelv1.WatchEventsRequest, ea
 		if errors.As(err, &own) {
 			return own.error
 		}
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		err = Explain(err)
-		var e *ha.Error
-		again := errors.As(err, &e) && (e.Kind == ha.ErrUnavailable && e.Reason != "version" || e.Reason == "laggard")
-		if away.IsZero() {
-			away = time.Now()
-		}
-		if !again || time.Since(away) > followTime {
+		if err := patience.Wait(ctx, err); err != nil {
 			return err
-		}
-		pause := time.NewTimer(100 * time.Millisecond)
-		select {
-		case <-ctx.Done():
-			pause.Stop()
-			return ctx.Err()
-		case <-pause.C:
 		}
 	}
 }
