@@ -200,6 +200,9 @@ func (p *pms) pieSection(s *section) {
 	check.UID, check.Timeout, check.Failures = id, 30*time.Second, p.failures(s, argv)
 	check.Every = p.seconds(s, "ProcessIntegrityInterval", 0, 65535, 3600)
 	check.Once = check.Every == 0
+	if check.Once {
+		check.Failures = 1 // it runs once: its one verdict counts
+	}
 	if check.Every > 0 {
 		check.Timeout = min(check.Timeout, check.Every)
 	}
