@@ -1,9 +1,11 @@
 #!/bin/bash
-# Installs what the tests need (scripts/packages.txt) when it is root on Debian or a relative, saying so first.
+# setup.sh [LIST [WHO]]: installs what the tests need (scripts/packages.txt, or LIST for WHO) when it is root on
+# Debian or a relative, saying so first.
 # No service starts by it: a policy-rc.d stands in the way meanwhile. Quick when everything is there.
 # NO_INSTALL=1: never installs. Exit 0 unless an installation that was tried failed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+list=${1:-scripts/packages.txt} who=${2:-the tests}
 PATH=$PATH:/usr/sbin:/sbin
 
 missing=()
@@ -15,10 +17,10 @@ while read -r package command _; do
 	elif ! command -v "$command" >/dev/null; then
 		missing+=("$package")
 	fi
-done <scripts/packages.txt
+done <"$list"
 
 if [ ${#missing[@]} -eq 0 ]; then
-	echo "setup: everything that the tests need is there"
+	echo "setup: what $who need from the distribution is there"
 	exit 0
 fi
 
@@ -32,13 +34,13 @@ elif ! command -v apt-get >/dev/null; then
 	why="no apt-get here"
 fi
 if [ -n "$why" ]; then
-	echo "setup: nothing is installed ($why); tests that need these are left out: ${missing[*]}"
+	echo "setup: nothing is installed ($why); $who go without: ${missing[*]}"
 	echo "setup: this line installs them on Debian:"
 	echo "  sudo $line"
 	exit 0
 fi
 
-echo "setup: installing for the tests, without starting any service: ${missing[*]}"
+echo "setup: installing for $who, without starting any service: ${missing[*]}"
 policy=/usr/sbin/policy-rc.d
 mine=
 mark="put here by Gemel's scripts/setup.sh while it installs, so that no service starts"

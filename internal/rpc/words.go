@@ -128,9 +128,8 @@ func nodeOf(at scene, n status.NodeStatus) *gemelv1.NodeStatus {
 		out.Notes = append(out.Notes, clean(note))
 	}
 	for _, t := range n.Budget {
-		if w := at.when(t); w != nil {
-			out.Budget = append(out.Budget, w)
-		}
+		// Zero is no "never" here: it is the boot, as far as the age is known.
+		out.Budget = append(out.Budget, timestamppb.New(at.wall.Add(t.Sub(at.at))))
 	}
 	return out
 }
