@@ -87,7 +87,6 @@ type collector struct {
 	last     map[ha.Verb]turn
 	gaveUp   *turn
 	standing map[string]ha.Event
-	checks   []ha.Process
 }
 
 func newCollector(s ha.Subject) *collector {

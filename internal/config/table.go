@@ -51,25 +51,6 @@ func at[T, V any](key string, k kind[V], of func(*T) *V, doc string) field[T] {
 	}
 }
 
-// optional is the field for an object that is nil when it is not written.
-func optional[T, V any](key string, k kind[V], of func(*T) **V, doc string) field[T] {
-	return field[T]{
-		key: key, doc: doc, schema: k.schema,
-		read: func(r *reader, path string, n *tree, to *T) {
-			if v, ok := k.read(r, path, n); ok {
-				*of(to) = &v
-			}
-		},
-		write: func(from *T) *tree {
-			if *of(from) == nil {
-				return nil
-			}
-			return k.write(**of(from))
-		},
-		same: func(a, b *T) bool { return reflect.DeepEqual(*of(a), *of(b)) },
-	}
-}
-
 // An object is a map with known keys.
 type object[T any] struct {
 	fresh  func() T // with every default
