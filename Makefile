@@ -74,8 +74,8 @@ vuln: go ## known vulnerabilities, where the database can be reached
 check: lint race ## what a change must pass
 	@echo "check: ok"
 
-fuzz: go ## every fuzz target for FUZZTIME (60s)
-	@FUZZTIME=$(FUZZTIME) bash scripts/fuzz.sh
+fuzz: go ## the fuzz targets that match FUZZ and not FUZZSKIP (default all), FUZZTIME (60s) each
+	@FUZZTIME='$(FUZZTIME)' FUZZ='$(FUZZ)' FUZZSKIP='$(FUZZSKIP)' bash scripts/fuzz.sh
 
 generate: go ## the API's generated code
 	@bash api/generate.sh

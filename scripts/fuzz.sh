@@ -1,5 +1,6 @@
 #!/bin/bash
-# Runs every fuzz target of the tree for FUZZTIME, one after the other.
+# Runs the fuzz targets of the tree for FUZZTIME each, one after the other.
+# FUZZ and FUZZSKIP are patterns of names to run and to leave out; default all.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 time=${FUZZTIME:-60s}
@@ -11,6 +12,9 @@ fi
 bad=0
 n=0
 while read -r dir name; do
+	if [[ ! $name =~ ${FUZZ:-.} ]] || [[ -n ${FUZZSKIP:-} && $name =~ $FUZZSKIP ]]; then
+		continue
+	fi
 	n=$((n + 1))
 	echo "== fuzz $name in $dir, $time"
 	go test "./$dir" -run '^$' -fuzz "^$name\$" -fuzztime "$time" -fuzzminimizetime 20x </dev/null || bad=$((bad + 1))
