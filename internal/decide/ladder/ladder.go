@@ -2,6 +2,7 @@ package ladder
 
 import (
 	"fmt"
+	"time"
 
 	"gemel/internal/ha"
 	"gemel/internal/manifest"
@@ -56,7 +57,10 @@ func missed(p *proc, in ha.Missed) {
 	if in.Thread != "" {
 		who = "thread " + in.Thread
 	}
-	detail := fmt.Sprintf("%s was last heard at %v", who, in.Last)
+	detail := fmt.Sprintf("%s has not beaten for %v", who, p.m.now.Sub(in.Last).Round(time.Millisecond))
+	if in.Last == 0 {
+		detail = who + " has never beaten"
+	}
 	if in.Missing > 1 {
 		detail += fmt.Sprintf("; %d threads are late", in.Missing)
 	}

@@ -158,7 +158,7 @@ func running(p *proc) (State, string) {
 	case p.cfg.Ready.Kind != manifest.ReadyStarted:
 		return stateRampUp, fmt.Sprintf("it is not ready yet (%s)", p.cfg.Ready.Kind)
 	}
-	return stateRampUp, fmt.Sprintf("it is judged from %v on", p.run.from.Add(p.cfg.RampUp))
+	return stateRampUp, fmt.Sprintf("it is in its ramp-up of %v", p.cfg.RampUp)
 }
 
 // resting describes a process of which no copy is there.
