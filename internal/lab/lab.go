@@ -101,7 +101,7 @@ type Instance struct {
 	ended  chan struct{} // closed when cmd was waited for
 	client *rpc.Client
 	tree   string // GEMEL_TREE of the programs
-	record record
+	record *record
 	stop   context.CancelFunc // of the record's stream
 	done   chan struct{}
 }
@@ -122,7 +122,7 @@ func New(tb testing.TB, manifest string) *Instance {
 	if err := os.Chmod(dir, 0o755); err != nil {
 		tb.Fatal(err)
 	}
-	i := &Instance{Dir: dir, tb: tb}
+	i := &Instance{Dir: dir, tb: tb, record: &record{}}
 	i.Write(manifest)
 	tb.Cleanup(i.end)
 	return i
@@ -134,6 +134,13 @@ func Start(tb testing.TB, manifest string) *Instance {
 	i := New(tb, manifest)
 	i.Begin()
 	return i
+}
+
+// For is the same instance for a subtest, which is the one that then fails.
+func (i *Instance) For(tb testing.TB) *Instance {
+	c := *i
+	c.tb = tb
+	return &c
 }
 
 // Path is a path below the instance's directory.

@@ -79,15 +79,24 @@ func (i *Instance) halves() (shadow, monitor int) {
 }
 
 // Programs lists the processes of this instance's programs and their children:
-// those that carry its name in their environment.
+// those that carry its name in their environment, and, because nginx writes over
+// its own, those of the control groups.
 func (i *Instance) Programs() []int {
-	var out []int
-	for _, pid := range pids() {
-		if i.tree != "" && slices.Contains(words(pid, "environ"), "GEMEL_TREE="+i.tree) && Alive(pid) {
-			out = append(out, pid)
+	if i.tree == "" {
+		return nil
+	}
+	found := pids()
+	found = slices.DeleteFunc(found, func(pid int) bool { return !slices.Contains(words(pid, "environ"), "GEMEL_TREE="+i.tree) })
+	for _, dir := range i.groups() {
+		b, _ := os.ReadFile(dir + "/cgroup.procs")
+		for _, w := range strings.Fields(string(b)) {
+			if pid, err := strconv.Atoi(w); err == nil && pid > 0 {
+				found = append(found, pid)
+			}
 		}
 	}
-	return out
+	slices.Sort(found)
+	return slices.DeleteFunc(slices.Compact(found), func(pid int) bool { return !Alive(pid) })
 }
 
 // Left describes what is left of an instance: halves, programs, control groups.

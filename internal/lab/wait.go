@@ -235,18 +235,14 @@ func picture(s *gemelv1.Snapshot) string {
 	return b.String()
 }
 
-// Ask makes one request about a process, or with an empty name about the node,
-// and fails the test unless it is accepted.
-func (i *Instance) Ask(verb gemelv1.Verb, process string) {
+// Ask makes one request and fails the test unless it is accepted. Kind is
+// process, check or node; the node has no name.
+func (i *Instance) Ask(verb gemelv1.Verb, kind gemelv1.Kind, name string) {
 	i.tb.Helper()
-	target := &gemelv1.Subject{Kind: gemelv1.Kind_KIND_PROCESS, Name: process}
-	if process == "" {
-		target.Kind = gemelv1.Kind_KIND_NODE
-	}
 	ctx, cancel := context.WithTimeout(context.Background(), Bound)
 	defer cancel()
-	r, err := i.client.Request(ctx, &gemelv1.RequestRequest{Verb: verb, Target: target})
+	r, err := i.client.Request(ctx, &gemelv1.RequestRequest{Verb: verb, Target: &gemelv1.Subject{Kind: kind, Name: name}})
 	if err != nil || !r.GetOk() {
-		i.tb.Fatalf("%v %s: %v, %s", verb, process, err, r.GetReason().GetText())
+		i.tb.Fatalf("%v %s: %v, %s", verb, name, err, r.GetReason().GetText())
 	}
 }
