@@ -182,6 +182,12 @@ func (r *replay) compare(rec journal.Record) {
 		return
 	}
 	r.report.Actions += len(rec.Actions)
+	for i, a := range got {
+		if e, ok := a.(ha.Emit); ok {
+			e.Event = e.Event.Dated(rec.At, rec.Wall) // as the engine did
+			got[i] = e
+		}
+	}
 	want, have := plain(rec.Actions), plain(got)
 	if panicked != "" {
 		have = []string{"the core failed: " + panicked}

@@ -30,6 +30,7 @@ import (
 //budget:fields it is wiring: one field for each edge
 type hands struct {
 	o       Options
+	file    source
 	group   *group
 	link    *proc.Link
 	engine  *engine.Engine // set before anything runs
@@ -47,7 +48,7 @@ type hands struct {
 }
 
 func newHands(o Options, g *group, link *proc.Link, m *manifest.Manifest) (*hands, error) {
-	h := &hands{o: o, group: g, link: link, world: proc.ThisMachine(), waits: newWaits()}
+	h := &hands{o: o, file: source{path: o.File}, group: g, link: link, world: proc.ThisMachine(), waits: newWaits()}
 	tree, err := spawn.Open(instance(o.Places))
 	if err != nil {
 		return nil, err

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"gemel/internal/clock"
@@ -44,7 +45,13 @@ func Monitor(ctx context.Context, o Options) error {
 	if err != nil {
 		return fmt.Errorf("starting the monitor: %w", err)
 	}
-	j, past, err := journal.Open(journal.Options{Dir: filepath.Join(o.Places.Data, "journal"), Log: o.Log})
+	var decides atomic.Pointer[engine.Engine]
+	j, past, err := journal.Open(journal.Options{Dir: filepath.Join(o.Places.Data, "journal"), Log: o.Log,
+		Trouble: func(err error) {
+			if e := decides.Load(); e != nil { // before, its first step finds out
+				e.Trouble(err)
+			}
+		}})
 	if err != nil {
 		return err
 	}
@@ -56,7 +63,7 @@ func Monitor(ctx context.Context, o Options) error {
 	if err := record(o, j, past, first); err != nil {
 		o.Log.Error("the journal cannot be written", "error", err) // told as an event by the engine
 	}
-	err = live(ctx, o, link, books{j, past}, first)
+	err = live(ctx, o, link, books{j, past, decides.Store}, first)
 	return errors.Join(err, j.Close())
 }
 
@@ -104,10 +111,12 @@ func record(o Options, j *journal.Journal, past journal.Past, f inForce) error {
 	return nil
 }
 
-// books are the journal, and what was read from it at the beginning.
+// books are the journal, what was read from it at the beginning, and how it gets
+// to know whom to tell of its troubles.
 type books struct {
 	journal *journal.Journal
 	past    journal.Past
+	tell    func(*engine.Engine)
 }
 
 // live wires one life together and runs it.
@@ -127,7 +136,8 @@ func live(ctx context.Context, o Options, link *proc.Link, b books, f inForce) e
 	e, err := engine.New(engine.Setup{
 		Clock: clock.Machine(), Log: o.Log, Journal: j, Past: past, Edges: h.edges(), Board: board, Feed: feed,
 		Manifest: f.m, Source: f.name, Bytes: f.bytes, Version: f.version, Resolve: h.resolve,
-		Node: status.NodeStatus{Name: o.node(), Version: o.Version, Monitor: os.Getpid(), Since: clock.Now()},
+		Node: status.NodeStatus{Name: o.node(), Version: o.Version, Monitor: os.Getpid(), Since: clock.Now(),
+			Differs: h.file.differs(f.m.Digest)},
 		Booted: ha.Booted{Boot: boot, NewBoot: past.Boot != "" && past.Boot != boot, Version: o.Version,
 			First: past.Empty, Gap: gap(past, boot)},
 		Stopped: func(ha.Reason) { h.quit() },
@@ -136,6 +146,7 @@ func live(ctx context.Context, o Options, link *proc.Link, b books, f inForce) e
 		return err
 	}
 	h.engine = e
+	b.tell(e)
 	server, err := newServer(o, h, board, feed, f.m)
 	if err != nil {
 		return err

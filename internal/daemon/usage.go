@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"gemel/internal/clock"
+	"gemel/internal/engine"
 	"gemel/internal/ha"
 	"gemel/internal/proc/spawn"
 	"gemel/internal/status"
@@ -128,8 +129,7 @@ func (h *hands) look(board *status.Board) func(context.Context) {
 		if s == nil {
 			return
 		}
-		if use := u.measure(s); use != nil {
-			_ = h.engine.Used(ctx, use) // an end of ctx is the caller's
-		}
+		// An end of ctx is the caller's; a monitor that ends shows what it showed last.
+		_ = h.engine.Look(ctx, engine.Sight{Usage: u.measure(s), Differs: h.file.differs(s.Node.Digest)})
 	}
 }

@@ -2,99 +2,88 @@ package engine
 
 import (
 	"gemel/internal/ha"
+	"gemel/internal/manifest"
 	"gemel/internal/proc"
 )
 
-// act carries out one order. unwritten says that the decision could not be
-// written although it had to be before acting: then nothing is done that cannot
+// act carries out one order. unwritten is why the decision is not on the disk
+// although it had to be before acting, else nil: then nothing is done that cannot
 // be taken back, and the core is told so.
-func (e *Engine) act(a ha.Action, unwritten bool) {
+func (l *loop) act(a ha.Action, unwritten error) {
+	m := l.force.manifest
 	switch a := a.(type) {
 	case ha.Start:
-		e.start(a)
-	case ha.Arm:
-		e.order(proc.Order{Kind: proc.OrderArm, Process: a.Process, Start: a.Start, Next: a.Next})
-	case ha.Stop:
-		if p, ok := e.foreign[a.Process]; ok {
-			e.s.Edges.Halt(a, p)
+		if p, ok := m.Process(a.Process); ok && p.Attach.Set() {
+			l.programs.seek(a.Start, p)
+			l.s.Edges.Launch(a, p)
 			return
 		}
-		e.order(proc.Order{Kind: proc.OrderStop, Process: a.Process, Start: a.Start, Kill: a.Kill})
+		l.programs.start(a)
+	case ha.Arm:
+		l.programs.order(proc.Order{Kind: proc.OrderArm, Process: a.Process, Start: a.Start, Next: a.Next})
+	case ha.Stop:
+		l.programs.stop(a)
 	case ha.Watch:
-		p, _ := e.manifest.Process(a.Process)
-		e.s.Edges.Watch(a, p.Watchdog)
+		p, _ := m.Process(a.Process)
+		l.s.Edges.Watch(a, p.Watchdog)
 	case ha.Await:
-		if p, ok := e.manifest.Process(a.Process); ok {
-			e.s.Edges.Await(a, p.Ready)
+		if p, ok := m.Process(a.Process); ok {
+			l.s.Edges.Await(a, p.Ready)
 		}
 	case ha.Judge:
-		e.s.Edges.Judge(a)
+		l.s.Edges.Judge(a)
 	case ha.Seek:
-		if p, ok := e.manifest.Process(a.Process); ok {
-			e.foreign[a.Process] = p
-			e.s.Edges.Seek(a, p)
+		if p, ok := m.Process(a.Process); ok {
+			l.programs.seek(a.Start, p)
+			l.s.Edges.Seek(a, p)
 		}
 	case ha.Examine:
-		e.s.Edges.Examine(a, e.pid(a.Process, a.Start))
+		l.s.Edges.Examine(a, l.programs.pid(a.Process, a.Start))
 	case ha.Handle:
-		e.handle(a)
+		if p, ok := m.Process(a.Process); ok {
+			l.s.Edges.Handle(a, handler(p.Handlers, a.Rung), l.teller.last[a.Process])
+		}
 	case ha.Failover:
-		if unwritten {
-			e.Tell(ha.FailedOver{Process: a.Process, Outcome: ha.Refused, StillActive: true,
-				Detail: "the node's budget cannot be written to the journal"})
+		if unwritten != nil {
+			l.inform(ha.FailedOver{Process: a.Process, Outcome: ha.Refused, StillActive: true, Detail: unpaid(unwritten)})
 			return
 		}
-		e.s.Edges.Failover(a)
+		l.s.Edges.Failover(a)
 	case ha.Reboot:
-		if unwritten {
-			e.Tell(ha.RebootFailed{Process: a.Process, Detail: "the node's budget cannot be written to the journal"})
+		if unwritten != nil {
+			l.inform(ha.RebootFailed{Process: a.Process, Detail: unpaid(unwritten)})
 			return
 		}
-		e.s.Edges.Reboot(a, e.manifest.Node.Reboot)
+		l.s.Edges.Reboot(a, m.Node.Reboot)
 	case ha.Emit:
-		e.tell(a.Event)
+		l.tell(a.Event)
 	case ha.Keep: // the journal has it
 	case ha.Answer:
-		e.answer(a)
+		l.requests.answer(a, unwritten)
 	case ha.Done:
-		e.s.Stopped(a.Why)
+		if l.s.Stopped != nil {
+			l.s.Stopped(a.Why)
+		}
 	}
 }
 
-func (e *Engine) start(a ha.Start) {
-	p, ok := e.manifest.Process(a.Process)
-	if ok && p.Attach.Set() {
-		e.foreign[a.Process] = p
-		e.s.Edges.Launch(a, p)
-		return
-	}
-	e.order(proc.Order{Kind: proc.OrderStart, Process: a.Process, Start: a.Start})
+// unpaid says why a step that costs of the node's budget is not taken: a node that
+// forgets what it spent could reboot for ever.
+func unpaid(unwritten error) string {
+	return "not done: the node's budget cannot be written to the journal: " + unwritten.Error()
 }
 
-// order sends an order to the shadow. While there is none the link keeps it.
-func (e *Engine) order(o proc.Order) {
-	if err := e.s.Edges.Shadow.Send(o); err != nil {
-		e.s.Log.Error("the shadow did not take an order", "order", o.Kind, "process", o.Process, "error", err)
-	}
-}
-
-func (e *Engine) handle(a ha.Handle) {
-	p, ok := e.manifest.Process(a.Process)
-	if !ok {
-		return
-	}
-	h := p.Handlers.Restart
-	switch a.Rung {
+// handler returns the handler of a rung; one without a command is none.
+func handler(h manifest.Handlers, rung string) manifest.Handler {
+	switch rung {
 	case "failover":
-		h = p.Handlers.Failover
+		return h.Failover
 	case "reboot":
-		h = p.Handlers.Reboot
+		return h.Reboot
 	case "give-up":
-		h = p.Handlers.GiveUp
+		return h.GiveUp
 	case "recovered":
-		h = p.Handlers.Recovered
+		return h.Recovered
 	}
-	if len(h.Command) > 0 {
-		e.s.Edges.Handle(a, h, e.last[a.Process])
-	}
+	return h.Restart
 }

@@ -4,8 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"reflect"
+	"sort"
+	"sync"
 
 	"gemel/internal/config"
 	"gemel/internal/ha"
@@ -13,7 +14,31 @@ import (
 	"gemel/internal/proc"
 )
 
-func join(errs []error) error { return errors.Join(errs...) }
+// force is the manifest in force, as it was given. Only the loop changes it.
+type force struct {
+	manifest *manifest.Manifest // the loop's alone
+	given    uint64             // the highest version number that was used, for good or in vain
+
+	mu      sync.Mutex // guards what follows against readers outside of the loop
+	name    string
+	bytes   []byte
+	version uint64
+}
+
+func (f *force) put(m *manifest.Manifest, name string, b []byte) {
+	f.manifest = m
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.name, f.bytes, f.version = name, b, f.given
+}
+
+// Current returns the manifest in force as it was given.
+func (e *Engine) Current() (name string, b []byte, version uint64) {
+	f := &e.loop.force
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.name, f.bytes, f.version
+}
 
 // Apply puts a manifest into force. Everything that can fail is done before
 // anything changes: a manifest with an error changes nothing. It returns what
@@ -23,83 +48,118 @@ func (e *Engine) Apply(ctx context.Context, name string, b []byte, dry bool) ([]
 	if err != nil {
 		return nil, err
 	}
-	specs, err := Resolve(m, e.s.Resolve)
+	specs, err := Resolve(m, e.loop.s.Resolve)
 	if err != nil {
 		return nil, err
 	}
-	type result struct {
+	type outcome struct {
 		changes []config.Change
 		err     error
 	}
-	done := make(chan result, 1)
-	e.inbox.put(item{do: func() ha.Input {
-		changes := config.Diff(e.manifest, m)
-		if dry {
-			done <- result{changes, nil}
-			return nil
+	done := make(chan outcome, 1)
+	err = e.visit(ctx, func() {
+		if ctx.Err() != nil {
+			done <- outcome{err: ctx.Err()} // nobody waits for it any more
+			return
 		}
-		in, err := e.swap(name, b, m, specs)
-		done <- result{changes, err}
-		return in
-	}})
-	select {
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	case r := <-done:
-		return r.changes, r.err
+		o := outcome{changes: config.Diff(e.loop.force.manifest, m)}
+		if !dry {
+			o.err = e.loop.swap(name, b, m, specs)
+		}
+		done <- o
+	})
+	if err != nil {
+		return nil, fmt.Errorf("applying %s: %w", name, err)
 	}
+	o := <-done
+	if o.err != nil {
+		return nil, o.err
+	}
+	return o.changes, nil
 }
 
-// swap makes m the manifest in force and returns the fact that says so.
-func (e *Engine) swap(name string, b []byte, m *manifest.Manifest, specs map[ha.Process]proc.Spec) (ha.Input, error) {
-	version := e.source.version + 1
-	if err := e.s.Journal.Manifest(version, name, b); err != nil {
-		return nil, fmt.Errorf("the manifest cannot be written to the journal, nothing was changed: %w", err)
+// swap makes m the manifest in force and tells the core so.
+func (l *loop) swap(name string, b []byte, m *manifest.Manifest, specs map[ha.Process]proc.Spec) error {
+	if err := l.record(name, b); err != nil {
+		return err
 	}
-	old := e.manifest
+	old, was := l.force.manifest, l.programs.specs
+	l.programs.specs = specs
 	for _, p := range m.Processes {
-		if err := e.s.Edges.Open(p, specs[p.Name]); err != nil {
-			e.s.Log.Error("a process has no names in the file system", "process", p.Name, "error", err)
+		spec := specs[p.Name]
+		changed := !reflect.DeepEqual(was[p.Name], spec)
+		if before, ok := old.Process(p.Name); !ok || changed || before.Output != p.Output {
+			l.programs.open(p, spec)
 		}
-		if spec := specs[p.Name]; spec.Path != "" && !reflect.DeepEqual(e.specs[p.Name], spec) {
-			e.order(proc.Order{Kind: proc.OrderSpec, Process: p.Name, Spec: &spec})
+		if changed {
+			l.programs.teach(p.Name)
 		}
 	}
 	for _, c := range old.Checks {
 		if _, ok := m.Check(c.Name); !ok {
-			e.s.Edges.Uncheck(c.Name)
+			l.s.Edges.Uncheck(c.Name)
 		}
 	}
 	for _, c := range m.Checks {
-		if was, ok := old.Check(c.Name); !ok || !reflect.DeepEqual(was, c) {
-			e.s.Edges.Check(c)
+		if before, ok := old.Check(c.Name); !ok || !reflect.DeepEqual(before, c) {
+			l.s.Edges.Check(c)
 		}
 	}
-	e.manifest = m
-	gone := maps.Clone(e.specs)
-	e.specs = specs
-	for p, s := range gone {
-		if _, ok := specs[p]; ok {
-			continue
-		}
-		if e.picture.running[p].pid != 0 {
-			e.specs[p] = s // it runs until the core has stopped it
-			continue
-		}
-		e.forget(p)
-	}
-	e.s.Edges.Admit(m.Node.Access)
-	e.source = force{name, b, version}
-	e.mu.Lock()
-	e.current = e.source
-	e.mu.Unlock()
-	e.machine.Want(m)
-	return ha.Applied{Version: version, Digest: m.Digest}, nil
+	l.force.put(m, name, b)
+	l.s.Journal.Bound(m.Node.JournalLimit)
+	l.s.Edges.Admit(m.Node.Access)
+	l.machine.Want(m)
+	l.step(ha.Applied{Version: l.force.version, Digest: m.Digest})
+	l.abandon(old)
+	return nil
 }
 
-// Current returns the manifest in force as it was given.
-func (e *Engine) Current() (name string, b []byte, version uint64) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.current.name, e.current.bytes, e.current.version
+// record writes a manifest to the journal. One that is not written is not in
+// force: the journal, which remembers it all the same for when the disk takes
+// writes again, is told anew which one is.
+func (l *loop) record(name string, b []byte) error {
+	f := &l.force
+	f.given++
+	err := l.s.Journal.Manifest(f.given, name, b)
+	if err == nil {
+		return nil
+	}
+	again := l.s.Journal.Manifest(f.version, f.name, f.bytes)
+	l.wrote(again)
+	return &ha.Error{Kind: ha.ErrRefused, Reason: "not-on-disk", Hint: "make room under the data directory and apply it again; nothing was changed",
+		Err: fmt.Errorf("the manifest cannot be written to the journal: %w", err)}
+}
+
+// abandon gives back what belongs to processes that are in the manifest no more.
+// Those that run are forgotten when the core has stopped them; a program that was
+// found and not started is let go.
+func (l *loop) abandon(old *manifest.Manifest) {
+	for _, p := range old.Processes {
+		if _, ok := l.force.manifest.Process(p.Name); ok {
+			continue
+		}
+		_, foreign := l.programs.foreign[p.Name]
+		if _, runs := l.programs.live[p.Name]; !runs || foreign {
+			l.programs.forget(p.Name)
+		}
+	}
+}
+
+// Resolve makes a spec of every process, or tells everything that is wrong.
+func Resolve(m *manifest.Manifest, resolve func(manifest.Process) (proc.Spec, error)) (map[ha.Process]proc.Spec, error) {
+	specs := make(map[ha.Process]proc.Spec, len(m.Processes))
+	var wrong []error
+	for _, p := range m.Processes {
+		s, err := resolve(p)
+		if err != nil {
+			wrong = append(wrong, err)
+			continue
+		}
+		specs[p.Name] = s
+	}
+	if len(wrong) > 0 {
+		sort.Slice(wrong, func(i, j int) bool { return wrong[i].Error() < wrong[j].Error() })
+		return nil, fmt.Errorf("%d of %d processes cannot be started as they are: %w", len(wrong), len(m.Processes), errors.Join(wrong...))
+	}
+	return specs, nil
 }

@@ -1,6 +1,10 @@
 package engine
 
 import (
+	"reflect"
+
+	"golang.org/x/sys/unix"
+
 	"gemel/internal/ha"
 	"gemel/internal/manifest"
 	"gemel/internal/proc"
@@ -14,7 +18,8 @@ type Shadow interface {
 
 // Edges are the hands of the engine. Each function returns at once; what comes
 // of it is told to the engine as an input. A nil function means that this node
-// has no such edge: its orders are answered as refused where an answer is due.
+// has no such edge: its orders are answered as refused where an answer is due, and
+// nothing is done else.
 //
 //budget:fields one function for each kind of order; it is wiring
 type Edges struct {
@@ -52,4 +57,49 @@ type Edges struct {
 	Reload func()
 	// Beating returns how many threads beat and the STATUS= text of a process.
 	Beating func(ha.Process) (threads int, text string)
+}
+
+// whole puts a function in the place of each that is nil.
+func (e Edges) whole(tell func(ha.Input)) Edges {
+	const none = "this node cannot do that"
+	or(&e.Open, func(manifest.Process, proc.Spec) error { return nil })
+	or(&e.Close, func(ha.Process) {})
+	or(&e.Check, func(manifest.Check) {})
+	or(&e.Uncheck, func(ha.Check) {})
+	or(&e.Watch, func(ha.Watch, manifest.Watchdog) {})
+	or(&e.Await, func(ha.Await, manifest.Ready) {})
+	or(&e.Judge, func(ha.Judge) {})
+	or(&e.Seek, func(a ha.Seek, _ manifest.Process) { tell(ha.NotFound{Process: a.Process, Detail: none}) })
+	or(&e.Halt, func(a ha.Stop, _ manifest.Process) {
+		tell(ha.StopFailed{Process: a.Process, Start: a.Start, Detail: none})
+	})
+	or(&e.Examine, func(a ha.Examine, _ int) { tell(ha.Examined{Process: a.Process, Start: a.Start}) })
+	or(&e.Handle, func(ha.Handle, manifest.Handler, ha.Event) {})
+	or(&e.Launch, func(a ha.Start, _ manifest.Process) {
+		tell(ha.StartFailed{Process: a.Process, Start: a.Start, Error: none})
+	})
+	or(&e.Failover, func(a ha.Failover) {
+		tell(ha.FailedOver{Process: a.Process, Outcome: ha.Refused, StillActive: true, Detail: none})
+	})
+	or(&e.Reboot, func(a ha.Reboot, _ []string) { tell(ha.RebootFailed{Process: a.Process, Detail: none}) })
+	or(&e.Notify, func(ha.Event, manifest.Handler) {})
+	or(&e.Admit, func(manifest.Access) {})
+	or(&e.Runs, func(ha.Process, ha.StartID, int) {})
+	or(&e.Gone, func(ha.Process, ha.StartID) {})
+	or(&e.Kept, func(_ string, fds []int) {
+		for _, fd := range fds {
+			_ = unix.Close(fd)
+		}
+	})
+	or(&e.Synced, func() {})
+	or(&e.Reload, func() {})
+	or(&e.Beating, func(ha.Process) (int, string) { return 0, "" })
+	return e
+}
+
+// or sets a function that is nil.
+func or[F any](to *F, f F) {
+	if reflect.ValueOf(to).Elem().IsNil() {
+		*to = f
+	}
 }

@@ -2,11 +2,8 @@ package engine
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
-	"sync"
 	"time"
 
 	"gemel/internal/clock"
@@ -22,6 +19,8 @@ import (
 type Journal interface {
 	Step(journal.Step) error
 	Manifest(version uint64, name string, b []byte) error
+	// Bound sets how many bytes it may have; zero is the default.
+	Bound(limit int64)
 }
 
 // Setup is what an Engine is made of. All fields are needed unless they say
@@ -43,41 +42,31 @@ type Setup struct {
 	Version  uint64             // its number in the journal
 	Resolve  func(manifest.Process) (proc.Spec, error)
 
-	Node    status.NodeStatus // the fields that do not change: Name, Version, Monitor
+	Node    status.NodeStatus // the fields that do not change: Name, Version, Monitor, Since
 	Booted  ha.Booted
-	Stopped func(reason ha.Reason) // called once when every program has stopped after a Quit
+	Stopped func(reason ha.Reason) // called once when every program has stopped after a Quit; may be nil
 }
 
-// An Engine is the loop. Its methods may be called from any goroutine.
+// An Engine is the loop with its inbox. Its methods may be called from any
+// goroutine.
 type Engine struct {
-	s     Setup
 	inbox *inbox
-	alarm clock.Alarm
-
-	// The rest belongs to Run's goroutine.
-	machine  *ladder.Machine
-	manifest *manifest.Manifest
-	source   force
-	specs    map[ha.Process]proc.Spec
-	alarms   alarms
-	event    uint64 // id of the last event
-	waiting  map[string]chan ha.Answer
-	settled  bool
-	diskBad  bool
-	picture  picture
-	exits    map[ha.Process][]ha.StartID     // the latest starts of each process whose ends are recorded
-	last     map[ha.Process]ha.Event         // last event of each process, for its handlers
-	foreign  map[ha.Process]manifest.Process // programs that are attached to, until they are gone
-
-	mu      sync.Mutex // guards what follows
-	current force      // a copy of source for readers
+	loop  *loop
+	ended chan struct{} // closed when Run returns
 }
 
-// force is the manifest in force as it was given.
-type force struct {
-	name    string
-	bytes   []byte
-	version uint64
+// loop is what belongs to Run's goroutine.
+type loop struct {
+	s      Setup
+	inform func(ha.Input) // puts a fact into the inbox
+
+	machine  *ladder.Machine
+	force    force
+	programs programs
+	teller   teller
+	requests requests
+	picture  picture
+	settled  bool
 }
 
 // New makes an Engine; nothing runs before Run.
@@ -86,176 +75,168 @@ func New(s Setup) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := force{s.Source, s.Bytes, s.Version}
-	e := &Engine{
-		s:        s,
-		inbox:    newInbox(),
+	e := &Engine{inbox: newInbox(), ended: make(chan struct{})}
+	s.Edges = s.Edges.whole(e.Tell)
+	e.loop = &loop{
+		s: s, inform: e.Tell,
 		machine:  ladder.New(s.Manifest, s.Past.Kept, s.Past.NextStart),
-		manifest: s.Manifest,
-		source:   f,
-		current:  f,
-		specs:    specs,
-		alarms:   newAlarms(s.Past.Alarms),
-		event:    max(s.Past.NextEvent, 1) - 1,
-		waiting:  make(map[string]chan ha.Answer),
+		force:    force{manifest: s.Manifest, name: s.Source, bytes: s.Bytes, version: s.Version, given: s.Version},
+		programs: newPrograms(s, specs),
+		teller:   newTeller(s),
+		requests: requests{waiting: make(map[string]chan<- reply)},
 		picture:  newPicture(s.Node),
-		exits:    make(map[ha.Process][]ha.StartID),
-		last:     make(map[ha.Process]ha.Event),
-		foreign:  make(map[ha.Process]manifest.Process),
 	}
-	maps.Copy(e.exits, s.Past.Exits)
 	return e, nil
 }
 
 // Tell puts a fact into the inbox. It never waits.
 func (e *Engine) Tell(in ha.Input) { e.inbox.put(item{in: in}) }
 
+// Note tells an info event that an edge asks for: output that was dropped, a
+// handler that failed. It never waits.
+func (e *Engine) Note(code ha.Code, about ha.Subject, detail string) {
+	e.inbox.put(item{do: func() ha.Input { e.loop.emit(code, about, detail); return nil }})
+}
+
+// Trouble says that the journal found by itself that it cannot be written, or,
+// with nil, that it can again. It never waits and never calls the journal.
+func (e *Engine) Trouble(err error) {
+	e.inbox.put(item{do: func() ha.Input { e.loop.wrote(err); return nil }})
+}
+
 // Run decides until ctx ends. It returns when everything that it started has
-// returned.
+// returned. Run may be called once.
 func (e *Engine) Run(ctx context.Context) error {
-	alarm, err := e.s.Clock.Alarm()
+	defer close(e.ended)
+	l := e.loop
+	alarm, err := l.s.Clock.Alarm()
 	if err != nil {
 		return fmt.Errorf("starting the engine: %w", err)
 	}
-	e.alarm = alarm
 	defer alarm.Stop()
-	e.open()
+	later := time.NewTimer(0)
+	later.Stop()
+	defer later.Stop()
+	l.open()
+	var set ha.Instant // what the alarm is set to; zero: nothing that matters
 	for {
+		if at, ok := l.machine.Wake(); ok && at != set {
+			alarm.Set(at)
+			set = at
+		}
+		if wait := l.show(); wait > 0 {
+			later.Reset(wait)
+		}
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case <-alarm.C():
-			if at, ok := e.machine.Wake(); ok && at <= e.s.Clock.Now() {
-				e.step(ha.Tick{})
+			set = 0
+			if at, ok := l.machine.Wake(); ok && at <= l.s.Clock.Now() {
+				l.step(ha.Tick{})
 			}
 		case <-e.inbox.wake:
-			e.drain()
-		case r, ok := <-e.s.Edges.Shadow.Reports():
+			l.drain(e.inbox.take())
+		case r, ok := <-l.s.Edges.Shadow.Reports():
 			if !ok {
-				return errors.New("the link to the shadow ended")
+				return nil // the end of both halves was ordered: nobody is left to decide for
 			}
-			e.report(r)
+			l.report(r)
+		case <-later.C: // for show
 		}
-		if at, ok := e.machine.Wake(); ok {
-			alarm.Set(at)
-		}
-		e.publish(false)
 	}
 }
 
 // open begins a life: the machine hears that it lives.
-func (e *Engine) open() {
-	for _, c := range e.manifest.Checks {
-		e.s.Edges.Check(c)
+func (l *loop) open() {
+	for _, c := range l.force.manifest.Checks {
+		l.s.Edges.Check(c)
 	}
-	e.step(e.s.Booted)
-	for _, r := range e.s.Past.Repairs {
-		e.emit(ha.JournalRepaired, ha.OfNode(), r)
+	l.step(l.s.Booted)
+	for _, r := range l.s.Past.Repairs {
+		l.emit(ha.JournalRepaired, ha.OfNode(), r)
 	}
-	e.emit(ha.MonitorStarted, ha.OfNode(), "version "+e.s.Booted.Version)
-	e.publish(true)
+	l.emit(ha.MonitorStarted, ha.OfNode(), "version "+l.s.Booted.Version)
+	l.draw()
 }
 
-// drain takes everything that is in the inbox. A burst of exits is worked off
-// before the picture is drawn again, except that a reader sees progress.
-func (e *Engine) drain() {
-	drawn := time.Duration(e.s.Clock.Now())
-	for {
-		items := e.inbox.take()
-		if len(items) == 0 {
-			return
+// drain works off what was in the inbox. What comes meanwhile is for the next
+// round, so that the shadow's reports get their turn.
+func (l *loop) drain(items []item) {
+	for _, it := range items {
+		in := it.in
+		if it.do != nil {
+			in = it.do()
 		}
-		for _, it := range items {
-			in := it.in
-			if it.do != nil {
-				in = it.do()
-			}
-			if in != nil {
-				e.step(in)
-			}
-			if now := time.Duration(e.s.Clock.Now()); now-drawn > 100*time.Millisecond {
-				drawn = now
-				e.publish(false)
-			}
+		if in != nil {
+			l.step(in)
 		}
+		l.show() // a long row of facts is seen while it is worked off
 	}
 }
 
 // step is the heart: decide, write down, act.
-func (e *Engine) step(in ha.Input) {
-	now := e.s.Clock.Now()
-	wall := time.Now()
-	actions := e.machine.Step(now, in)
-	sync := false
-	for i, a := range actions {
-		switch a := a.(type) {
-		case ha.Emit:
-			a.Event = e.number(a.Event, now, wall)
-			actions[i] = a
-		case ha.Keep:
-			sync = sync || a.Sync
-		}
+func (l *loop) step(in ha.Input) {
+	now, wall := l.s.Clock.Now(), time.Now()
+	actions := l.machine.Step(now, in)
+	sync := l.teller.complete(actions, now, wall)
+	err := l.s.Journal.Step(journal.Step{At: now, Wall: wall, Input: in, Actions: actions, Sync: sync})
+	l.programs.follow(in, err == nil)
+	unwritten := err
+	if !sync {
+		unwritten = nil
 	}
-	err := e.write(journal.Step{At: now, Wall: wall, Input: in, Actions: actions, Sync: sync})
-	e.acted(in)
 	for _, a := range actions {
-		e.act(a, err != nil && sync)
+		l.act(a, unwritten)
 	}
-	e.picture.stale = true
+	l.wrote(err)
+	switch in := in.(type) {
+	case ha.Exited:
+		l.retire(in.Process)
+	case ha.StartFailed:
+		l.retire(in.Process)
+	}
+	l.picture.stale = true
 }
 
-// number completes an event with what only the edge knows.
-func (e *Engine) number(ev ha.Event, now ha.Instant, wall time.Time) ha.Event {
-	e.event++
-	ev.ID, ev.At, ev.Wall = e.event, now, wall
-	return ev
+// retire forgets a process that ended and is not in the manifest any more.
+func (l *loop) retire(p ha.Process) {
+	if _, wanted := l.force.manifest.Process(p); wanted {
+		return
+	}
+	if _, runs := l.programs.live[p]; !runs {
+		l.programs.forget(p)
+	}
 }
 
-// write appends a step. A journal that cannot be written never stops the
-// supervision: it is an alarm, and the journal itself notes the gap later.
-func (e *Engine) write(s journal.Step) error {
-	err := e.s.Journal.Step(s)
-	switch {
-	case err != nil && !e.diskBad:
-		e.diskBad = true
-		e.s.Log.Error("journal cannot be written", "error", err)
-		e.tell(e.own(ha.DiskTrouble, ha.OfNode(), ha.Assert, ha.Major, err.Error()))
-	case err == nil && e.diskBad:
-		e.diskBad = false
-		e.tell(e.own(ha.DiskTrouble, ha.OfNode(), ha.Clear, ha.OK, "the journal is written again"))
+// wrote follows each writing of the journal. One that cannot be written never
+// stops the supervision: it is an alarm, and what it should have written is kept
+// in memory and written as soon as it can be.
+func (l *loop) wrote(err error) {
+	if err == nil {
+		l.programs.acknowledge()
 	}
+	if ev, changed := l.teller.trouble(err); changed {
+		l.witness(ev)
+	}
+}
+
+// emit tells an info event of the engine's own.
+func (l *loop) emit(code ha.Code, about ha.Subject, detail string) {
+	l.wrote(l.witness(l.teller.own(code, about, detail)))
+}
+
+// witness writes an event of the engine's own down and tells it. Its record has
+// no input: the core knows nothing of it.
+func (l *loop) witness(ev ha.Event) error {
+	err := l.s.Journal.Step(journal.Step{At: ev.At, Wall: ev.Wall, Actions: []ha.Action{ha.Emit{Event: ev}}})
+	l.tell(ev)
 	return err
 }
 
-// own makes an event of the engine's own, outside of a decision of the machine.
-func (e *Engine) own(code ha.Code, about ha.Subject, change ha.Change, sev ha.Severity, detail string) ha.Event {
-	ev := ha.Event{
-		Code: code, Subject: about, Change: change, Severity: sev,
-		Text: code.String(), Detail: detail,
-		Why: ha.Reason{Rule: "engine", Text: detail},
-	}
-	return e.number(ev, e.s.Clock.Now(), time.Now())
-}
-
-// emit tells an info event of the engine's own and writes it down.
-func (e *Engine) emit(code ha.Code, about ha.Subject, detail string) {
-	ev := e.own(code, about, ha.Info, ha.OK, detail)
-	_ = e.write(journal.Step{At: ev.At, Wall: ev.Wall, Input: ha.Tick{}, Actions: []ha.Action{ha.Emit{Event: ev}}})
-	e.tell(ev)
-}
-
-// Note tells an info event that an edge asks for: output that was dropped, a
-// handler that failed. It never waits.
-func (e *Engine) Note(code ha.Code, about ha.Subject, detail string) {
-	e.inbox.put(item{do: func() ha.Input { e.emit(code, about, detail); return nil }})
-}
-
-// tell passes an event to everybody who listens.
-func (e *Engine) tell(ev ha.Event) {
-	e.alarms.take(ev)
-	if ev.Subject.Kind == ha.KindProcess {
-		e.last[ha.Process(ev.Subject.Name)] = ev
-	}
-	e.s.Feed.Tell(ev)
-	e.s.Edges.Notify(ev, e.manifest.Node.Handler)
+// tell passes an event, which is written, to everybody who listens.
+func (l *loop) tell(ev ha.Event) {
+	l.teller.tell(ev)
+	l.s.Edges.Notify(ev, l.force.manifest.Node.Handler)
+	l.picture.stale = true
 }

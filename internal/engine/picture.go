@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"gemel/internal/decide/ladder"
@@ -10,90 +11,113 @@ import (
 	"gemel/internal/status"
 )
 
+// spacing is the least time between two pictures that nobody asked for: a
+// thousand exits at once are not a thousand pictures of a thousand programs.
+const spacing = 50 * time.Millisecond
+
 // picture is what is known for the next Snapshot besides the core's own view.
 type picture struct {
 	node     status.NodeStatus
-	notes    []string
-	running  map[ha.Process]running
 	revision uint64
 	usage    map[ha.Process]status.Usage // as measured last
-	asked    uint64                      // requests so far
-	stale    bool                        // something changed since the last publication
-	at       ha.Instant
+	stale    bool                        // something changed since the last one was drawn
+	drawn    ha.Instant
 }
 
-// running is the start of a process that runs.
-type running struct {
-	start ha.StartID
-	pid   int
+func newPicture(node status.NodeStatus) picture { return picture{node: node, stale: true} }
+
+// Sight is what is measured only when somebody looks.
+type Sight struct {
+	Usage   map[ha.Process]status.Usage // nil: what was measured last still holds
+	Differs bool                        // the manifest's file holds another one than the one in force
 }
 
-func newPicture(node status.NodeStatus) picture {
-	return picture{node: node, running: make(map[ha.Process]running), stale: true}
-}
-
-// publish draws the picture anew if it changed.
-func (e *Engine) publish(force bool) {
-	p := &e.picture
-	if !p.stale && !force {
-		return
-	}
-	p.stale = false
-	p.revision++
-	now := e.s.Clock.Now()
-	p.at = now
-	view := e.machine.Node()
-	node := p.node
-	node.Role = view.Role
-	node.Admin, node.Op = admin(view.Locked), op(view.Disabled)
-	node.Budget, node.BudgetMax = view.Budget, e.manifest.Node.Budget.Limit
-	node.Stopping = view.Stopping
-	node.Manifest, node.Digest = e.source.name, e.manifest.Digest
-	node.Notes = p.notes
-	e.s.Board.Publish(&status.Snapshot{
-		Revision: p.revision, At: now, Wall: time.Now(), Node: node,
-		Processes: e.processes(), Checks: e.checks(),
-		Alarms: append([]ha.Event(nil), e.alarms.standing...),
+// Look takes what was measured for somebody who looks. When it returns, the
+// board shows it and everything that the loop had been told before.
+func (e *Engine) Look(ctx context.Context, s Sight) error {
+	return e.visit(ctx, func() {
+		p := &e.loop.picture
+		if s.Usage != nil {
+			p.usage, p.stale = s.Usage, true
+		}
+		if s.Differs != p.node.Differs {
+			p.node.Differs, p.stale = s.Differs, true
+		}
+		if p.stale {
+			e.loop.draw()
+		}
 	})
 }
 
-func (e *Engine) processes() []status.ProcessStatus {
-	views := e.machine.Processes()
-	out := make([]status.ProcessStatus, 0, len(views))
+// show draws the picture anew if it changed, and returns how long to wait if that
+// is not due yet; zero: there is nothing to draw.
+func (l *loop) show() (wait time.Duration) {
+	p := &l.picture
+	if !p.stale {
+		return 0
+	}
+	if wait = p.drawn.Add(spacing).Sub(l.s.Clock.Now()); wait > 0 {
+		return wait
+	}
+	l.draw()
+	return 0
+}
+
+// draw publishes the picture as it is now.
+func (l *loop) draw() {
+	p := &l.picture
+	p.stale = false
+	p.revision++
+	p.drawn = l.s.Clock.Now()
+	m := l.force.manifest
+	view := l.machine.Node()
+	node := p.node
+	node.Role = view.Role
+	node.Admin, node.Op = admin(view.Locked), op(view.Disabled)
+	node.Budget, node.BudgetMax = view.Budget, m.Node.Budget.Limit
+	node.Stopping = view.Stopping
+	node.Manifest, node.Digest = l.force.name, m.Digest
+	shot := &status.Snapshot{
+		Revision: p.revision, At: p.drawn, Wall: time.Now(), Node: node,
+		Processes: processes(m, l.machine.Processes()), Checks: checks(m, l.machine.Checks()),
+		Alarms: slices.Clone(l.teller.alarms.standing),
+	}
+	for i := range shot.Processes {
+		s := &shot.Processes[i]
+		s.Threads, s.Status = l.s.Edges.Beating(s.Name)
+		if s.PID != 0 {
+			s.Usage = p.usage[s.Name]
+		}
+	}
+	l.s.Board.Publish(shot)
+}
+
+func processes(m *manifest.Manifest, views []ladder.View) []status.ProcessStatus {
 	groups := make(map[ha.Process]string)
-	for _, g := range e.manifest.Groups {
+	for _, g := range m.Groups {
 		for _, p := range g.Run {
 			groups[p] = string(g.Name)
 		}
 	}
+	out := make([]status.ProcessStatus, 0, len(views))
 	for _, v := range views {
-		p, _ := e.manifest.Process(v.Name)
-		s := processStatus(v, p)
-		s.Group = groups[v.Name]
-		s.Threads, s.Status = e.s.Edges.Beating(v.Name)
-		if v.PID != 0 {
-			s.Usage = e.picture.usage[v.Name]
-		}
-		out = append(out, s)
+		p, _ := m.Process(v.Name)
+		out = append(out, status.ProcessStatus{
+			Name: v.Name, UID: p.UID, Line: p.Line(), State: string(v.State), Reason: v.Reason,
+			Admin: admin(v.Locked), Op: op(v.Disabled), Severity: p.Severity,
+			Recovery: v.Recovery, Escalation: v.Escalation, Overlay: v.Overlay,
+			Start: v.Start, PID: v.PID, Since: v.Since, Started: v.Started,
+			Starts: v.Starts, Window: v.Window, Limit: p.Restarts.Limit, Last: v.Last,
+			Group: groups[v.Name],
+		})
 	}
 	return out
 }
 
-func processStatus(v ladder.View, p manifest.Process) status.ProcessStatus {
-	return status.ProcessStatus{
-		Name: v.Name, UID: p.UID, Line: p.Line(), State: string(v.State), Reason: v.Reason,
-		Admin: admin(v.Locked), Op: op(v.Disabled), Severity: p.Severity,
-		Recovery: v.Recovery, Escalation: v.Escalation, Overlay: v.Overlay,
-		Start: v.Start, PID: v.PID, Since: v.Since, Started: v.Started,
-		Starts: v.Starts, Window: v.Window, Limit: p.Restarts.Limit, Last: v.Last,
-	}
-}
-
-func (e *Engine) checks() []status.CheckStatus {
-	views := e.machine.Checks()
+func checks(m *manifest.Manifest, views []ladder.CheckView) []status.CheckStatus {
 	out := make([]status.CheckStatus, 0, len(views))
 	for _, v := range views {
-		c, _ := e.manifest.Check(v.Name)
+		c, _ := m.Check(v.Name)
 		out = append(out, status.CheckStatus{
 			Name: v.Name, UID: c.UID, Line: c.Line(), Admin: admin(v.Locked), Op: op(v.Disabled),
 			State: string(v.State), Failures: v.Failures, Limit: c.Failures, Last: v.Last,
@@ -115,15 +139,4 @@ func op(disabled bool) status.Op {
 		return status.Disabled
 	}
 	return status.Enabled
-}
-
-// Used puts measured use into the picture, which is published before Used
-// returns.
-func (e *Engine) Used(ctx context.Context, use map[ha.Process]status.Usage) error {
-	e.inbox.put(item{do: func() ha.Input {
-		e.picture.usage = use
-		e.publish(true)
-		return nil
-	}})
-	return e.Turn(ctx)
 }

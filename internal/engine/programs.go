@@ -1,9 +1,9 @@
 package engine
 
 import (
-	"fmt"
+	"log/slog"
+	"maps"
 	"slices"
-	"sort"
 
 	"gemel/internal/ha"
 	"gemel/internal/journal"
@@ -11,152 +11,153 @@ import (
 	"gemel/internal/proc"
 )
 
-// report turns what the shadow tells into facts.
-func (e *Engine) report(r proc.Report) {
-	switch r.Kind {
-	case proc.ReportHello:
-		e.picture.node.Shadow = r.PID
-		e.picture.node.Cgroup = r.Cgroup
-		e.picture.notes = r.Notes
-		e.picture.stale = true
-	case proc.ReportKept:
-		e.s.Edges.Kept(r.Name, r.FDs)
-	case proc.ReportRunning:
-		e.step(ha.Adopted{Process: r.Process, Start: r.Start, PID: r.PID, Age: r.At, Armed: r.Next})
-	case proc.ReportSynced:
-		e.synced()
-	case proc.ReportStarted:
-		e.step(ha.Started{Process: r.Process, Start: r.Start, PID: r.PID})
-	case proc.ReportFailed:
-		e.step(ha.StartFailed{Process: r.Process, Start: r.Start, Error: r.Error})
-	case proc.ReportExited:
-		e.exited(r)
-	case proc.ReportStuck:
-		e.step(ha.StopFailed{Process: r.Process, Start: r.Start, Detail: r.Error})
-	case proc.ReportMonitor:
-		e.step(ha.HalfDied{Half: ha.KindMonitor, Status: r.Status, Hung: r.Hung})
-		e.step(ha.HalfBack{Half: ha.KindMonitor, PID: e.picture.node.Monitor})
-	case proc.ReportShadowDied:
-		e.picture.node.Shadow = 0
-		e.step(ha.HalfDied{Half: ha.KindShadow, Status: r.Status, Hung: r.Hung})
-	case proc.ReportShadowBack:
-		e.picture.node.Shadow = r.PID
-		e.step(ha.HalfBack{Half: ha.KindShadow, PID: r.PID})
-	case proc.ReportUpgraded:
-		if r.Error == "" {
-			e.picture.node.Shadow = r.PID
-			e.emit(ha.Upgraded, ha.Subject{Kind: ha.KindShadow}, "the shadow is version "+r.Version)
-		} else {
-			e.emit(ha.Upgraded, ha.Subject{Kind: ha.KindShadow}, "the shadow goes on as before: "+r.Error)
-		}
-	case proc.ReportQuit:
-		e.step(ha.Quit{Why: r.Error})
-	case proc.ReportReload:
-		e.s.Edges.Reload()
+// programs are what is known outside of the core of the programs that run.
+type programs struct {
+	edges Edges
+	log   *slog.Logger
+
+	specs   map[ha.Process]proc.Spec
+	live    map[ha.Process]running      // from the order of the start to the end
+	foreign map[ha.Process]attached     // programs that are attached to
+	ends    map[ha.Process][]ha.StartID // the latest starts of each process whose ends are recorded
+	unsaid  []proc.Order                // acknowledgements of ends that are not in the journal yet
+}
+
+// running is the start of a process that runs, or is about to.
+type running struct {
+	start ha.StartID
+	pid   int // 0: its start was ordered and not told yet
+}
+
+// attached is a program that Gemel found, as the manifest described it then.
+type attached struct {
+	start   ha.StartID
+	process manifest.Process
+}
+
+func newPrograms(s Setup, specs map[ha.Process]proc.Spec) programs {
+	p := programs{
+		edges: s.Edges, log: s.Log, specs: specs,
+		live:    make(map[ha.Process]running),
+		foreign: make(map[ha.Process]attached),
+		ends:    make(map[ha.Process][]ha.StartID),
+	}
+	maps.Copy(p.ends, s.Past.Exits)
+	return p
+}
+
+// order sends an order to the shadow. While there is none the link keeps it.
+func (p *programs) order(o proc.Order) {
+	if err := p.edges.Shadow.Send(o); err != nil {
+		p.log.Error("the shadow did not take an order", "order", o.Kind, "process", o.Process, "error", err)
 	}
 }
 
-// exited takes the end of a program in, once. A monitor that died after it wrote
-// the end down and before the shadow heard so leaves one that is told again.
-func (e *Engine) exited(r proc.Report) {
-	if slices.Contains(e.exits[r.Process], r.Start) {
-		e.order(proc.Order{Kind: proc.OrderAck, Process: r.Process, Start: r.Start})
+// open makes the names of a process in the file system.
+func (p *programs) open(cfg manifest.Process, spec proc.Spec) {
+	if err := p.edges.Open(cfg, spec); err != nil {
+		p.log.Error("a process has no names in the file system", "process", cfg.Name, "error", err)
+	}
+}
+
+// teach sends a spec to the shadow; a process that is only watched has none.
+func (p *programs) teach(name ha.Process) {
+	if spec := p.specs[name]; spec.Path != "" {
+		p.order(proc.Order{Kind: proc.OrderSpec, Process: name, Spec: &spec})
+	}
+}
+
+// seek notes that a start of cfg is a program that is looked for, or started by
+// others and then looked for.
+func (p *programs) seek(start ha.StartID, cfg manifest.Process) {
+	p.foreign[cfg.Name] = attached{start, cfg}
+}
+
+// start has the shadow start a program.
+func (p *programs) start(a ha.Start) {
+	p.live[a.Process] = running{start: a.Start}
+	p.order(proc.Order{Kind: proc.OrderStart, Process: a.Process, Start: a.Start})
+}
+
+// stop has a program stopped by whoever holds it.
+func (p *programs) stop(a ha.Stop) {
+	if f, ok := p.foreign[a.Process]; ok && f.start == a.Start {
+		p.edges.Halt(a, f.process)
 		return
 	}
-	e.step(ha.Exited{Process: r.Process, Start: r.Start, Status: r.Status, Successor: r.Next, PID: r.PID})
+	p.order(proc.Order{Kind: proc.OrderStop, Process: a.Process, Start: a.Start, Kill: a.Kill})
 }
 
-// synced closes the adoption: the shadow has told everything that it holds.
-func (e *Engine) synced() {
-	for _, p := range e.manifest.Processes {
-		// What is watched gets its names in the file system only now: a notify socket
-		// that the shadow kept is here before a new one could take its place.
-		if !e.settled {
-			if err := e.s.Edges.Open(p, e.specs[p.Name]); err != nil {
-				e.s.Log.Error("a process has no names in the file system", "process", p.Name, "error", err)
-			}
-		}
-		e.sendSpec(p.Name)
-	}
-	if !e.settled {
-		e.settled = true
-		e.step(ha.Settled{})
-		e.s.Edges.Synced()
-	}
+// known reports whether the end of a start is recorded. A monitor that died after
+// it wrote an end down and before the shadow heard so leaves one that is told
+// again.
+func (p *programs) known(name ha.Process, start ha.StartID) bool {
+	return slices.Contains(p.ends[name], start)
 }
 
-func (e *Engine) sendSpec(p ha.Process) {
-	spec := e.specs[p]
-	if spec.Path == "" {
-		return // it is only watched
-	}
-	e.order(proc.Order{Kind: proc.OrderSpec, Process: p, Spec: &spec})
-}
-
-// acted follows a fact, once it is written, with what belongs to it outside of
-// the core: the exit is acknowledged (from here on the journal has it, and the
-// kernel may forget it), and the edges learn which start runs.
-func (e *Engine) acted(in ha.Input) {
+// follow does with a fact what belongs to it outside of the core: the end of a
+// program is acknowledged once the journal has it (from then on the kernel may
+// forget it), and the edges learn which start runs.
+func (p *programs) follow(in ha.Input, written bool) {
 	switch in := in.(type) {
 	case ha.Started:
-		e.runs(in.Process, in.Start, in.PID)
-	case ha.Adopted:
-		e.runs(in.Process, in.Start, in.PID)
-	case ha.Exited:
-		e.exits[in.Process] = journal.Recent(e.exits[in.Process], in.Start)
-		if _, ok := e.foreign[in.Process]; !ok {
-			e.order(proc.Order{Kind: proc.OrderAck, Process: in.Process, Start: in.Start})
+		p.runs(in.Process, in.Start, in.PID)
+	case ha.StartFailed:
+		if p.live[in.Process].start == in.Start {
+			delete(p.live, in.Process)
 		}
-		e.s.Edges.Gone(in.Process, in.Start)
-		if e.picture.running[in.Process].start == in.Start {
-			delete(e.picture.running, in.Process)
-			if _, wanted := e.manifest.Process(in.Process); !wanted {
-				e.forget(in.Process)
-			}
+	case ha.Adopted:
+		if in.Foreign && p.foreign[in.Process].start != in.Start {
+			return // it was let go meanwhile
+		}
+		p.runs(in.Process, in.Start, in.PID)
+	case ha.Exited:
+		p.ends[in.Process] = journal.Recent(p.ends[in.Process], in.Start)
+		if f, ok := p.foreign[in.Process]; ok && f.start == in.Start {
+			delete(p.foreign, in.Process)
+		} else {
+			p.unsaid = append(p.unsaid, proc.Order{Kind: proc.OrderAck, Process: in.Process, Start: in.Start})
+		}
+		p.edges.Gone(in.Process, in.Start)
+		if p.live[in.Process].start == in.Start {
+			delete(p.live, in.Process)
 		}
 		if in.Successor != 0 {
-			e.runs(in.Process, in.Successor, in.PID)
+			p.runs(in.Process, in.Successor, in.PID)
+		}
+		if written {
+			p.acknowledge()
 		}
 	}
 }
 
-// forget gives back what belongs to a process that is not in the manifest any
-// more and does not run any more.
-func (e *Engine) forget(p ha.Process) {
-	delete(e.specs, p)
-	delete(e.foreign, p)
-	delete(e.last, p)
-	e.order(proc.Order{Kind: proc.OrderForget, Process: p})
-	e.s.Edges.Close(p)
+// acknowledge tells the shadow of every end that the journal has.
+func (p *programs) acknowledge() {
+	for _, o := range p.unsaid {
+		p.order(o)
+	}
+	p.unsaid = nil
 }
 
-func (e *Engine) runs(p ha.Process, s ha.StartID, pid int) {
-	e.picture.running[p] = running{s, pid}
-	e.s.Edges.Runs(p, s, pid)
+func (p *programs) runs(name ha.Process, start ha.StartID, pid int) {
+	p.live[name] = running{start, pid}
+	p.edges.Runs(name, start, pid)
 }
 
-func (e *Engine) pid(p ha.Process, s ha.StartID) int {
-	if r := e.picture.running[p]; r.start == s {
+func (p *programs) pid(name ha.Process, start ha.StartID) int {
+	if r := p.live[name]; r.start == start {
 		return r.pid
 	}
 	return 0
 }
 
-// Resolve makes a spec of every process, or tells everything that is wrong.
-func Resolve(m *manifest.Manifest, resolve func(manifest.Process) (proc.Spec, error)) (map[ha.Process]proc.Spec, error) {
-	specs := make(map[ha.Process]proc.Spec, len(m.Processes))
-	var wrong []error
-	for _, p := range m.Processes {
-		s, err := resolve(p)
-		if err != nil {
-			wrong = append(wrong, err)
-			continue
-		}
-		specs[p.Name] = s
-	}
-	if len(wrong) > 0 {
-		sort.Slice(wrong, func(i, j int) bool { return wrong[i].Error() < wrong[j].Error() })
-		return nil, fmt.Errorf("%d of %d processes cannot be started as they are: %w", len(wrong), len(m.Processes), join(wrong))
-	}
-	return specs, nil
+// forget gives back what belongs to a process that is not in the manifest any
+// more and does not run any more. A program that was found is let go: it runs on.
+func (p *programs) forget(name ha.Process) {
+	delete(p.specs, name)
+	delete(p.foreign, name)
+	delete(p.live, name)
+	delete(p.ends, name)
+	p.order(proc.Order{Kind: proc.OrderForget, Process: name})
+	p.edges.Close(name)
 }

@@ -1,6 +1,9 @@
 package ha
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // An Event is a numbered fact for people and for other systems. A fault event
 // asserts an alarm that stands until an event clears it; an info event goes to
@@ -24,8 +27,50 @@ type Event struct {
 }
 
 // Key names the alarm that an asserting event raises and that a clearing event
-// takes away: one alarm for each subject and family of faults.
-func (e Event) Key() string { return string(e.Subject.Kind) + "/" + e.Subject.Name }
+// takes away: one alarm for each subject and family of faults. A journal that
+// cannot be written is a family of its own: that it is written again says nothing
+// of the node's budget.
+func (e Event) Key() string {
+	key := string(e.Subject.Kind) + "/" + e.Subject.Name
+	if e.Code == DiskTrouble {
+		key += "/journal"
+	}
+	return key
+}
+
+// Dated puts the wall time in the place of the instants between which a program
+// ended unseen, in the text of an event for people. now and wall are of one moment.
+func (e Event) Dated(now Instant, wall time.Time) Event {
+	e.Detail, e.Why.Text = dated(e.Detail, now, wall), dated(e.Why.Text, now, wall)
+	return e
+}
+
+func dated(text string, now Instant, wall time.Time) string {
+	head, rest, ok := strings.Cut(text, diedBetween)
+	if !ok {
+		return text
+	}
+	after, rest, ok := strings.Cut(rest, " and ")
+	end := strings.IndexFunc(rest, func(r rune) bool { return !strings.ContainsRune("0123456789.hmsµnu-", r) })
+	if !ok {
+		return text
+	}
+	if end < 0 {
+		end = len(rest)
+	}
+	from, err1 := time.ParseDuration(after)
+	to, err2 := time.ParseDuration(rest[:end])
+	if err1 != nil || err2 != nil {
+		return text
+	}
+	show := func(at time.Duration) string {
+		if at == 0 {
+			return "an unknown time"
+		}
+		return wall.Add(Instant(at).Sub(now)).UTC().Format("2006-01-02T15:04:05.000Z07:00")
+	}
+	return head + diedBetween + show(from) + " and " + show(to) + rest[end:]
+}
 
 // Change tells what an event does to the standing alarm of its subject.
 type Change uint8

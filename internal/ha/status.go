@@ -26,12 +26,15 @@ type ExitStatus struct {
 // Success reports whether the program ended with code 0.
 func (s ExitStatus) Success() bool { return !s.Unknown && s.Signal == 0 && s.Code == 0 }
 
+// diedBetween stands before the instants of an end that nobody saw.
+const diedBetween = ", died between "
+
 // String prints "exit 3", "signal 9 (SIGKILL)", "signal 9 (SIGKILL), out of
 // memory" or "unknown, died between 1.2s and 1.9s".
 func (s ExitStatus) String() string {
 	switch {
 	case s.Unknown:
-		return fmt.Sprintf("unknown, died between %v and %v", s.After, s.Before)
+		return fmt.Sprintf("unknown%s%v and %v", diedBetween, s.After, s.Before)
 	case s.Signal != 0:
 		var b strings.Builder
 		fmt.Fprintf(&b, "signal %d (%s)", s.Signal, SignalName(s.Signal))
