@@ -3,12 +3,84 @@ package lab
 import (
 	"fmt"
 	"os"
+	"os/exec"
+	"os/signal"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"gemel"
 )
 
 // helpers are the programs that the test binary plays.
 func helpers() map[string]func([]string) {
-	return map[string]func([]string){
-		"exit": func(args []string) { os.Exit(2) },
-		"say":  func(args []string) { fmt.Println(args) },
+	return map[string]func([]string){"threads": threads, "eat": eat, "flood": flood}
+}
+
+// threads beats with two threads until SIGUSR1: from then on the one named worker
+// hangs and the other goes on.
+func threads([]string) {
+	hang := make(chan os.Signal, 1)
+	signal.Notify(hang, unix.SIGUSR1)
+	var hung atomic.Bool
+	run := func(name string, dies bool) {
+		b := gemel.Thread(name)
+		for {
+			if !dies || !hung.Load() {
+				b.Beat()
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
 	}
+	go run("ticker", false)
+	go run("worker", true)
+	if err := gemel.Ready(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	<-hang
+	hung.Store(true)
+	select {}
+}
+
+// eat takes memory until it is killed for it.
+func eat([]string) {
+	var all [][]byte
+	for {
+		b := make([]byte, 1<<20)
+		for i := range b {
+			b[i] = byte(i)
+		}
+		all = append(all, b)
+	}
+}
+
+// flood writes what its arguments say and then marks a file: lines, a megabyte of
+// noise, or four megabytes without an end of line.
+func flood(args []string) {
+	switch args[0] {
+	case "lines":
+		for n := range 10_000 {
+			fmt.Printf("line %d\n", n)
+		}
+	case "binary":
+		b := make([]byte, 256)
+		for i := range b {
+			b[i] = byte(i)
+		}
+		for range 4096 {
+			_, _ = os.Stdout.Write(b)
+		}
+	case "endless":
+		line := []byte(strings.Repeat("x", 64<<10))
+		for range 64 {
+			_, _ = os.Stdout.Write(line)
+		}
+	}
+	if err := os.WriteFile(args[1], nil, 0o644); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+	}
+	_ = exec.Command("sleep", "100000").Run()
 }

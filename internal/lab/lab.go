@@ -47,7 +47,7 @@ func Main(m *testing.M, helpers map[string]func(args []string)) int {
 		return 0
 	}
 	code := m.Run()
-	if b, err := binary(); err == nil {
+	if b, err := built(); err == nil {
 		_ = os.RemoveAll(filepath.Dir(b))
 	}
 	return code
@@ -68,8 +68,8 @@ func Helper(tb testing.TB, name string, args ...string) string {
 	return "    command: [" + strings.Join(list, ", ") + "]\n    environment: {" + helperEnv + ": " + name + "}\n"
 }
 
-// binary builds cmd/gemel once for each test binary.
-var binary = sync.OnceValues(func() (string, error) {
+// built builds cmd/gemel once for each test binary.
+var built = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("/tmp", "lab-bin-")
 	if err != nil {
 		return "", err
@@ -158,7 +158,7 @@ func (i *Instance) Write(manifest string) {
 // offer.
 func (i *Instance) Command(args ...string) *exec.Cmd {
 	i.tb.Helper()
-	exe, err := binary()
+	exe, err := built()
 	if err != nil {
 		i.tb.Fatal(err)
 	}

@@ -81,6 +81,14 @@ func Cgroup(tb testing.TB, controller string) string {
 	return ""
 }
 
+// Device asks for a device file, as /dev/fuse.
+func Device(tb testing.TB, path string) {
+	tb.Helper()
+	if st, err := os.Stat(path); err != nil || st.Mode()&os.ModeDevice == 0 {
+		missing(tb, "the device "+path)
+	}
+}
+
 // Kernel asks for a Linux version. No machine can install another one for a
 // test, so an older kernel is a skip everywhere.
 func Kernel(tb testing.TB, major, minor int) {
