@@ -66,10 +66,14 @@ def comm(pid):
 
 
 def children(pid):
+    """Each thread of a process has a list of its own."""
+    out = []
     try:
-        return [int(x) for x in open(f"/proc/{pid}/task/{pid}/children").read().split()]
+        for task in os.listdir(f"/proc/{pid}/task"):
+            out += [int(x) for x in open(f"/proc/{pid}/task/{task}/children").read().split()]
     except OSError:
-        return []
+        pass
+    return out
 
 
 def tree(pid):
@@ -95,6 +99,13 @@ def mem_kib(pid):
     return rss, pss
 
 
+def threads(pid):
+    try:
+        return len(os.listdir(f"/proc/{pid}/task"))
+    except OSError:
+        return 0
+
+
 def cpu_s(pid, with_children=False):
     """User + system CPU seconds of a process (and of its reaped children)."""
     try:
@@ -105,6 +116,17 @@ def cpu_s(pid, with_children=False):
     if with_children:
         t += int(f[13]) + int(f[14])
     return t / TICK
+
+
+def cpu_exact_s(pid):
+    """CPU seconds of the living threads of a process, by the scheduler's own account in nanoseconds."""
+    t = 0
+    for task in os.listdir(f"/proc/{pid}/task"):
+        try:
+            t += int(open(f"/proc/{pid}/task/{task}/schedstat").read().split()[0])
+        except OSError:
+            pass
+    return t / 1e9
 
 
 def stop(proc, sig=signal.SIGKILL):
