@@ -126,6 +126,9 @@ func TestFullDiskIsWaitedFor(t *testing.T) {
 	if err := steps(5); !errors.Is(err, syscall.ENOSPC) || !errors.Is(j.Trouble(), syscall.ENOSPC) {
 		t.Fatalf("%v, trouble %v", err, j.Trouble())
 	}
+	if err := j.Step(Step{At: ha.Instant(n), Input: ha.Tick{}}); !errors.Is(err, syscall.ENOSPC) {
+		t.Fatalf("a tick that writes nothing says that all is well: %v", err)
+	}
 	if s, _ := readSteps(t, dir, 0); len(s) != 3 {
 		t.Fatalf("%d steps can be read", len(s))
 	}

@@ -119,15 +119,17 @@ func (w *writing) append(b []byte, held *backlog) error {
 // Step records one turn of the core. It returns when the record is written, and
 // if s.Sync, when it is on the disk. After an error the record may be missing
 // for good; what it says is remembered all the same, and the caller goes on.
-// A Tick that led to nothing is not a record of its own.
+// A Tick that led to nothing is not a record of its own; its answer is Trouble's,
+// so that it is no news of a disk that is full.
 func (j *Journal) Step(s Step) error {
 	j.mu.Lock()
 	if _, tick := s.Input.(ha.Tick); tick && len(s.Actions) == 0 {
 		if len(j.quiet) < maxQuiet {
 			j.quiet = append(j.quiet, s.At)
 		}
+		err := j.health.trouble
 		j.mu.Unlock()
-		return nil
+		return err
 	}
 	p, err := encodeStep(s, j.quiet)
 	if err != nil {
