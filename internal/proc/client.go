@@ -44,6 +44,7 @@ type Client struct {
 type other struct {
 	pid, pidfd int
 	inherit    bool     // it is a new shadow of a monitor that knows its programs
+	next       bool     // there was another one before
 	greeted    bool     // it said hello
 	hung       bool     // it was killed for silence
 	early      []Report // of a new shadow, before its hello
@@ -236,14 +237,15 @@ type book struct {
 	starts map[ha.StartID]Order // not answered yet
 	stops  map[ha.StartID]Order // not answered yet
 	kept   map[string][]int
-	alive  ha.Instant // when exits were looked for last
+	ends   map[ha.StartID]Order // told from the kernel's record, not acknowledged yet
+	alive  ha.Instant           // when exits were looked for last
 }
 
 func newBook() *book {
 	return &book{
 		held: map[ha.StartID]*Holding{}, names: map[ha.StartID]ha.Process{},
 		specs: map[ha.Process]Order{}, arms: map[ha.StartID]Order{},
-		starts: map[ha.StartID]Order{}, stops: map[ha.StartID]Order{}, kept: map[string][]int{},
+		starts: map[ha.StartID]Order{}, stops: map[ha.StartID]Order{}, kept: map[string][]int{}, ends: map[ha.StartID]Order{},
 	}
 }
 
@@ -265,11 +267,17 @@ func (b *book) ordered(o Order, fds []int) {
 			delete(b.arms, o.Start)
 			return
 		}
+		if b.held[o.Start] == nil {
+			return // its end is on the way to the one who orders this
+		}
 		b.arms[o.Start], b.names[o.Next] = o, o.Process
 	case OrderStop:
-		b.stops[o.Start] = o
+		if b.held[o.Start] != nil || b.starts[o.Start].Start != 0 {
+			b.stops[o.Start] = o
+		}
 	case OrderAck:
 		delete(b.names, o.Start)
+		delete(b.ends, o.Start)
 	case OrderKeep:
 		closeAll(b.kept[o.Name])
 		// Without a copy the next shadow is not given it; the present one has it.

@@ -3,7 +3,10 @@ package proc
 import (
 	"cmp"
 	"errors"
+	"os"
 	"slices"
+	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -23,8 +26,12 @@ func (b *book) exits() []Report {
 		b.alive = now
 	}
 	var out []Report
+	late := map[ha.Process]bool{} // an older copy has ended, and nobody can tell yet how
 	for _, id := range b.order() {
 		h := b.held[id]
+		if late[h.Process] && h.Process != "" {
+			continue // its end is told after that of the older one
+		}
 		if o, ok := b.starts[id]; ok {
 			delete(b.starts, id)
 			h.Process = o.Process
@@ -32,6 +39,9 @@ func (b *book) exits() []Report {
 		}
 		st, ok := b.ended(h, now)
 		if !ok {
+			if dead, err := readable(h.PIDFD); h.PIDFD >= 0 && dead && err == nil {
+				late[h.Process] = true
+			}
 			continue
 		}
 		r := Report{Kind: ReportExited, Process: h.Process, Start: id, At: now, Status: st}
@@ -43,6 +53,7 @@ func (b *book) exits() []Report {
 		}
 		delete(b.arms, id)
 		delete(b.stops, id)
+		b.ends[id] = Order{Kind: OrderHold, Process: h.Process, Start: id, PID: h.PID, At: h.Since, Status: &st}
 		b.release(id)
 		out = append(out, r)
 	}
@@ -110,11 +121,32 @@ func kernelExit(pidfd int) (ha.ExitStatus, error) {
 		}
 		return ha.ExitStatus{}, unix.EAGAIN
 	}
-	ws := unix.WaitStatus(uint32(info.Exit_code))
-	if ws.Signaled() {
-		return ha.ExitStatus{Code: -1, Signal: int(ws.Signal()), Core: ws.CoreDump()}, nil
+	return decode(unix.WaitStatus(uint32(info.Exit_code))), nil
+}
+
+// zombieExit reads the exit of a process whose zombie nobody has taken. The
+// kernel shows 0 to those who may not know it: that is no answer.
+func zombieExit(pid int) (ha.ExitStatus, bool) {
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return ha.ExitStatus{}, false
 	}
-	return ha.ExitStatus{Code: ws.ExitStatus()}, nil
+	f := strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+1:]))
+	if len(f) < 50 || f[0] != "Z" {
+		return ha.ExitStatus{}, false
+	}
+	word, err := strconv.ParseUint(f[49], 10, 32)
+	if err != nil || word == 0 && os.Geteuid() != 0 {
+		return ha.ExitStatus{}, false
+	}
+	return decode(unix.WaitStatus(word)), true
+}
+
+func decode(ws unix.WaitStatus) ha.ExitStatus {
+	if ws.Signaled() {
+		return ha.ExitStatus{Code: -1, Signal: int(ws.Signal()), Core: ws.CoreDump()}
+	}
+	return ha.ExitStatus{Code: ws.ExitStatus()}
 }
 
 // state lists the orders that make a new shadow what the old one was, each with
@@ -140,6 +172,9 @@ func (b *book) state() []parcel {
 		} else {
 			add(o)
 		}
+	}
+	for _, o := range b.ends {
+		add(o)
 	}
 	for name, fds := range b.kept {
 		add(Order{Kind: OrderKeep, Name: name}, fds...)

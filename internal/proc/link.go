@@ -57,6 +57,7 @@ type Link struct {
 	client *Client // nil while there is no shadow
 	queue  []parcel
 	ending bool // OrderDetach or OrderQuit was sent: the end is the end
+	synced bool // the user was told everything once
 	closed bool
 	pulse
 

@@ -95,6 +95,17 @@ func (l *Link) pass(ctx context.Context, c *Client, r Report) bool {
 	if c.sift(&r) && !l.tell(ctx, r) {
 		return false
 	}
+	if r.Kind == ReportHello && c.at.next {
+		// To a user that was told only a part: what it hears now is no sequel.
+		if !l.tell(ctx, Report{Kind: ReportShadowBack, PID: r.PID, At: r.At}) {
+			return false
+		}
+	}
+	if r.Kind == ReportSynced && c.at.greeted {
+		l.mu.Lock()
+		l.synced = true
+		l.mu.Unlock()
+	}
 	if r.Kind == ReportShadowBack {
 		early := c.at.early
 		c.at.early = nil
@@ -203,6 +214,8 @@ func (l *Link) attach(fd int, inherit bool) error {
 	c.peer(fd, int(cred.Pid), inherit)
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	// A user that was not told everything yet hears all that the new one tells.
+	c.at.inherit, c.at.next = inherit && l.synced, inherit
 	if inherit {
 		for _, p := range append(l.book.state(), l.queue...) {
 			err = errors.Join(err, c.pass(p))
@@ -343,7 +356,11 @@ func (c *Client) end(ctx context.Context, patience time.Duration) ha.ExitStatus 
 		if !errors.Is(err, unix.EAGAIN) {
 			break
 		}
-		time.Sleep(2 * time.Millisecond) // its zombie is not taken yet
+		// Its zombie is not taken yet, and may never be: then it tells by itself.
+		if st, ok := zombieExit(c.at.pid); ok && c.dead() {
+			return st
+		}
+		time.Sleep(2 * time.Millisecond)
 	}
 	return ha.ExitStatus{Code: -1, Unknown: true, After: before, Before: clock.Now()}
 }

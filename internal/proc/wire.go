@@ -74,25 +74,26 @@ const (
 	OrderDetach OrderKind = "detach" // end, leave the programs
 	OrderQuit   OrderKind = "quit"   // every program has stopped: end with Code
 	OrderHello  OrderKind = "hello"  // first word of a monitor, with its Protocol and Version: tell everything (the reports "at hello")
-	OrderHold   OrderKind = "hold"   // to a new shadow: Start of Process runs as PID since At; its pidfd comes along
+	OrderHold   OrderKind = "hold"   // to a new shadow: Start of Process runs as PID since At, its pidfd comes along; or it ended with Status
 )
 
 // Order is one message from the monitor to the shadow.
 //
 //budget:fields one message of the wire
 type Order struct {
-	Kind    OrderKind  `json:"kind"`
-	Process ha.Process `json:"process,omitempty"`
-	Start   ha.StartID `json:"start,omitempty"`
-	Next    ha.StartID `json:"next,omitempty"`
-	Spec    *Spec      `json:"spec,omitempty"`
-	Signal  int        `json:"signal,omitempty"`
-	Kill    bool       `json:"kill,omitempty"`
-	Name    string     `json:"name,omitempty"`
-	Path    string     `json:"path,omitempty"`
-	Code    int        `json:"code,omitempty"`
-	PID     int        `json:"pid,omitempty"`
-	At      ha.Instant `json:"at,omitempty"`
+	Kind    OrderKind      `json:"kind"`
+	Process ha.Process     `json:"process,omitempty"`
+	Start   ha.StartID     `json:"start,omitempty"`
+	Next    ha.StartID     `json:"next,omitempty"`
+	Spec    *Spec          `json:"spec,omitempty"`
+	Signal  int            `json:"signal,omitempty"`
+	Kill    bool           `json:"kill,omitempty"`
+	Name    string         `json:"name,omitempty"`
+	Path    string         `json:"path,omitempty"`
+	Code    int            `json:"code,omitempty"`
+	PID     int            `json:"pid,omitempty"`
+	At      ha.Instant     `json:"at,omitempty"`
+	Status  *ha.ExitStatus `json:"status,omitempty"`
 
 	Protocol int    `json:"protocol,omitempty"`
 	Version  string `json:"version,omitempty"`

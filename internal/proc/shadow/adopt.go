@@ -1,9 +1,13 @@
 package shadow
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"iter"
+	"maps"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -31,14 +35,16 @@ func (f *finder) groupOf(start ha.StartID, pid int) *spawn.Cgroup {
 	return g
 }
 
-// adopt takes over what the table and the control groups know and this shadow
-// does not. Alone says that no monitor lives, so that an end which nobody saw has
-// to be told; beside a living monitor it was told from the kernel's record.
-func (f *finder) adopt(alone bool) {
+// adopt takes over what the table knows and this shadow does not: no row is
+// given up before the end of its start was acknowledged. What ended is told
+// when the monitor says hello, because a living one may know how (OrderHold).
+func (f *finder) adopt() {
 	s := f.of
-	now := clock.Now()
+	var found []*child
 	for _, e := range s.table.Entries() {
-		if s.kids[e.Start] != nil || s.armed(e.Start) {
+		if s.kids[e.Start] != nil || e.PID == 0 {
+			// No child wrote itself into the row, and none will: who could do so holds
+			// our lock. Rows that nobody comes for are given up at hello.
 			continue
 		}
 		c := &child{
@@ -46,25 +52,67 @@ func (f *finder) adopt(alone bool) {
 			process: e.Process, start: e.Start, pid: e.PID, pidfd: -1,
 			since: ha.Instant(e.Ticks) * ha.Instant(time.Second/ticksPerSecond),
 		}
-		switch {
-		case e.PID == 0:
-			// Claimed for a start that never was.
-			s.table.Free(e.Start)
-		case s.claim(c, e):
-			s.kids[c.start] = c
-			c.watch()
-		case alone:
-			s.kids[c.start] = c
+		alive := !e.Ended && s.claim(c, e)
+		if c.group == nil {
 			c.group = s.groupOf(c.start, c.pid)
-			c.lost(max(c.since, s.life.before), now)
+		}
+		s.kids[c.start] = c
+		if alive && !dead(c.pidfd) {
+			c.watch()
+			continue
+		}
+		if e.Ended {
+			c.exit = &e.Status
+		}
+		s.late[c] = struct{}{}
+		found = append(found, c)
+	}
+	for _, c := range found {
+		// What ran next of the same process was made by its standing order, or its
+		// end is known already.
+		if k := s.nextOf(c); k != nil {
+			c.next = &successor{start: k.start, made: k}
+		}
+		if c.exit == nil && c.pidfd >= 0 {
+			c.watch()
+		}
+	}
+}
+
+// nextOf returns the start of the same process that came after c.
+func (f *finder) nextOf(c *child) (next *child) {
+	for _, k := range f.of.kids {
+		if k.process == c.process && k.start > c.start && (next == nil || k.start < next.start) {
+			next = k
+		}
+	}
+	return next
+}
+
+// settleFound is called when the monitor has said what it knows: what is still
+// without an explanation ended while nobody looked.
+func (f *finder) settleFound() {
+	s := f.of
+	for _, c := range sorted(maps.Keys(s.late)) {
+		switch {
+		case c.told || c.exit == nil && c.pidfd >= 0:
+		case c.exit != nil:
+			c.died = time.Now()
+			c.settle(0)
 		default:
-			s.sweep(c.start)
+			c.lost(max(c.since, s.life.before), clock.Now())
+		}
+	}
+	for _, e := range s.table.Entries() {
+		if e.PID == 0 && !s.armed(e.Start) {
 			s.table.Free(e.Start)
 		}
 	}
-	if alone {
-		s.sweepAll()
-	}
+	s.sweepAll()
+}
+
+func sorted(list iter.Seq[*child]) []*child {
+	return slices.SortedFunc(list, func(a, b *child) int { return cmp.Compare(a.start, b.start) })
 }
 
 // sweepAll ends what is in control groups that belong to no program.
@@ -82,14 +130,15 @@ func (f *finder) sweepAll() {
 }
 
 // claim opens the pidfd of a row of the table and makes sure, afterwards, that it
-// is that start.
+// is that start. It may be a zombie: its end is known once its new parent takes
+// it.
 func (f *finder) claim(c *child, e spawn.Entry) bool {
 	s := f.of
 	fd, err := unix.PidfdOpen(e.PID, 0)
 	if err != nil {
 		return false
 	}
-	if !e.Alive() || dead(fd) {
+	if !e.Alive() {
 		unix.Close(fd)
 		return false
 	}
@@ -121,6 +170,28 @@ func (f *finder) armed(start ha.StartID) bool {
 		}
 	}
 	return false
+}
+
+// beside makes this the shadow of a monitor that lives although it is none of
+// ours: the shadow before had just started it. Wait says that one lives and does
+// not answer yet.
+func (f *finder) beside() (joined, wait bool, err error) {
+	s := f.of
+	lock := filepath.Join(s.c.DataDir, proc.MonitorLock)
+	var held *proc.HeldError
+	if !errors.As(proc.ProbeLock(lock, 0), &held) {
+		return false, false, nil
+	}
+	fd, err := connect(s.path(proc.MonitorSocket))
+	if err == nil {
+		return true, false, s.join(fd)
+	}
+	// It is about to listen, or about to be gone.
+	if time.Since(s.mon.asked) > s.c.Silence && held.PID != 0 {
+		s.endStranger(lock, held.PID)
+		s.mon.asked = time.Now()
+	}
+	return false, true, nil
 }
 
 // dial looks for a living monitor and connects to it. It returns -1 if there is
@@ -205,8 +276,7 @@ func (f *finder) join(fd int) error {
 		return err
 	}
 	s.mon.hold(int(cred.Pid), pidfd)
-	// Before the monitor's orders: a row without a child is in the way of the same
-	// start being made ready again, and one with a child must not be started twice.
-	s.adopt(false)
+	// Before the monitor's orders: a start with a child must not be made twice.
+	s.adopt()
 	return nil
 }

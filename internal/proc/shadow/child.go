@@ -25,7 +25,8 @@ type programs struct {
 	table   *spawn.Table
 	specs   map[ha.Process]*program
 	kids    map[ha.StartID]*child
-	helpers map[int]struct{} // pidfds of stop commands
+	helpers map[int]struct{}    // pidfds of stop commands
+	late    map[*child]struct{} // ended, and not told yet because nobody knows how
 }
 
 // program is a Spec with what its starts share.
@@ -48,6 +49,7 @@ type child struct {
 	exit    *ha.ExitStatus // nil while it runs
 	died    time.Time      // when the exit was seen
 	told    bool           // the exit was reported
+	heir    *child         // its successor by the standing order
 	stuck   bool           // told as unkillable
 }
 
@@ -57,6 +59,8 @@ type successor struct {
 	group  *spawn.Cgroup
 	ready  *spawn.Ready
 	parked *spawn.Parked
+	row    bool   // of the table, to be given back
+	made   *child // the shadow before carried the order out
 }
 
 // prepare makes a start ready. Park leaves its child waiting before the exec.
@@ -65,6 +69,9 @@ func (ps *programs) prepare(p ha.Process, start ha.StartID, park bool) (n *succe
 	pr := s.specs[p]
 	if pr == nil {
 		return nil, fmt.Errorf("no specification of %s was given", p)
+	}
+	if c := s.kids[start]; c != nil {
+		return nil, fmt.Errorf("start %d ran already, as pid %d", start, c.pid)
 	}
 	n = &successor{start: start}
 	defer func() {
@@ -80,6 +87,8 @@ func (ps *programs) prepare(p ha.Process, start ha.StartID, park bool) (n *succe
 	if err != nil {
 		return n, err
 	}
+	n.row = true
+	s.point("claimed")
 	n.ready, err = spawn.Prepare(pr.spec, s.options(pr, n, slot))
 	if err != nil {
 		return n, err
@@ -97,7 +106,7 @@ func (ps *programs) prepare(p ha.Process, start ha.StartID, park bool) (n *succe
 func (ps *programs) options(pr *program, n *successor, slot *spawn.Slot) spawn.Options {
 	s := ps.of
 	o := spawn.Options{
-		Start: n.start, Cgroup: n.group, Slot: slot, Handover: s.link.fd,
+		Start: n.start, Cgroup: n.group, Slot: slot, Handover: s.link.fd, Hold: s.lock.FD,
 		Stdin: -1, Stdout: pr.out, Stderr: pr.out,
 	}
 	if pr.spec.Output == "inherit" {
@@ -142,7 +151,9 @@ func (ps *programs) discard(n *successor) {
 	if n.group != nil {
 		s.removeGroup(n.group)
 	}
-	s.table.Free(n.start)
+	if n.row {
+		s.table.Free(n.start)
+	}
 }
 
 // repark makes the parked children anew for another monitor: each announces itself
@@ -166,7 +177,7 @@ func (ps *programs) repark() {
 // disarm takes the standing order of c back.
 func (c *child) disarm() {
 	s := c.of
-	if c.next != nil {
+	if c.next != nil && c.next.made == nil {
 		s.discard(c.next)
 		c.next = nil
 	}
@@ -186,7 +197,12 @@ func (ps *programs) removeGroup(g *spawn.Cgroup) {
 		g.Close()
 		return
 	}
-	s.poll.after(50*time.Millisecond, g, func() { s.removeGroup(g) })
+	s.poll.after(50*time.Millisecond, g, func() {
+		// The same start may have been made ready again.
+		if id := g.Start(); s.kids[id] == nil && !s.armed(id) {
+			s.removeGroup(g)
+		}
+	})
 }
 
 // hold begins to watch a started program. It takes the pidfd and the group over.
@@ -215,7 +231,7 @@ func (ps *programs) startNow(o *proc.Order) {
 		if c.exit == nil {
 			s.report(proc.Report{Kind: proc.ReportStarted, Process: c.process, Start: c.start, PID: c.pid, At: c.since}, c.pidfd)
 		}
-		return
+		return // its end is told at hello
 	}
 	fail := func(err error) {
 		s.report(proc.Report{Kind: proc.ReportFailed, Process: o.Process, Start: o.Start, At: clock.Now(), Error: err.Error()})
@@ -238,7 +254,9 @@ func (ps *programs) startNow(o *proc.Order) {
 		fail(err)
 		return
 	}
+	s.point("prepared")
 	sc, err := n.launch()
+	s.point("launched")
 	if err != nil {
 		s.discard(n)
 		fail(err)
@@ -246,6 +264,7 @@ func (ps *programs) startNow(o *proc.Order) {
 	}
 	c := s.hold(o.Process, sc, n.group)
 	s.report(proc.Report{Kind: proc.ReportStarted, Process: c.process, Start: c.start, PID: c.pid, At: c.since}, c.pidfd)
+	s.point("started")
 	n.ready.Close()
 }
 
@@ -257,11 +276,15 @@ func (ps *programs) arm(o *proc.Order) {
 		// It ended; the report of that, without a successor, is on its way.
 		return
 	}
-	if c.next != nil && c.next.start == o.Next {
-		return
+	if c.next != nil && (c.next.start == o.Next || c.next.made != nil) {
+		return // the same, or carried out already
 	}
 	c.disarm()
 	if o.Next == 0 || c.stop != nil {
+		return
+	}
+	if k := s.kids[o.Next]; k != nil {
+		c.next = &successor{start: k.start, made: k}
 		return
 	}
 	pr := s.specs[c.process]
@@ -272,6 +295,7 @@ func (ps *programs) arm(o *proc.Order) {
 		n = &successor{start: o.Next}
 	}
 	c.next = n
+	s.point("armed")
 }
 
 // spec carries out OrderSpec. Standing orders that were made ready from the spec
@@ -301,7 +325,7 @@ func (ps *programs) spec(p ha.Process, sp *proc.Spec) {
 		}
 	}
 	for _, c := range s.kids {
-		if c.process == p && c.next != nil {
+		if c.process == p && c.next != nil && c.next.made == nil {
 			next := c.next.start
 			c.disarm()
 			s.arm(&proc.Order{Kind: proc.OrderArm, Process: p, Start: c.start, Next: next})

@@ -69,6 +69,7 @@ func (s *shadow) stopAll(why string) {
 	}
 	s.end.alone = true
 	s.c.Log.Warn("stopping every program without the monitor", "why", why)
+	s.settleFound()
 	for _, c := range s.kids {
 		if c.exit == nil {
 			c.halt(false)

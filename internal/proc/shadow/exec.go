@@ -274,6 +274,11 @@ func resume(s *shadow, st *state) error {
 	for _, k := range st.Kids {
 		resumeChild(s, k)
 	}
+	for _, k := range st.Kids {
+		if k.Next != 0 && k.Exit == nil {
+			s.arm(&proc.Order{Kind: proc.OrderArm, Process: k.Process, Start: k.Start, Next: k.Next})
+		}
+	}
 	m.deaths, m.tries = st.Monitor.Deaths, st.Monitor.Tries
 	if st.Monitor.PIDFD >= 0 {
 		s.mon.hold(st.Monitor.PID, st.Monitor.PIDFD)
@@ -309,9 +314,6 @@ func resumeChild(s *shadow, k childState) {
 		c.settle(0)
 	default:
 		c.watch()
-		if k.Next != 0 {
-			s.arm(&proc.Order{Kind: proc.OrderArm, Process: c.process, Start: c.start, Next: k.Next})
-		}
 		switch {
 		case c.stop == nil:
 		case c.stop.killed:

@@ -24,9 +24,12 @@ func (c *child) exited() {
 		c.alive(err)
 		return
 	}
+	s.point("ended")
 	s.poll.del(c.pidfd)
 	s.poll.cancel(c)
 	c.exit, c.died = &st, time.Now()
+	s.table.End(c.start, st)
+	s.point("recorded")
 	if c.group.Empty() {
 		c.succeed()
 		return
@@ -44,6 +47,7 @@ func (c *child) exited() {
 func (c *child) alive(err error) {
 	s := c.of
 	if dead(c.pidfd) {
+		s.late[c] = struct{}{}
 		if c.died.IsZero() {
 			c.died = time.Now()
 		}
@@ -95,8 +99,19 @@ func (c *child) settle(d time.Duration) {
 // anything else is done.
 func (c *child) succeed() {
 	s := c.of
+	if c.told {
+		return
+	}
+	if c.afterAnother() {
+		s.poll.after(5*time.Millisecond, c, c.succeed)
+		return
+	}
 	n := c.next
 	c.next = nil
+	if n != nil && n.made != nil {
+		c.tellExit(n.made)
+		return
+	}
 	if n == nil || c.stop != nil || s.end != nil && s.end.alone {
 		if n != nil {
 			s.discard(n)
@@ -114,6 +129,7 @@ func (c *child) succeed() {
 	}
 	if err == nil {
 		sc, err = n.launch()
+		s.point("succeeded")
 	}
 	if err != nil {
 		c.tellExit(nil)
@@ -131,19 +147,34 @@ func (c *child) tellExit(next *child) {
 	c.endStop()
 	if c.exit.Signal == int(unix.SIGKILL) && c.group.OOMKills() > 0 {
 		c.exit.OOM = true
+		s.table.End(c.start, *c.exit)
 	}
-	c.told = true
-	if next == nil {
-		s.report(exitReport(c))
-		return
-	}
-	r := exitReport(c)
-	r.Next, r.PID = next.start, next.pid
-	s.report(r, next.pidfd)
+	c.told, c.heir = true, next
+	delete(s.late, c)
+	c.reportExit()
+	s.point("told")
 }
 
-func exitReport(c *child) proc.Report {
-	return proc.Report{Kind: proc.ReportExited, Process: c.process, Start: c.start, At: clock.Now(), Status: *c.exit}
+// reportExit tells the exit, with the successor that was made of it.
+func (c *child) reportExit() {
+	r := proc.Report{Kind: proc.ReportExited, Process: c.process, Start: c.start, At: clock.Now(), Status: *c.exit}
+	if c.heir == nil {
+		c.of.report(r)
+		return
+	}
+	r.Next, r.PID = c.heir.start, c.heir.pid
+	c.of.report(r, c.heir.pidfd)
+}
+
+// afterAnother reports whether an older copy has ended without anybody knowing
+// how yet: ends are told in the order of the starts.
+func (c *child) afterAnother() bool {
+	for k := range c.of.late {
+		if k != c && k.process == c.process && k.start < c.start {
+			return true
+		}
+	}
+	return false
 }
 
 // ack carries out OrderAck: the exit of c is written down.
@@ -160,8 +191,10 @@ func (ps *programs) ack(start ha.StartID) {
 		_, _, _ = spawn.ExitStatus(c.pidfd, true)
 		unix.Close(c.pidfd)
 	}
+	s.point("reaped")
 	s.removeGroup(c.group)
 	s.table.Free(start)
+	s.point("acked")
 }
 
 // dead reports whether a pidfd says that its process has ended.

@@ -28,6 +28,7 @@ type monitor struct {
 	hung   bool      // it was killed for silence
 	greet  bool      // it said hello and is told everything
 	tries  int       // starts since one lived for long
+	asked  time.Time // since when a start waits for one that is none of ours
 	deaths []proc.Report
 }
 
@@ -37,7 +38,15 @@ const longLife = 60 * time.Second
 // start starts a monitor. It is called only when the one before is dead.
 func (m *monitor) start() {
 	s := m.of
-	if err := m.try(); err != nil {
+	joined, wait, err := s.beside()
+	if wait {
+		s.poll.after(20*time.Millisecond, m, m.start)
+		return
+	}
+	if err == nil && !joined {
+		err = m.try()
+	}
+	if err != nil {
 		s.c.Log.Error("the monitor could not be started", "err", err)
 		m.died(proc.Report{Kind: proc.ReportMonitor, At: clock.Now(), Error: err.Error()})
 		m.again()
@@ -161,7 +170,10 @@ func (m *monitor) again() {
 		d = delays[m.tries]
 	}
 	m.tries++
-	s.poll.after(d, m, m.start)
+	s.poll.after(d, m, func() {
+		m.asked = time.Now()
+		m.start()
+	})
 }
 
 // listen is called when the socket to the monitor has something, or takes

@@ -78,10 +78,11 @@ func (s *shadow) order(m proc.Message) {
 
 // hello tells a monitor everything there is.
 func (s *shadow) hello() {
+	s.point("hello")
 	s.mon.greet = true
 	s.repark()
 	// By now everything is known that runs.
-	s.sweepAll()
+	s.settleFound()
 	s.report(proc.Report{
 		Kind: proc.ReportHello, PID: os.Getpid(), At: clock.Now(), Protocol: proc.Protocol,
 		Version: s.c.Version, Cgroup: s.tree.String(), Notes: s.tree.Notes(),
@@ -96,8 +97,11 @@ func (s *shadow) hello() {
 	for _, id := range slices.Sorted(maps.Keys(s.kids)) {
 		c := s.kids[id]
 		if c.told {
-			s.report(exitReport(c))
+			c.reportExit()
 			continue
+		}
+		if _, gone := s.late[c]; gone && c.next != nil && c.next.made != nil {
+			continue // its end is told soon; what runs is its successor
 		}
 		r := proc.Report{Kind: proc.ReportRunning, Process: c.process, Start: c.start, PID: c.pid, At: c.since}
 		if c.next != nil {
@@ -113,6 +117,7 @@ func (s *shadow) hello() {
 		s.report(proc.Report{Kind: proc.ReportQuit, At: clock.Now(), Error: s.end.why})
 	}
 	s.report(proc.Report{Kind: proc.ReportSynced, At: clock.Now()})
+	s.point("synced")
 }
 
 // beat notes that the monitor is well, and answers.
@@ -133,19 +138,30 @@ func (s *shadow) beat() {
 // was no shadow.
 func (f *finder) holdFound(o *proc.Order, fds []int) {
 	s := f.of
-	if s.kids[o.Start] != nil {
+	c := s.kids[o.Start]
+	if c == nil {
+		c = &child{of: s, process: o.Process, start: o.Start, pid: o.PID, pidfd: -1, since: o.At, group: s.groupOf(o.Start, o.PID)}
+		s.kids[c.start] = c
+		if slot, err := s.table.Claim(o.Start, o.Process); err == nil {
+			slot.Settle(o.PID)
+		}
+	} else if _, late := s.late[c]; !late || c.pidfd >= 0 || c.exit != nil {
 		shut(fds)
 		return
 	}
-	pidfd := -1
+	if o.Status != nil {
+		shut(fds)
+		c.exit = o.Status
+		s.table.End(c.start, *c.exit)
+		s.late[c] = struct{}{} // told at hello, in its turn
+		return
+	}
 	if len(fds) > 0 {
-		pidfd = fds[0]
+		c.pidfd = fds[0]
 		shut(fds[1:])
 	}
-	c := &child{of: s, process: o.Process, start: o.Start, pid: o.PID, pidfd: pidfd, since: o.At, group: s.groupOf(o.Start, o.PID)}
-	s.kids[c.start] = c
-	if pidfd < 0 && !c.openFound() {
-		c.lost(s.life.last(), clock.Now())
+	if c.pidfd < 0 && !c.openFound() {
+		s.late[c] = struct{}{}
 		return
 	}
 	c.watch()

@@ -42,6 +42,9 @@ type Config struct {
 	// Stuck is how long after SIGKILL a program is reported as unkillable. Zero:
 	// 5 s.
 	Stuck time.Duration
+	// Point is called at the named instants of a start and an end; nil but in tests,
+	// which end the shadow there.
+	Point func(name string)
 }
 
 // shadow is the state of the loop; only its goroutine touches it.
@@ -78,7 +81,7 @@ func Run(ctx context.Context, c Config) (code int, err error) {
 	s := &shadow{
 		c: c, kept: map[string][]int{},
 		programs: &programs{
-			specs: map[ha.Process]*program{}, kids: map[ha.StartID]*child{}, helpers: map[int]struct{}{},
+			specs: map[ha.Process]*program{}, kids: map[ha.StartID]*child{}, helpers: map[int]struct{}{}, late: map[*child]struct{}{},
 		},
 	}
 	s.programs.of, s.finder.of = s, s
@@ -143,7 +146,8 @@ func (s *shadow) begin(ctx context.Context) error {
 	if fd >= 0 {
 		return s.join(fd)
 	}
-	s.adopt(true)
+	s.adopt()
+	s.mon.asked = time.Now()
 	s.mon.start()
 	return nil
 }
@@ -209,6 +213,12 @@ func (s *shadow) report(r proc.Report, fds ...int) {
 func (s *shadow) notify(state string) {
 	if s.c.Notify != nil {
 		s.c.Notify(state)
+	}
+}
+
+func (s *shadow) point(name string) {
+	if s.c.Point != nil {
+		s.c.Point(name)
 	}
 }
 

@@ -146,6 +146,9 @@ func (c *Cgroup) find(pid int) {
 	}
 }
 
+// Start is the start that the group was made for.
+func (c *Cgroup) Start() ha.StartID { return c.id }
+
 // Path is the directory of the group in v2, else the first in v1; empty without.
 func (c *Cgroup) Path() string {
 	for _, dir := range c.joins() {

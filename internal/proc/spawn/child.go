@@ -37,6 +37,9 @@ func (p *plan) child() {
 	if p.parked {
 		p.wait()
 		p.announce()
+		if p.pipes.hold >= 0 {
+			syscall.RawSyscall(unix.SYS_CLOSE, uintptr(p.pipes.hold), 0, 0)
+		}
 	}
 	_, _, e := syscall.RawSyscall(unix.SYS_EXECVE, uintptr(unsafe.Pointer(p.path)),
 		uintptr(unsafe.Pointer(p.argv)), uintptr(unsafe.Pointer(p.envv)))
@@ -144,7 +147,7 @@ func (p *plan) stdio() {
 }
 
 // shut lets no further descriptor through the exec. A parked child closes them at
-// once, all except its own four: it must not hold open what others wait to see
+// once, all except its own few: it must not hold open what others wait to see
 // closed, above all the other ends of pipes like its own.
 //
 //go:nosplit
@@ -153,7 +156,7 @@ func (p *plan) shut() {
 	first, flag := uintptr(3), uintptr(unix.CLOSE_RANGE_CLOEXEC)
 	if p.parked {
 		p.gather()
-		first, flag = parkedFirst+4, 0
+		first, flag = parkedFirst+parkedKept, 0
 		for i := 3; i < parkedFirst; i++ {
 			syscall.RawSyscall(unix.SYS_CLOSE, uintptr(i), 0, 0)
 		}
@@ -170,10 +173,13 @@ func (p *plan) shut() {
 	}
 }
 
-// parkedFirst is the place of the first of the four descriptors that a parked
-// child keeps. They are first moved above all four places, then down: so none
-// overwrites another.
-const parkedFirst = 4
+// parkedFirst is the place of the first of the parkedKept descriptors that a
+// parked child keeps. They are first moved above all of these places, then down:
+// so none overwrites another.
+const (
+	parkedFirst = 4
+	parkedKept  = 5
+)
 
 // gather moves the descriptors that a parked child keeps to parkedFirst and up.
 //
@@ -184,10 +190,12 @@ func (p *plan) gather() {
 	p.pipes.report = move(p, p.pipes.report, 1)
 	p.hand.socket = move(p, p.hand.socket, 2)
 	p.hand.cmsg.fd = move(p, p.hand.cmsg.fd, 3)
+	p.pipes.hold = move(p, p.pipes.hold, 4)
 	p.pipes.wake = settle(p, p.pipes.wake, 0)
 	p.pipes.report = settle(p, p.pipes.report, 1)
 	p.hand.socket = settle(p, p.hand.socket, 2)
 	p.hand.cmsg.fd = settle(p, p.hand.cmsg.fd, 3)
+	p.pipes.hold = settle(p, p.pipes.hold, 4)
 }
 
 // move brings a descriptor above the places of settle.
@@ -198,7 +206,7 @@ func move(p *plan, fd int32, i int) int32 {
 	if fd < 0 {
 		return fd
 	}
-	to, _, e := syscall.RawSyscall(unix.SYS_FCNTL, uintptr(fd), unix.F_DUPFD_CLOEXEC, parkedFirst+4)
+	to, _, e := syscall.RawSyscall(unix.SYS_FCNTL, uintptr(fd), unix.F_DUPFD_CLOEXEC, parkedFirst+parkedKept)
 	p.must(stageGather, i, e)
 	return int32(to)
 }

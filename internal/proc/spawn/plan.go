@@ -67,6 +67,7 @@ type files struct {
 
 type pipes struct {
 	wake, report int32
+	hold         int32 // kept until the announcement; -1 none
 	byte         [1]byte
 }
 

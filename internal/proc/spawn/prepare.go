@@ -34,6 +34,10 @@ type Options struct {
 	// the byte order of the machine, with its pidfd as SCM_RIGHTS. Nothing waits for
 	// it: a message that finds the socket full or closed is lost.
 	Handover int
+	// Hold is a descriptor that the child keeps open until it has announced itself;
+	// 0 or -1: none. A parked child closes all others: through a lock in Hold it
+	// shows that one more start may be about to begin.
+	Hold int
 }
 
 // Ready holds everything one start needs, made beforehand. It starts one program
@@ -56,7 +60,7 @@ type Ready struct {
 func Prepare(s *proc.Spec, o Options) (*Ready, error) {
 	r := &Ready{plan: &plan{}, start: o.Start, path: s.Path, dir: s.Dir, group: o.Cgroup, slot: o.Slot}
 	p := r.plan
-	p.pidfd, p.hand.socket, p.pipes.wake, p.pipes.report = -1, -1, -1, -1
+	p.pidfd, p.hand.socket, p.pipes.wake, p.pipes.report, p.pipes.hold = -1, -1, -1, -1, -1
 	steps := []func(*proc.Spec, *Options) error{r.strings, r.handover, r.join, r.descriptors, r.temper, r.limits, r.caps, r.ids}
 	for _, step := range steps {
 		if err := step(s, &o); err != nil {
@@ -156,6 +160,13 @@ func (r *Ready) handover(_ *proc.Spec, o *Options) error {
 		return err
 	}
 	h.socket = int32(socket)
+	if o.Hold > 0 {
+		hold, err := r.above(o.Hold)
+		if err != nil {
+			return err
+		}
+		r.plan.pipes.hold = int32(hold)
+	}
 	h.start = uint64(o.Start)
 	h.cmsg.head = syscall.Cmsghdr{Len: uint64(syscall.CmsgLen(4)), Level: syscall.SOL_SOCKET, Type: syscall.SCM_RIGHTS}
 	h.iov = syscall.Iovec{Base: (*byte)(unsafe.Pointer(&h.start)), Len: messageSize}

@@ -19,16 +19,23 @@ const (
 	tableVersion = 1
 	rowSize      = 128
 	rowsMax      = 1 << 16 // with the header row; the file is sparse, and only rows in use take memory
-	nameMax      = rowSize - 24
+	nameMax      = rowSize - 37
 )
 
-// row is one row of the file. The child stores pid, and nothing else.
+// row is one row of the file. The child stores pid, and nothing else. The end
+// lies where the first version of the table had the end of a name that no name
+// reaches; it counts only if ended is the start of the row.
 type row struct {
 	start uint64
 	ticks uint64
 	pid   uint32
-	name  [nameMax + 4]byte // first byte: length
+	name  [nameMax + 1]byte // first byte: length
+	ended uint64            // the start that ended with word
+	word  uint32            // as wait(2) tells it; bit 31: by the out-of-memory killer
+	_     uint32
 }
+
+const wordOOM = 1 << 31
 
 // head is row 0.
 type head struct {
@@ -63,6 +70,9 @@ type Entry struct {
 	Process ha.Process
 	PID     int    // 0: claimed, but no child wrote itself yet
 	Ticks   uint64 // start time of the pid in clock ticks since boot; 0 if not known
+	// Ended says that a shadow saw it end, with Status.
+	Ended  bool
+	Status ha.ExitStatus
 }
 
 // Alive reports whether the pid of the entry still is that start, and not another
@@ -160,15 +170,20 @@ func sound(f *os.File, boot string) bool {
 
 func (t *Table) high() uint32 { return min(atomic.LoadUint32(&t.head.high), rowsMax) }
 
-// Claim takes a free row for a start.
+// Claim takes a free row for a start. A row in which no child of that start ever
+// wrote itself is taken again; one that shows a child is refused, because no
+// start runs twice.
 func (t *Table) Claim(id ha.StartID, p ha.Process) (*Slot, error) {
 	if id == 0 || len(p) > nameMax {
 		return nil, fmt.Errorf("claim a row for start %s of %q: the id must not be 0, the name not longer than %d bytes", id, p, nameMax)
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if _, taken := t.at[id]; taken {
-		return nil, fmt.Errorf("claim a row for start %s of %s: this start has one already", id, p)
+	if i, taken := t.at[id]; taken {
+		if pid := atomic.LoadUint32(&t.rows[i].pid); pid != 0 {
+			return nil, fmt.Errorf("claim a row for start %s of %s: it ran already, as pid %d", id, p, pid)
+		}
+		return &Slot{&t.rows[i]}, nil
 	}
 	i := t.high()
 	if n := len(t.free); n > 0 {
@@ -180,6 +195,7 @@ func (t *Table) Claim(id ha.StartID, p ha.Process) (*Slot, error) {
 	atomic.StoreUint64(&r.start, 0)
 	atomic.StoreUint32(&r.pid, 0)
 	atomic.StoreUint64(&r.ticks, 0)
+	atomic.StoreUint64(&r.ended, 0)
 	r.name[0] = byte(copy(r.name[1:], p))
 	atomic.StoreUint64(&r.start, uint64(id))
 	if i == t.high() {
@@ -214,6 +230,11 @@ func (t *Table) Entries() []Entry {
 			PID:     int(atomic.LoadUint32(&r.pid)),
 			Ticks:   atomic.LoadUint64(&r.ticks),
 		}
+		if e.Ended = id != 0 && atomic.LoadUint64(&r.ended) == id; e.Ended {
+			word := atomic.LoadUint32(&r.word)
+			e.Status = decode(int(word &^ wordOOM))
+			e.Status.OOM = word&wordOOM != 0
+		}
 		if id != 0 && atomic.LoadUint64(&r.start) == id {
 			out = append(out, e)
 		}
@@ -230,7 +251,33 @@ func (t *Table) Close() error {
 	return nil
 }
 
-// settle completes the row that the child began.
+// End writes down how a start ended, so that it is known after the death of the
+// shadow that saw it. An unknown start is ignored, and so is an unknown end.
+func (t *Table) End(id ha.StartID, st ha.ExitStatus) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	i, ok := t.at[id]
+	if !ok || st.Unknown {
+		return
+	}
+	word := uint32(st.Code&0xff) << 8
+	if st.Signal != 0 {
+		word = uint32(st.Signal & 0x7f)
+	}
+	if st.Core {
+		word |= 0x80
+	}
+	if st.OOM {
+		word |= wordOOM
+	}
+	atomic.StoreUint32(&t.rows[i].word, word)
+	atomic.StoreUint64(&t.rows[i].ended, uint64(id))
+}
+
+// Settle completes the row that the child began, or that of a program that was
+// found.
+func (s *Slot) Settle(pid int) { s.settle(pid) }
+
 func (s *Slot) settle(pid int) {
 	atomic.StoreUint32(&s.row.pid, uint32(pid))
 	atomic.StoreUint64(&s.row.ticks, startTicks(pid))
