@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 : "${DESTDIR=}" "${PREFIX:?}" "${BINDIR:?}" "${MANDIR:?}" "${UNITDIR:?}" "${SYSCONFDIR:?}"
-bin=$DESTDIR$BINDIR man=$DESTDIR$MANDIR/man1 unit=$DESTDIR$UNITDIR/gemel.service
+bin=$DESTDIR$BINDIR man=$DESTDIR$MANDIR unit=$DESTDIR$UNITDIR/gemel.service
 examples=$DESTDIR$PREFIX/share/doc/gemel/examples
 completions=(
 	"bash $DESTDIR$PREFIX/share/bash-completion/completions/gemel"
@@ -19,8 +19,9 @@ install_all() {
 	chmod 644 "$unit"
 	pages=$(mktemp -d)
 	bin/gemel man "$pages"
-	install -d "$man"
-	install -m 644 "$pages"/*.1 "$man/"
+	install -d "$man/man1" "$man/man5"
+	install -m 644 "$pages"/*.1 "$man/man1/"
+	install -m 644 "$pages"/*.5 "$man/man5/"
 	rm -r "$pages"
 	for c in "${completions[@]}"; do
 		install -d "$(dirname "${c#* }")"
@@ -50,7 +51,7 @@ uninstall_all() {
 		echo "uninstall: Gemel runs and PURGE would take its data away under it; first: systemctl stop gemel (which stops its programs)" >&2
 		exit 1
 	fi
-	rm -f "$bin/gemel" "$unit" "$man"/gemel.1 "$man"/gemel-*.1 "$DESTDIR$PREFIX/include/gemel.h"
+	rm -f "$bin/gemel" "$unit" "$man"/man1/gemel.1 "$man"/man1/gemel-*.1 "$man"/man5/gemel.yaml.5 "$DESTDIR$PREFIX/include/gemel.h"
 	for c in "${completions[@]}"; do rm -f "${c#* }"; done
 	rm -rf "$DESTDIR$PREFIX/share/doc/gemel"
 	if [ -n "${PURGE:-}" ]; then

@@ -4,21 +4,24 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"os/signal"
 	"path/filepath"
-	"strings"
+	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/cobra/doc"
 
 	gemelv1 "gemel/api/gemel/v1"
 	"gemel/internal/ha"
 	"gemel/internal/places"
+	"gemel/internal/rpc"
 )
 
 func runCommand(t *tool) *cobra.Command {
 	var o RunOptions
 	c := &cobra.Command{
-		Use: "run [FILE]", GroupID: "daemon", Args: cobra.MaximumNArgs(1),
+		Use: "run [FILE]", GroupID: "daemon", Args: args(0, 1),
 		Short: "the daemon: start the programs of a manifest and keep them up",
 		Long: `Runs Gemel in the foreground: starts the programs of FILE and keeps them up. Ctrl-C or
 SIGTERM stops them all in reverse order; gemel detach leaves them running for the next
@@ -26,14 +29,17 @@ gemel run. SIGHUP applies FILE again.
 
 The manifest that was applied last is in force; FILE is the first one. If both are the
 same, or nothing was applied here before, FILE is what runs.`,
-		Example: "  gemel run gemel.yaml\n  gemel run --data-dir ./data --run-dir ./run examples/one-machine.yaml",
+		Example:           "  gemel run gemel.yaml\n  gemel run --data-dir ./data --run-dir ./run examples/one-machine.yaml",
+		ValidArgsFunction: manifests,
 		RunE: func(c *cobra.Command, args []string) error {
 			// The shadow takes the signals itself and counts them: the end of this
 			// context would look like a second SIGTERM to it, which spares nothing.
-			return runHalf(context.WithoutCancel(c.Context()), t, t.w.Run, o, args)
+			ctx := context.WithoutCancel(c.Context())
+			defer announce(ctx, t)()
+			return runHalf(ctx, t, t.w.Run, o, args)
 		},
 	}
-	c.Flags().StringVar(&o.Name, "name", "", "name of this node (default: the host's)")
+	c.Flags().StringVar(&o.Name, "name", "", "`NAME` of this node (default: the host's)")
 	c.Flags().BoolVarP(&o.Verbose, "verbose", "v", false, "log what is done, not only what fails")
 	return c
 }
@@ -42,7 +48,7 @@ same, or nothing was applied here before, FILE is what runs.`,
 func monitorCommand(t *tool) *cobra.Command {
 	var o RunOptions
 	c := &cobra.Command{
-		Use: "monitor [FILE]", Hidden: true, Args: cobra.MaximumNArgs(1),
+		Use: "monitor [FILE]", Hidden: true, Args: args(0, 1),
 		RunE: func(c *cobra.Command, args []string) error {
 			return runHalf(c.Context(), t, t.w.Monitor, o, args)
 		},
@@ -63,6 +69,11 @@ func runHalf(ctx context.Context, t *tool, half func(context.Context, RunOptions
 			return fmt.Errorf("finding %s: %w", args[0], err)
 		}
 	}
+	// Whoever reads the log may go away ("gemel run | head"): that is no reason for
+	// either half to die.
+	pipe := make(chan os.Signal, 1)
+	signal.Notify(pipe, syscall.SIGPIPE)
+	defer signal.Stop(pipe)
 	status, err := half(ctx, o)
 	if err != nil {
 		return err
@@ -73,13 +84,48 @@ func runHalf(ctx context.Context, t *tool, half func(context.Context, RunOptions
 	return nil
 }
 
+// announceTime bounds the wait for the daemon to answer.
+const announceTime = time.Minute
+
+// announce tells somebody at a terminal what to do next, once the daemon answers.
+// What it returns ends it and waits for it.
+func announce(ctx context.Context, t *tool) func() {
+	p, err := places.Find(t.given)
+	if err != nil || !newScreen(t.w.Err).terminal() {
+		return func() {}
+	}
+	ctx, cancel := context.WithTimeout(ctx, announceTime)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		again := time.NewTicker(100 * time.Millisecond)
+		defer again.Stop()
+		for {
+			if client, err := rpc.Dial(p.Socket); err == nil {
+				client.Close()
+				fmt.Fprintf(t.w.Err, "gemel runs. In a second terminal: %s. Ctrl-C here stops all.\n", t.command("gemel status"))
+				return
+			}
+			select {
+			case <-ctx.Done():
+				return
+			case <-again.C:
+			}
+		}
+	}()
+	return func() {
+		cancel()
+		<-done
+	}
+}
+
 func detachCommand(t *tool) *cobra.Command {
 	return &cobra.Command{
-		Use: "detach", GroupID: "daemon", Args: cobra.NoArgs,
+		Use: "detach", GroupID: "daemon", Args: args(0, 0),
 		Short: "end the daemon and leave the programs running",
 		Long:  "Ends both halves of Gemel. The programs run on, unwatched; the next gemel run finds them.",
 		RunE: func(c *cobra.Command, _ []string) error {
-			client, err := t.dial(c.Context())
+			client, err := t.dial()
 			if err != nil {
 				return err
 			}
@@ -90,7 +136,7 @@ func detachCommand(t *tool) *cobra.Command {
 			if t.json {
 				return t.printJSON(object(r))
 			}
-			fmt.Fprintf(t.w.Out, "detached; %s run on; to take them back: gemel run\n", plural(int(r.GetRunning()), "process"))
+			fmt.Fprintf(t.out, "detached; %s still running, unwatched\n  to take it back: %s\n", plural(int(r.GetRunning()), "process"), t.command("gemel run"))
 			return nil
 		},
 	}
@@ -98,11 +144,12 @@ func detachCommand(t *tool) *cobra.Command {
 
 func upgradeCommand(t *tool) *cobra.Command {
 	return &cobra.Command{
-		Use: "upgrade [BINARY]", GroupID: "daemon", Args: cobra.MaximumNArgs(1),
+		Use: "upgrade [BINARY]", GroupID: "daemon", Args: args(0, 1),
 		Short: "replace the running daemon by another binary; no program is touched",
 		Long: `Replaces the monitor, then the shadow, by exec in the same pids. Without an argument the
 path that runs now is read again (after a package update). A binary that does not run is
 refused before anything is done.`,
+		Example: "  gemel upgrade\n  gemel upgrade ./bin/gemel",
 		RunE: func(c *cobra.Command, args []string) error {
 			q := &gemelv1.UpgradeRequest{}
 			if len(args) == 1 {
@@ -112,7 +159,7 @@ refused before anything is done.`,
 				}
 				q.Binary = abs
 			}
-			client, err := t.dial(c.Context())
+			client, err := t.dial()
 			if err != nil {
 				return err
 			}
@@ -123,7 +170,8 @@ refused before anything is done.`,
 			if t.json {
 				return t.printJSON(object(r))
 			}
-			fmt.Fprintf(t.w.Out, "upgrading from %s to %s; gemel status shows the version that runs\n", r.GetFrom(), r.GetTo())
+			fmt.Fprintf(t.out, "upgrading from %s to %s; %s tells when it runs\n", r.GetFrom(), r.GetTo(), t.command("gemel status"))
+			fmt.Fprintf(t.out, "  to take it back: %s, with the binary of %s\n", t.command("gemel upgrade BINARY"), r.GetFrom())
 			return nil
 		},
 	}
@@ -131,10 +179,11 @@ refused before anything is done.`,
 
 func shutdownCommand(t *tool) *cobra.Command {
 	return &cobra.Command{
-		Use: "shutdown", GroupID: "daemon", Args: cobra.NoArgs,
+		Use: "shutdown", GroupID: "daemon", Args: args(0, 0),
 		Short: "stop every program in reverse order, then end",
+		Long:  "Stops every program in reverse order, then ends both halves of Gemel. It does not wait for\nthe end; gemel status --watch shows it.",
 		RunE: func(c *cobra.Command, _ []string) error {
-			client, err := t.dial(c.Context())
+			client, err := t.dial()
 			if err != nil {
 				return err
 			}
@@ -145,50 +194,33 @@ func shutdownCommand(t *tool) *cobra.Command {
 			if t.json {
 				return t.printJSON(object(r))
 			}
-			fmt.Fprintf(t.w.Out, "stopping %s\n", plural(int(r.GetRunning()), "process"))
+			fmt.Fprintf(t.out, "stopping %s, then Gemel\n  to start them again: %s\n", plural(int(r.GetRunning()), "process"), t.command("gemel run"))
 			return nil
 		},
 	}
 }
 
-// manCommand writes the man pages; make install and packagers call it.
-func manCommand(t *tool) *cobra.Command {
+func versionCommand(t *tool) *cobra.Command {
 	return &cobra.Command{
-		Use: "man DIR", Hidden: true, Args: cobra.ExactArgs(1),
-		Short: "write the man pages into a directory",
-		RunE: func(c *cobra.Command, args []string) error {
-			root := c.Root()
-			root.DisableAutoGenTag = true
-			head := &doc.GenManHeader{Title: "GEMEL", Section: "1", Source: "gemel " + strings.TrimSpace(t.w.Version), Manual: "Gemel"}
-			if err := doc.GenManTree(root, head, args[0]); err != nil {
-				return fmt.Errorf("writing the man pages: %w", err)
+		Use: "version", GroupID: "more", Args: args(0, 0),
+		Short: "the version of this tool, and of the daemon if one answers",
+		RunE: func(*cobra.Command, []string) error {
+			client, err := t.dial()
+			var known *ha.Error
+			if err != nil && !(errors.As(err, &known) && (known.Kind == ha.ErrUnavailable || known.Kind == ha.ErrDenied)) {
+				return err
 			}
-			return nil
-		},
-	}
-}
-
-func catalogueCommand(t *tool) *cobra.Command {
-	return &cobra.Command{
-		Use: "catalogue [CODE|WORD]", Aliases: []string{"catalog"}, GroupID: "look", Args: cobra.MaximumNArgs(1),
-		Short: "what each event code means, does, and asks of you",
-		RunE: func(_ *cobra.Command, args []string) error {
-			found := false
-			for _, e := range ha.Catalogue() {
-				if len(args) == 1 && args[0] != fmt.Sprint(uint16(e.Code)) && args[0] != fmt.Sprintf("0x%04x", uint16(e.Code)) && args[0] != e.Word {
-					continue
+			if t.json {
+				o := map[string]any{"tool": t.w.Version}
+				if client != nil {
+					o["daemon"] = object(client.Daemon)
 				}
-				found = true
-				if t.json {
-					if err := t.printJSON(map[string]any{"code": e.Code, "word": e.Word, "text": e.Text, "change": e.Change, "means": e.Means, "effect": e.Effect, "do": e.Do, "classic": e.Classic}); err != nil {
-						return err
-					}
-					continue
-				}
-				fmt.Fprintf(t.w.Out, "%d (0x%04X) %s: %s\n  means:  %s\n  effect: %s\n  do:     %s\n", e.Code, uint16(e.Code), e.Word, e.Text, e.Means, e.Effect, e.Do)
+				return t.printJSON(o)
 			}
-			if !found {
-				return errors.Join(notFound{fmt.Sprintf("there is no event %q", args[0]), "gemel catalogue lists them"})
+			fmt.Fprintf(t.out, "gemel version %s\n", t.w.Version)
+			if client != nil {
+				d := client.Daemon
+				fmt.Fprintf(t.out, "daemon version %s (monitor %d, %s)\n", d.GetVersion(), d.GetMonitor(), d.GetGoVersion())
 			}
 			return nil
 		},

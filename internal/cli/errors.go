@@ -31,7 +31,7 @@ func explain(err error) problem {
 	var known *ha.Error
 	switch {
 	case errors.As(err, &use):
-		return problem{ExitUsage, "usage", use.Error(), "gemel help"}
+		return problem{ExitUsage, "usage", use.text, use.hint}
 	case errors.As(err, &missing):
 		return problem{ExitNotFound, "not-found", missing.text, missing.hint}
 	case errors.As(err, &bad):
@@ -42,8 +42,6 @@ func explain(err error) problem {
 			p.status = s
 		}
 		return p
-	case strings.HasPrefix(err.Error(), "unknown command"), strings.Contains(err.Error(), "arg(s)"), strings.Contains(err.Error(), "required flag"):
-		return problem{ExitUsage, "usage", err.Error(), "gemel help"}
 	}
 	return problem{ExitFailed, "failed", err.Error(), ""}
 }
@@ -57,13 +55,17 @@ var statuses = map[ha.ErrorKind]int{
 // fail tells an error and returns the exit status.
 func (t *tool) fail(err error) int {
 	p := explain(err)
-	if t.json {
+	if t.json && t.out.err == nil {
 		_ = t.printJSON(map[string]any{"error": map[string]any{"kind": p.kind, "text": p.text, "hint": p.hint, "status": p.status}})
 		return p.status
 	}
-	fmt.Fprintln(t.w.Err, "gemel: "+clean(p.text))
+	text := clean(p.text)
+	if !strings.HasPrefix(text, "gemel ") {
+		text = "gemel: " + text
+	}
+	fmt.Fprintln(t.w.Err, text)
 	if p.hint != "" {
-		fmt.Fprintln(t.w.Err, "  "+clean(p.hint))
+		fmt.Fprintln(t.w.Err, "  "+clean(t.command(p.hint)))
 	}
 	return p.status
 }

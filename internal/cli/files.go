@@ -1,12 +1,13 @@
 package cli
 
 import (
-	"context"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -51,150 +52,118 @@ func bounded(name string, r io.Reader) ([]byte, error) {
 
 func checkCommand(t *tool) *cobra.Command {
 	return &cobra.Command{
-		Use: "check FILE", GroupID: "file", Args: cobra.ExactArgs(1),
+		Use: "check FILE...", GroupID: "file", Args: args(1, -1),
 		Short: "say everything that is wrong with a manifest",
-		Long: `Reads a manifest and prints every error at once, with line, column, what was found, what
-is allowed and a hint. It asks no daemon and changes nothing. The exit status is 7 if
-there is an error.`,
+		Long: `Reads manifests and prints every error at once, with line, column, what was found, what
+is allowed and a hint. FILE may be - for standard input. It asks no daemon and changes
+nothing. The exit status is 7 if there is an error.`,
+		Example:           "  gemel check gemel.yaml",
+		ValidArgsFunction: manifests,
 		RunE: func(_ *cobra.Command, args []string) error {
-			b, err := t.read(args[0])
-			if err != nil {
-				return err
-			}
-			m, err := config.Parse(args[0], b)
-			var bad config.Errors
-			if t.json && errors.As(err, &bad) {
-				if err := t.printJSON(map[string]any{"ok": false, "errors": bad}); err != nil {
-					return err
-				}
-				return exitStatus(ExitInvalid)
-			}
-			if errors.As(err, &bad) {
-				fmt.Fprint(t.w.Err, bad.Error())
-				fmt.Fprintf(t.w.Err, "%s: %s\n", args[0], plural(len(bad), "error"))
-				return exitStatus(ExitInvalid)
-			}
-			if err != nil {
-				return err
-			}
-			if t.json {
-				return t.printJSON(map[string]any{"ok": true, "processes": len(m.Processes), "checks": len(m.Checks), "groups": len(m.Groups), "digest": m.Digest})
-			}
-			fmt.Fprintf(t.w.Out, "%s: no errors; %s, %s, %s\n", args[0], plural(len(m.Processes), "process"), plural(len(m.Checks), "check"), plural(len(m.Groups), "group"))
-			return nil
+			return t.each(args, func(name string) error { return check(t, name) })
 		},
 	}
 }
 
-func plural(n int, what string) string {
-	switch {
-	case n == 1:
-		return "1 " + what
-	case what == "process":
-		return fmt.Sprintf("%d processes", n)
+func check(t *tool, name string) error {
+	b, err := t.read(name)
+	if err != nil {
+		return err
 	}
-	return fmt.Sprintf("%d %ss", n, what)
+	m, err := config.Parse(name, b)
+	var bad config.Errors
+	switch {
+	case errors.As(err, &bad) && t.json:
+		if err := t.printJSON(map[string]any{"file": name, "ok": false, "errors": mistakes(bad)}); err != nil {
+			return err
+		}
+		return exitStatus(ExitInvalid)
+	case errors.As(err, &bad):
+		fmt.Fprintf(t.w.Err, "%s\n%s: %s\n", strings.TrimRight(bad.Error(), "\n"), name, plural(len(bad), "error"))
+		return exitStatus(ExitInvalid)
+	case err != nil:
+		return err
+	case t.json:
+		return t.printJSON(map[string]any{"file": name, "ok": true, "processes": len(m.Processes), "checks": len(m.Checks), "groups": len(m.Groups), "digest": m.Digest})
+	}
+	fmt.Fprintf(t.out, "%s: no errors; %s, %s, %s\n", name, plural(len(m.Processes), "process"), plural(len(m.Checks), "check"), plural(len(m.Groups), "group"))
+	return nil
+}
+
+// mistakes are the errors of a manifest as JSON.
+func mistakes(bad config.Errors) []map[string]any {
+	var out []map[string]any
+	for _, e := range bad {
+		out = append(out, map[string]any{"line": e.Line, "column": e.Column, "path": e.Path, "text": e.Text, "hint": e.Hint})
+	}
+	return out
 }
 
 func schemaCommand(t *tool) *cobra.Command {
 	return &cobra.Command{
-		Use: "schema", GroupID: "file", Args: cobra.NoArgs,
+		Use: "schema [FILE]", GroupID: "file", Args: args(0, 1),
 		Short: "print the JSON Schema of the manifest, for editors",
-		RunE: func(*cobra.Command, []string) error {
+		Long: `Prints the JSON Schema of the manifest, or writes it into FILE. An editor that knows
+YAML then completes keys and marks mistakes: write
+# yaml-language-server: $schema=FILE at the head of gemel.yaml.`,
+		RunE: func(_ *cobra.Command, args []string) error {
 			b, err := config.Schema()
 			if err != nil {
 				return err
 			}
-			_, err = t.w.Out.Write(b)
+			if len(args) == 1 {
+				if err := os.WriteFile(args[0], b, 0o644); err != nil {
+					return fmt.Errorf("writing the schema: %w", err)
+				}
+				return nil
+			}
+			_, err = t.out.Write(b)
 			return err
 		},
 	}
 }
 
-func applyCommand(t *tool) *cobra.Command {
-	var dry bool
-	c := &cobra.Command{
-		Use: "apply FILE", GroupID: "file", Args: cobra.ExactArgs(1),
-		Short: "put a manifest into force; only what changed restarts",
-		Long: `Puts a manifest into force and prints what changes. A manifest with an error changes
-nothing. What is applied is kept and is the truth from then on, also after a restart of
-Gemel; the file is not looked at again before the next apply or SIGHUP.`,
-		Example: "  gemel apply --dry-run gemel.yaml\n  gemel apply gemel.yaml",
-		RunE: func(c *cobra.Command, args []string) error {
-			return apply(c.Context(), t, args[0], dry)
-		},
-	}
-	c.Flags().BoolVar(&dry, "dry-run", false, "only say what would change")
-	return c
-}
-
-func apply(ctx context.Context, t *tool, file string, dry bool) error {
-	b, err := t.read(file)
-	if err != nil {
-		return err
-	}
-	// Told here already, in full, without asking: the daemon would say the same.
-	if _, err := config.Parse(file, b); err != nil {
-		return err
-	}
-	client, err := t.dial(ctx)
-	if err != nil {
-		return err
-	}
-	name := file
-	if abs, err := filepath.Abs(file); err == nil && file != "-" {
-		name = abs
-	}
-	r, err := client.Apply(ctx, &gemelv1.ApplyRequest{Manifest: b, Name: name, DryRun: dry})
-	if err != nil {
-		return err
-	}
-	if t.json {
-		if err := t.printJSON(object(r)); err != nil {
+func manifestCommand(t *tool) *cobra.Command {
+	return &cobra.Command{
+		Use: "manifest", GroupID: "file", Args: args(0, 0),
+		Short: "print the manifest in force",
+		Long: `Prints the manifest in force, byte for byte as it was applied. What was set by hand over
+it is not in it; gemel diff lists that. It may hold secrets and is for operators.`,
+		Example: "  gemel manifest > gemel.yaml",
+		RunE: func(c *cobra.Command, _ []string) error {
+			client, err := t.dial()
+			if err != nil {
+				return err
+			}
+			r, err := client.Manifest(c.Context(), &gemelv1.ManifestRequest{})
+			if err != nil {
+				return err
+			}
+			if t.json {
+				o := object(r)
+				o["manifest"] = string(r.GetManifest())
+				return t.printJSON(o)
+			}
+			text := r.GetManifest()
+			if t.out.terminal() {
+				text = []byte(clean(string(text)))
+			}
+			_, err = t.out.Write(text)
 			return err
-		}
-	} else {
-		changes(t, r.GetChanges())
-		problems(t, r.GetProblems())
-	}
-	switch {
-	case len(r.GetProblems()) > 0 && !r.GetApplied() && !dry:
-		return exitStatus(ExitInvalid)
-	case t.json:
-	case dry:
-		fmt.Fprintln(t.w.Out, "nothing was changed (--dry-run)")
-	case r.GetUndo() != "":
-		fmt.Fprintf(t.w.Out, "applied as version %d; to take it back: %s\n", r.GetVersion(), r.GetUndo())
-	default:
-		fmt.Fprintf(t.w.Out, "applied as version %d\n", r.GetVersion())
-	}
-	return nil
-}
-
-func changes(t *tool, cs []*gemelv1.ManifestChange) {
-	if len(cs) == 0 {
-		fmt.Fprintln(t.w.Out, "no difference to the manifest in force")
-		return
-	}
-	for _, c := range cs {
-		fmt.Fprintln(t.w.Out, clean(c.GetText()))
-	}
-}
-
-func problems(t *tool, ps []*gemelv1.Problem) {
-	for _, p := range ps {
-		fmt.Fprintf(t.w.Err, "%s:%d:%d: %s: %s\n", p.GetFile(), p.GetLine(), p.GetColumn(), p.GetPath(), clean(p.GetText()))
-		if p.GetHint() != "" {
-			fmt.Fprintln(t.w.Err, "  "+clean(p.GetHint()))
-		}
+		},
 	}
 }
 
 func diffCommand(t *tool) *cobra.Command {
-	return &cobra.Command{
-		Use: "diff [FILE]", GroupID: "file", Args: cobra.MaximumNArgs(1),
+	var text bool
+	c := &cobra.Command{
+		Use: "diff [FILE]", GroupID: "file", Args: args(0, 1),
 		Short: "what an apply would change, and what was set by hand",
-		Long:  "Compares a file with the manifest in force and lists what was set by hand over it. Without\na file: only the latter.",
+		Long: `Compares a file with the manifest in force, and lists what was set by hand over that.
+Without a file: only the latter. --text shows the difference of the lines instead of what
+they mean. FILE may be - for standard input.`,
+		Example:           "  gemel diff gemel.yaml\n  gemel diff",
+		ValidArgsFunction: manifests,
 		RunE: func(c *cobra.Command, args []string) error {
 			q := &gemelv1.DiffRequest{}
 			if len(args) == 1 {
@@ -202,9 +171,12 @@ func diffCommand(t *tool) *cobra.Command {
 				if err != nil {
 					return err
 				}
+				if _, err := config.Parse(args[0], b); err != nil {
+					return err
+				}
 				q.Name, q.Manifest = args[0], b
 			}
-			client, err := t.dial(c.Context())
+			client, err := t.dial()
 			if err != nil {
 				return err
 			}
@@ -215,54 +187,79 @@ func diffCommand(t *tool) *cobra.Command {
 			if t.json {
 				return t.printJSON(object(r))
 			}
-			if len(args) == 1 {
-				changes(t, r.GetChanges())
-				problems(t, r.GetProblems())
-			}
-			for _, o := range r.GetOverlays() {
-				fmt.Fprintf(t.w.Out, "%s: %s is %s by hand, %s in the manifest\n", subject(o.GetSubject()), o.GetItem(), o.GetValue(), o.GetManifestValue())
-			}
-			if len(args) == 0 && len(r.GetOverlays()) == 0 {
-				fmt.Fprintln(t.w.Out, "nothing was set by hand")
-			}
+			showDiff(t, r, len(args) == 1, text)
 			return nil
 		},
 	}
+	c.Flags().BoolVar(&text, "text", false, "show the difference of the lines")
+	return c
 }
+
+func showDiff(t *tool, r *gemelv1.DiffResponse, file, text bool) {
+	switch {
+	case file && text:
+		fmt.Fprint(t.out, clean(r.GetText()))
+	case file:
+		showChanges(t, r.GetChanges())
+		showProblems(t, r.GetProblems())
+	}
+	for _, o := range r.GetOverlays() {
+		fmt.Fprintf(t.out, "%s: %s is %s by hand, %s in the manifest\n  to take it back: %s\n", subject(o.GetSubject()), o.GetItem(), o.GetValue(),
+			o.GetManifestValue(), t.command(fmt.Sprintf("gemel set %s %s %s", subject(o.GetSubject()), o.GetItem(), o.GetManifestValue())))
+	}
+	if !file && len(r.GetOverlays()) == 0 {
+		fmt.Fprintln(t.out, "nothing was set by hand")
+	}
+}
+
+// importKinds are the systems whose configuration can be imported.
+var importKinds = []string{"pms", "supervisord"}
 
 func importCommand(t *tool) *cobra.Command {
 	var kind string
 	c := &cobra.Command{
-		Use: "import FILE", GroupID: "file", Args: cobra.ExactArgs(1),
+		Use: "import FILE", GroupID: "file", Args: args(1, 1),
 		Short: "make a manifest from pms.ini or supervisord.conf",
 		Long: `Reads the configuration of another system and prints a manifest. What was not understood
-is listed on standard error, line by line. Nothing is started.`,
+is listed on standard error, line by line. FILE may be - for standard input. Nothing is
+started.`,
 		Example: "  gemel import pms.ini > gemel.yaml\n  gemel import --from supervisord /etc/supervisor/supervisord.conf",
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(c *cobra.Command, args []string) error {
 			b, err := t.read(args[0])
 			if err != nil {
 				return err
 			}
 			if kind == "" {
-				kind = "supervisord"
-				if filepath.Ext(args[0]) == ".ini" && filepath.Base(args[0]) != "supervisord.ini" {
-					kind = "pms"
-				}
+				kind = importKind(b)
+			}
+			if !slices.Contains(importKinds, kind) {
+				return wrongUsage("gemel import cannot read %q; --from takes %s", kind, strings.Join(importKinds, ", "))
 			}
 			made, err := t.w.Import(kind, args[0], b)
 			if err != nil {
 				return err
 			}
 			if t.json {
-				return t.printJSON(map[string]any{"manifest": string(made.Manifest), "notes": made.Notes})
+				return t.printJSON(map[string]any{"from": kind, "manifest": string(made.Manifest), "notes": made.Notes})
 			}
 			for _, n := range made.Notes {
-				fmt.Fprintf(t.w.Err, "%s:%d: %s\n", args[0], n.Line, n.Text)
+				fmt.Fprintf(t.w.Err, "%s:%d: %s\n", args[0], n.Line, clean(n.Text))
 			}
-			_, err = t.w.Out.Write(made.Manifest)
+			_, err = t.out.Write(made.Manifest)
 			return err
 		},
 	}
-	c.Flags().StringVar(&kind, "from", "", "what the file is: pms or supervisord (default: by its name)")
+	c.Flags().StringVar(&kind, "from", "", "what the file is: `KIND` is pms or supervisord (default: by what is in it)")
+	_ = c.RegisterFlagCompletionFunc("from", cobra.FixedCompletions(importKinds, cobra.ShellCompDirectiveNoFileComp))
 	return c
+}
+
+// importKind tells the files apart by their sections.
+func importKind(b []byte) string {
+	for _, section := range [...]string{"[program:", "[supervisord]", "[group:", "[include]", "[eventlistener:"} {
+		if bytes.Contains(b, []byte(section)) {
+			return "supervisord"
+		}
+	}
+	return "pms"
 }

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -24,36 +25,34 @@ var items = []string{itemAdmin, itemRecovery, itemEscalation, itemName, itemOp}
 
 func getCommand(t *tool) *cobra.Command {
 	return &cobra.Command{
-		Use: "get TARGET [ITEM]", GroupID: "look", Args: cobra.RangeArgs(1, 2),
+		Use: "get TARGET [ITEM]", GroupID: "look", Args: args(1, 2),
 		Short: "read a dataitem of the node, a process or a check",
 		Long: `Reads one dataitem, or all of a target: AdminState, RecoveryAction, EscalationAction,
 ProcessName, OpState. A target is node (or PmsGlobal), the name of a process or check,
 or its number as PmsProc51 or PmsPie176. The answers have the CMM's form, as
 "1:Unlocked" or "2:Process Restart".`,
-		Example: "  gemel get nginx\n  gemel get nginx RecoveryAction\n  gemel get PmsProc51 OpState",
-		ValidArgsFunction: func(c *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
-			return completeItems(t, c, args, prefix)
-		},
+		Example:           "  gemel get nginx\n  gemel get nginx RecoveryAction\n  gemel get PmsProc51 OpState",
+		ValidArgsFunction: completeItems(t, false),
 		RunE: func(c *cobra.Command, args []string) error {
-			values, err := itemsOf(c.Context(), t, args[0])
+			all, err := itemsOf(c.Context(), t, args[0])
 			if err != nil {
 				return err
 			}
 			if len(args) == 1 {
-				return allItems(t, values)
+				return allItems(t, all)
 			}
 			name, err := item(args[1])
 			if err != nil {
 				return err
 			}
-			v, ok := values[name]
+			v, ok := all[name]
 			if !ok {
-				return usageError{fmt.Errorf("%s has no %s; it has %s", args[0], name, strings.Join(present(values), ", "))}
+				return wrongUsage("%s has no %s; it has %s", args[0], name, strings.Join(present(all), ", "))
 			}
 			if t.json {
 				return t.printJSON(map[string]string{"target": args[0], "item": name, "value": v})
 			}
-			fmt.Fprintln(t.w.Out, v)
+			fmt.Fprintln(t.out, v)
 			return nil
 		},
 	}
@@ -64,7 +63,7 @@ func allItems(t *tool, values map[string]string) error {
 		return t.printJSON(values)
 	}
 	for _, n := range present(values) {
-		fmt.Fprintf(t.w.Out, "%-17s %s\n", n, values[n])
+		fmt.Fprintf(t.out, "%-17s %s\n", n, values[n])
 	}
 	return nil
 }
@@ -79,22 +78,26 @@ func present(values map[string]string) []string {
 	return out
 }
 
+// item finds a dataitem by its name or by the manifest's word for it.
 func item(given string) (string, error) {
 	for _, n := range items {
-		if strings.EqualFold(n, given) {
+		if strings.EqualFold(n, given) || shortItems[n] != "" && shortItems[n] == strings.ToLower(given) {
 			return n, nil
 		}
 	}
-	return "", usageError{fmt.Errorf("there is no dataitem %q; there are %s", given, strings.Join(items, ", "))}
+	return "", wrongUsage("there is no dataitem %q; there are %s", given, strings.Join(items, ", "))
 }
 
-// items reads all dataitems of a target.
+// shortItems are what the manifest calls some of the dataitems.
+var shortItems = map[string]string{itemAdmin: "admin", itemRecovery: "recovery", itemEscalation: "escalation", itemOp: "op"}
+
+// itemsOf reads all dataitems of a target.
 func itemsOf(ctx context.Context, t *tool, target string) (map[string]string, error) {
-	sub, err := t.target(ctx, target)
+	s, err := t.snapshot(ctx)
 	if err != nil {
 		return nil, err
 	}
-	s, err := t.snapshot(ctx)
+	sub, err := find(s, target)
 	if err != nil {
 		return nil, err
 	}
@@ -114,7 +117,7 @@ func itemsOf(ctx context.Context, t *tool, target string) (map[string]string, er
 			return map[string]string{itemAdmin: adminItem(c.GetAdmin()), itemOp: opItem(c.GetOp()), itemName: c.GetLine()}, nil
 		}
 	}
-	return nil, notFound{fmt.Sprintf("there is no process or check %q", target), "gemel status lists them"}
+	return nil, unknown("process or check", target, nil)
 }
 
 func adminItem(a gemelv1.Admin) string {
@@ -156,7 +159,7 @@ func escalationItem(e gemelv1.Escalation) string {
 
 func setCommand(t *tool) *cobra.Command {
 	return &cobra.Command{
-		Use: "set TARGET ITEM VALUE", GroupID: "act", Args: cobra.ExactArgs(3),
+		Use: "set TARGET ITEM VALUE", GroupID: "act", Args: args(3, 3),
 		Short: "change a dataitem: AdminState, RecoveryAction, EscalationAction",
 		Long: `Changes a dataitem at once. It is kept over the manifest (gemel diff shows it) until an
 apply changes the same field of the manifest. Values are the CMM's numbers or the words
@@ -165,10 +168,8 @@ of the manifest:
   AdminState        1 or unlocked, 2 or locked
   RecoveryAction    1 or none, 2 or restart, 3 or failover-restart, 4 or failover-reboot
   EscalationAction  1 or none, 2 or failover-reboot, failover`,
-		Example: "  gemel set nginx RecoveryAction failover-restart\n  gemel set PmsProc51 AdminState 2",
-		ValidArgsFunction: func(c *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
-			return completeItems(t, c, args, prefix)
-		},
+		Example:           "  gemel set nginx RecoveryAction failover-restart\n  gemel set PmsProc51 AdminState 2",
+		ValidArgsFunction: completeItems(t, true),
 		RunE: func(c *cobra.Command, args []string) error {
 			name, err := item(args[1])
 			if err != nil {
@@ -178,32 +179,39 @@ of the manifest:
 			if err != nil {
 				return err
 			}
-			return t.request(c.Context(), verb, args[0], value, fmt.Sprintf("%s of %s is %s", name, args[0], args[2]))
+			return t.request(c.Context(), verb, args[0], value, false)
 		},
 	}
 }
 
-// setting reads a value of a dataitem: the CMM's number or Gemel's word.
-func setting(item, given string) (verb gemelv1.Verb, value string, err error) {
-	allowed := map[string]map[string]string{
-		itemAdmin:      {"1": "unlocked", "2": "locked", "unlocked": "unlocked", "locked": "locked"},
-		itemRecovery:   {"1": "none", "2": "restart", "3": "failover-restart", "4": "failover-reboot"},
-		itemEscalation: {"1": "none", "2": "failover-reboot", "failover": "failover"},
-	}[item]
-	if allowed == nil {
-		return 0, "", usageError{fmt.Errorf("%s can only be read; AdminState, RecoveryAction and EscalationAction can be set", item)}
-	}
-	low := strings.ToLower(given)
-	value, ok := allowed[low]
-	if !ok {
-		for _, v := range allowed {
-			if v == low {
-				value, ok = v, true
-			}
+// allowed are the values of the dataitems that can be set: the CMM's numbers and
+// Gemel's words, by Gemel's word.
+var allowed = map[string]map[string]string{
+	itemAdmin:      {"1": "unlocked", "2": "locked", "unlocked": "unlocked", "locked": "locked"},
+	itemRecovery:   {"1": "none", "2": "restart", "3": "failover-restart", "4": "failover-reboot", "none": "none", "restart": "restart", "failover-restart": "failover-restart", "failover-reboot": "failover-reboot"},
+	itemEscalation: {"1": "none", "2": "failover-reboot", "none": "none", "failover": "failover", "failover-reboot": "failover-reboot"},
+}
+
+// values lists the words of a dataitem.
+func values(item string) []string {
+	var out []string
+	for given, word := range allowed[item] {
+		if given == word {
+			out = append(out, word)
 		}
 	}
+	slices.Sort(out)
+	return out
+}
+
+// setting reads a value of a dataitem: the CMM's number or Gemel's word.
+func setting(item, given string) (verb gemelv1.Verb, value string, err error) {
+	if allowed[item] == nil {
+		return 0, "", wrongUsage("%s can only be read; AdminState, RecoveryAction and EscalationAction can be set", item)
+	}
+	value, ok := allowed[item][strings.ToLower(given)]
 	if !ok {
-		return 0, "", usageError{fmt.Errorf("%s cannot be %q; see gemel set --help for the values", item, given)}
+		return 0, "", wrongUsage("%s cannot be %q; it can be %s, or the number that gemel set --help tells", item, given, strings.Join(values(item), ", "))
 	}
 	switch {
 	case item == itemAdmin && value == "locked":
@@ -216,17 +224,24 @@ func setting(item, given string) (verb gemelv1.Verb, value string, err error) {
 	return gemelv1.Verb_VERB_SET_ESCALATION, value, nil
 }
 
-func completeItems(t *tool, c *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
-	if len(args) == 0 {
-		return t.completeNames(c, args, prefix)
-	}
-	var out []string
-	if len(args) == 1 {
-		for _, n := range items {
-			if strings.HasPrefix(strings.ToLower(n), strings.ToLower(prefix)) {
-				out = append(out, n)
+func completeItems(t *tool, settable bool) func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	names := t.names(true, "node")
+	return func(c *cobra.Command, given []string, prefix string) ([]string, cobra.ShellCompDirective) {
+		var out []string
+		switch {
+		case len(given) == 0:
+			return names(c, given, prefix)
+		case len(given) == 1:
+			for _, n := range items {
+				if _, ok := allowed[n]; (ok || !settable) && strings.HasPrefix(strings.ToLower(n), strings.ToLower(prefix)) {
+					out = append(out, n)
+				}
+			}
+		case len(given) == 2 && settable:
+			if n, err := item(given[1]); err == nil {
+				out = values(n)
 			}
 		}
+		return out, cobra.ShellCompDirectiveNoFileComp
 	}
-	return out, cobra.ShellCompDirectiveNoFileComp
 }

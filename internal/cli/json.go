@@ -14,7 +14,7 @@ import (
 
 // printJSON writes one document and a line end.
 func (t *tool) printJSON(v any) error {
-	enc := json.NewEncoder(t.w.Out)
+	enc := json.NewEncoder(t.out)
 	enc.SetEscapeHTML(false)
 	if err := enc.Encode(v); err != nil {
 		return fmt.Errorf("writing JSON: %w", err)

@@ -1,7 +1,9 @@
 package cli
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -9,26 +11,61 @@ import (
 	gemelv1 "gemel/api/gemel/v1"
 )
 
+const (
+	rememberLines = 64   // of what was printed last, to find the place again
+	searchLines   = 1000 // of the log, in which the place is looked for
+)
+
 func logsCommand(t *tool) *cobra.Command {
 	var follow bool
 	var lines uint32
 	c := &cobra.Command{
-		Use: "logs NAME", GroupID: "look", Args: cobra.ExactArgs(1),
-		Short:             "what a process printed",
-		Long:              "Prints the end of a process's captured output; with -f it goes on as it prints.\nControl characters are shown as ? on a terminal.",
+		Use: "logs NAME", GroupID: "look", Args: args(1, 1),
+		Short: "what a process printed",
+		Long: `Prints the end of a process's captured output; with -f it goes on as it prints, also over
+a restart of the process or of the daemon. On a terminal control characters are shown as
+?; into a file or a pipe the output goes as it was written.`,
 		Example:           "  gemel logs nginx\n  gemel logs -f -n 20 orders",
-		ValidArgsFunction: t.completeNames,
+		ValidArgsFunction: firstOnly(t.names(false)),
 		RunE: func(c *cobra.Command, args []string) error {
-			return showLogs(c.Context(), t, &gemelv1.LogsRequest{Process: args[0], Lines: lines, Follow: follow, FromNow: follow && lines == 0 && c.Flags().Changed("lines")})
+			sub, err := t.target(c.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			if sub.GetKind() != gemelv1.Kind_KIND_PROCESS {
+				return wrongUsage("%s is no process; only processes print", args[0])
+			}
+			q := &gemelv1.LogsRequest{Process: sub.GetName(), Lines: lines}
+			if lines == 0 && c.Flags().Changed("lines") {
+				if !follow {
+					return nil
+				}
+				q.FromNow = true
+			}
+			l := &logReader{t: t, process: sub.GetName()}
+			if follow {
+				return l.follow(c.Context(), q)
+			}
+			return l.read(c.Context(), q, l.print)
 		},
 	}
 	c.Flags().BoolVarP(&follow, "follow", "f", false, "go on as it prints, until Ctrl-C")
-	c.Flags().Uint32VarP(&lines, "lines", "n", 0, "so many lines of the end (default 100)")
+	c.Flags().Uint32VarP(&lines, "lines", "n", 0, "so many `LINES` of the end (default 100)")
 	return c
 }
 
-func showLogs(ctx context.Context, t *tool, q *gemelv1.LogsRequest) error {
-	client, err := t.dial(ctx)
+// logReader prints the output of one process.
+type logReader struct {
+	t       *tool
+	process string
+	last    [][]byte // lines printed last, at most rememberLines
+	part    []byte   // of a line that has no end yet
+	told    func()   // called with each piece; nil: nobody
+}
+
+// read asks for output and gives each piece of it to each.
+func (l *logReader) read(ctx context.Context, q *gemelv1.LogsRequest, each func([]byte) error) error {
+	client, err := l.t.dial()
 	if err != nil {
 		return err
 	}
@@ -38,58 +75,96 @@ func showLogs(ctx context.Context, t *tool, q *gemelv1.LogsRequest) error {
 	}
 	defer stream.Close()
 	for stream.Receive() {
-		b := stream.Msg().GetData()
-		switch {
-		case t.json:
-			err = t.printJSON(map[string]string{"process": q.GetProcess(), "data": string(b)})
-		case t.colour || width(t.w.Out) > 0:
-			_, err = fmt.Fprint(t.w.Out, clean(string(b)))
-		default:
-			_, err = t.w.Out.Write(b)
+		if l.told != nil {
+			l.told()
 		}
-		if err != nil {
+		if err := each(stream.Msg().GetData()); err != nil {
 			return err
 		}
-	}
-	if ctx.Err() != nil {
-		return nil
 	}
 	return stream.Err()
 }
 
-func topCommand(t *tool) *cobra.Command {
-	var once bool
-	c := &cobra.Command{
-		Use: "top", GroupID: "look", Args: cobra.NoArgs,
-		Short: "processor and memory use of each process, the busiest first",
-		RunE: func(c *cobra.Command, _ []string) error {
-			client, err := t.dial(c.Context())
-			if err != nil {
-				return err
-			}
-			stream, err := client.WatchStatus(c.Context(), &gemelv1.WatchStatusRequest{IntervalMs: 2000})
-			if err != nil {
-				return err
-			}
-			defer stream.Close()
-			for n := 0; stream.Receive(); n++ {
-				// The first picture has no span to count processor time over.
-				if once && n == 0 && !t.json {
-					continue
-				}
-				if err := showTop(t, stream.Msg().GetSnapshot()); err != nil {
-					return err
-				}
-				if once {
-					return nil
-				}
-			}
-			if c.Context().Err() != nil {
-				return nil
-			}
-			return stream.Err()
-		},
+// follow goes on until ctx ends or the daemon stays away. The log is in files
+// that the death of a monitor does not touch: what came meanwhile is read there.
+func (l *logReader) follow(ctx context.Context, q *gemelv1.LogsRequest) error {
+	client, err := l.t.dial()
+	if err != nil {
+		return err
 	}
-	c.Flags().BoolVarP(&once, "once", "1", false, "print one table and end")
-	return c
+	patience := client.Patience()
+	l.told = patience.Back
+	q.Follow = true
+	for {
+		err := l.read(ctx, q, l.print)
+		if l.t.out.err != nil {
+			return l.t.out.err
+		}
+		if err == nil {
+			err = ended("the stream of output")
+		}
+		for err != nil {
+			if err := patience.Wait(ctx, err); err != nil {
+				return err
+			}
+			err = l.missed(ctx)
+		}
+		q.Lines, q.FromNow = 0, true
+	}
+}
+
+// missed prints what was written since the last line that was printed.
+func (l *logReader) missed(ctx context.Context) error {
+	var all []byte
+	err := l.read(ctx, &gemelv1.LogsRequest{Process: l.process, Lines: searchLines}, func(b []byte) error {
+		all = append(all, b...)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return l.print(after(all, bytes.Join(l.last, nil)))
+}
+
+// after returns what follows the last place where seen stands in all. If it
+// stands nowhere everything is new: more was written than was asked for.
+func after(all, seen []byte) []byte {
+	if len(seen) == 0 {
+		return nil
+	}
+	if i := bytes.LastIndex(all, seen); i >= 0 {
+		return all[i+len(seen):]
+	}
+	return all
+}
+
+func (l *logReader) print(b []byte) error {
+	l.remember(b)
+	var err error
+	switch {
+	case len(b) == 0:
+	case l.t.json:
+		err = l.t.printJSON(map[string]string{"process": l.process, "data": string(b)})
+	case l.t.out.terminal():
+		_, err = fmt.Fprint(l.t.out, clean(string(b)))
+	default:
+		_, err = l.t.out.Write(b)
+	}
+	return errors.Join(err, l.t.out.err)
+}
+
+// remember keeps the last whole lines.
+func (l *logReader) remember(b []byte) {
+	l.part = append(l.part, b...)
+	for {
+		i := bytes.IndexByte(l.part, '\n')
+		if i < 0 {
+			return
+		}
+		l.last = append(l.last, bytes.Clone(l.part[:i+1]))
+		l.part = l.part[i+1:]
+		if len(l.last) > rememberLines {
+			l.last = l.last[1:]
+		}
+	}
 }

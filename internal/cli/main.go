@@ -45,11 +45,12 @@ type Imported struct {
 
 // Note is one line of the file that was not understood, or was changed.
 type Note struct {
-	Line int
-	Text string
+	Line int    `json:"line"`
+	Text string `json:"text"`
 }
 
-// Exit statuses of the tool; they are documented and never change.
+// Exit statuses of the tool; they are documented (gemel help exit-codes) and
+// never change. A command that a signal ended has 128 and the signal's number.
 const (
 	ExitOK          = 0
 	ExitFailed      = 1 // something went wrong; stderr says what
@@ -64,33 +65,63 @@ const (
 // tool is one run of the tool.
 type tool struct {
 	w      World
+	out    *screen
 	given  places.Places
 	json   bool
-	colour bool
 	client *rpc.Client
 }
 
 // Main runs the tool and returns its exit status.
 func Main(w World) int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := interruptible()
 	defer stop()
-	t := &tool{w: w}
-	root := root(t)
+	t := &tool{w: w, out: newScreen(w.Out)}
+	root := newRoot(t)
 	root.SetArgs(w.Args)
 	root.SetIn(w.In)
-	root.SetOut(w.Out)
+	root.SetOut(t.out)
 	root.SetErr(w.Err)
 	err := root.ExecuteContext(ctx)
 	var st exitStatus
+	var by signalled
 	switch {
+	case err == nil && t.out.err != nil:
+		// What was asked for may be half written: nobody may take it for the whole.
+		return t.fail(fmt.Errorf("writing the answer: %w", t.out.err))
 	case err == nil:
 		return ExitOK
 	case errors.As(err, &st):
 		return int(st)
-	case errors.Is(err, context.Canceled) && ctx.Err() != nil:
-		return 128 + int(syscall.SIGINT)
+	case ctx.Err() != nil && errors.As(context.Cause(ctx), &by):
+		return 128 + int(by)
 	}
 	return t.fail(err)
+}
+
+// signalled is the end of a command by a signal.
+type signalled syscall.Signal
+
+func (s signalled) Error() string { return "ended by a signal: " + syscall.Signal(s).String() }
+
+// interruptible returns a context that ends with Ctrl-C or SIGTERM, with the
+// signal as its cause.
+func interruptible() (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	c := make(chan os.Signal, 1)
+	signal.Notify(c, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		select {
+		case s := <-c:
+			if n, ok := s.(syscall.Signal); ok {
+				cancel(signalled(n))
+			}
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, func() {
+		signal.Stop(c)
+		cancel(nil)
+	}
 }
 
 // exitStatus is an error that was told already: only the status is left.
@@ -98,65 +129,86 @@ type exitStatus int
 
 func (e exitStatus) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
 
-// usageError is a wrong command line.
-type usageError struct{ error }
-
-// root is the command that all others hang on.
-func root(t *tool) *cobra.Command {
+// newRoot makes the command that all others hang on.
+func newRoot(t *tool) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "gemel",
 		Short: "keeps the programs of this machine running, with a reason for everything",
 		Long: `gemel keeps a machine's programs running. "gemel run FILE" is the daemon; every
-other command asks it. Begin with: gemel run FILE, then in a second terminal:
-gemel status.`,
+other command asks it. Begin with "gemel run FILE", then in a second terminal "gemel
+status".`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Version:       t.w.Version,
-		PersistentPreRunE: func(*cobra.Command, []string) error {
-			t.colour = colours(t.w.Out)
-			return nil
+		Args:          cobra.ArbitraryArgs,
+		RunE: func(c *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return unknownCommand(c, args[0])
+			}
+			return c.Help()
 		},
 	}
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return flagError(t, c, err) })
+	root.SetUsageFunc(usage)
+	root.SetHelpFunc(help)
 	f := root.PersistentFlags()
-	f.StringVar(&t.given.Socket, "socket", "", "the daemon's socket (default RUN-DIR/api.sock; environment GEMEL_SOCKET)")
-	f.StringVar(&t.given.Run, "run-dir", "", "run directory (default /run/gemel; a plain user: $XDG_RUNTIME_DIR/gemel; GEMEL_RUN_DIR)")
-	f.StringVar(&t.given.Data, "data-dir", "", "data directory (default /var/lib/gemel; a plain user: $XDG_STATE_HOME/gemel; GEMEL_DATA_DIR)")
-	f.BoolVar(&t.json, "json", false, "print JSON")
+	f.StringVar(&t.given.Socket, "socket", "", "the daemon's socket: `PATH` (default: api.sock in the run directory)")
+	f.StringVar(&t.given.Run, "run-dir", "", "run directory: `DIR` (default: /run/gemel; see gemel help environment)")
+	f.StringVar(&t.given.Data, "data-dir", "", "data directory: `DIR` (default: /var/lib/gemel; see gemel help environment)")
+	f.BoolVar(&t.json, "json", false, "print JSON: one document, or one for each line of what goes on")
 	root.AddGroup(
-		&cobra.Group{ID: "daemon", Title: "The daemon:"},
 		&cobra.Group{ID: "look", Title: "Looking:"},
-		&cobra.Group{ID: "act", Title: "Acting:"},
+		&cobra.Group{ID: "act", Title: "Acting on processes, checks and the node:"},
 		&cobra.Group{ID: "file", Title: "Manifests:"},
+		&cobra.Group{ID: "daemon", Title: "The daemon:"},
+		&cobra.Group{ID: "more", Title: "More:"},
 	)
-	for _, c := range commands(t) {
-		root.AddCommand(c)
-	}
+	root.SetHelpCommandGroupID("more")
+	root.SetCompletionCommandGroupID("more")
+	root.AddCommand(commands(t)...)
+	root.AddCommand(topics()...)
+	own(root)
 	return root
 }
 
-// commands lists every command, in the order of the help.
+// commands lists every command.
 func commands(t *tool) []*cobra.Command {
 	return []*cobra.Command{
 		runCommand(t), monitorCommand(t), detachCommand(t), upgradeCommand(t), shutdownCommand(t),
 		statusCommand(t), eventsCommand(t), alarmsCommand(t), whyCommand(t), logsCommand(t), topCommand(t),
-		startCommand(t), stopCommand(t), restartCommand(t), lockCommand(t), unlockCommand(t), clearCommand(t),
-		getCommand(t), setCommand(t),
-		applyCommand(t), checkCommand(t), diffCommand(t), schemaCommand(t), importCommand(t),
-		replayCommand(t), whoamiCommand(t), manCommand(t), catalogueCommand(t),
+		evidenceCommand(t), replayCommand(t), catalogueCommand(t), whoamiCommand(t), getCommand(t),
+		startCommand(t), stopCommand(t), restartCommand(t), lockCommand(t), unlockCommand(t), clearCommand(t), setCommand(t),
+		applyCommand(t), checkCommand(t), diffCommand(t), manifestCommand(t), schemaCommand(t), importCommand(t),
+		manCommand(t), versionCommand(t),
 	}
 }
 
 // dial connects to the daemon.
-func (t *tool) dial(ctx context.Context) (*rpc.Client, error) {
+func (t *tool) dial() (*rpc.Client, error) {
+	if t.client != nil {
+		return t.client, nil
+	}
 	p, err := places.Find(t.given)
 	if err != nil {
 		return nil, err
 	}
-	if t.client == nil {
-		if t.client, err = rpc.Dial(p.Socket); err != nil {
-			return nil, err
+	if t.client, err = rpc.Dial(p.Socket); err != nil {
+		return nil, err
+	}
+	t.client.Away = func(text string) { fmt.Fprintln(t.w.Err, "gemel: "+text) }
+	return t.client, nil
+}
+
+// command writes a command line of the tool so that it reaches the same daemon
+// as this run: with the flags that name it.
+func (t *tool) command(line string) string {
+	with := "gemel "
+	for _, f := range [...]struct{ name, value string }{
+		{"--socket", t.given.Socket}, {"--run-dir", t.given.Run}, {"--data-dir", t.given.Data},
+	} {
+		if f.value != "" {
+			with += f.name + " " + quoted(f.value) + " "
 		}
 	}
-	return t.client, nil
+	return replaceCommands(line, with)
 }

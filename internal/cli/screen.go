@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"regexp"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -11,28 +12,50 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// colours reports whether the output is a terminal that wants colours.
-func colours(w io.Writer) bool {
-	f, ok := w.(*os.File)
-	if !ok || os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "dumb" {
-		return false
-	}
-	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
-	return err == nil
+// screen is where answers go: a terminal, or anything else. What is no terminal
+// gets no colours and nothing is cut, for it may be read by a program.
+type screen struct {
+	w       io.Writer
+	colour  bool
+	columns int   // of the terminal; 0: it is none
+	lines   int   // of the terminal; 0: it is none
+	err     error // the first failure; nothing is written after it
 }
 
-// width is the terminal's, or 0 if the output is none: then nothing is cut.
-func width(w io.Writer) int {
-	f, ok := w.(*os.File)
-	if !ok {
-		return 0
-	}
-	ws, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ)
-	if err != nil {
-		return 0
-	}
-	return int(ws.Col)
+func newScreen(w io.Writer) *screen {
+	s := &screen{w: w}
+	s.measure()
+	_, tty := os.LookupEnv("NO_COLOR")
+	s.colour = s.columns > 0 && (!tty || os.Getenv("NO_COLOR") == "") && os.Getenv("TERM") != "dumb"
+	return s
 }
+
+// measure looks how large the terminal is; it may have changed since.
+func (s *screen) measure() {
+	f, ok := s.w.(*os.File)
+	if !ok {
+		return
+	}
+	if _, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS); err != nil {
+		return
+	}
+	s.columns, s.lines = 80, 24
+	if ws, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ); err == nil && ws.Col > 0 && ws.Row > 0 {
+		s.columns, s.lines = int(ws.Col), int(ws.Row)
+	}
+}
+
+// Write implements io.Writer. It takes everything: the failure is told once, at
+// the end of the command.
+func (s *screen) Write(b []byte) (int, error) {
+	if s.err == nil {
+		_, s.err = s.w.Write(b)
+	}
+	return len(b), nil
+}
+
+// terminal reports whether somebody looks.
+func (s *screen) terminal() bool { return s.columns > 0 }
 
 // The colours have a meaning: green is well, yellow passes, red needs somebody.
 const (
@@ -44,11 +67,27 @@ const (
 	bold   = "\x1b[1m"
 )
 
-func (t *tool) paint(colour, s string) string {
-	if !t.colour || colour == plain || s == "" {
-		return s
+func (s *screen) paint(colour, text string) string {
+	if !s.colour || colour == plain || text == "" {
+		return text
 	}
-	return colour + s + "\x1b[0m"
+	return colour + text + "\x1b[0m"
+}
+
+// draw replaces what is on the terminal by text, of which no more than fits is
+// shown. Elsewhere it prints it below the last.
+func (s *screen) draw(text string) {
+	s.measure()
+	if !s.terminal() {
+		fmt.Fprintln(s, text)
+		return
+	}
+	lines := strings.Split(strings.TrimRight(text, "\n"), "\n")
+	if len(lines) >= s.lines {
+		left := len(lines) - (s.lines - 2)
+		lines = append(lines[:s.lines-2], s.paint(faint, fmt.Sprintf("... %d more lines: make the terminal higher", left)))
+	}
+	fmt.Fprint(s, "\x1b[H"+strings.Join(lines, "\x1b[K\n")+"\x1b[K\n\x1b[J")
 }
 
 // cell is one field of a table.
@@ -58,9 +97,13 @@ type cell struct {
 	right  bool
 }
 
-// table prints rows with columns as wide as they need. The last column is cut at
-// the terminal's edge, and never when the output goes into a file.
-func (t *tool) table(head []string, rows [][]cell) {
+// leastLast is how much of the last column a terminal shows before the first one
+// is cut.
+const leastLast = 16
+
+// table writes rows with columns as wide as they need. On a terminal the last
+// column ends at its edge, and the first gives way if the others leave no room.
+func (s *screen) table(w io.Writer, head []string, rows [][]cell) {
 	widths := make([]int, len(head))
 	for i, h := range head {
 		widths[i] = utf8.RuneCountInString(h)
@@ -70,31 +113,34 @@ func (t *tool) table(head []string, rows [][]cell) {
 			widths[i] = max(widths[i], utf8.RuneCountInString(c.text))
 		}
 	}
-	most := width(t.w.Out)
+	at := 0 // where the last column begins
+	for _, n := range widths[:len(widths)-1] {
+		at += n + 2
+	}
+	last := &widths[len(widths)-1]
+	if s.terminal() {
+		if over := at + min(*last, leastLast) - s.columns; over > 0 {
+			less := min(over, max(widths[0]-8, 0))
+			widths[0] -= less
+			at -= less
+		}
+		*last = min(*last, max(s.columns-at, 0))
+	}
 	line := func(r []cell) {
 		var b strings.Builder
-		at := 0
 		for i, c := range r {
-			text := c.text
-			last := i == len(r)-1
-			if last && most > 0 && at+utf8.RuneCountInString(text) > most {
-				text = cut(text, most-at)
+			text := cut(c.text, widths[i])
+			pad := strings.Repeat(" ", widths[i]-utf8.RuneCountInString(text))
+			if c.right {
+				b.WriteString(pad + s.paint(c.colour, text))
+			} else {
+				b.WriteString(s.paint(c.colour, text) + pad)
 			}
-			pad := strings.Repeat(" ", max(widths[i]-utf8.RuneCountInString(text), 0))
-			switch {
-			case c.right:
-				b.WriteString(pad + t.paint(c.colour, text))
-			case last:
-				b.WriteString(t.paint(c.colour, text))
-			default:
-				b.WriteString(t.paint(c.colour, text) + pad)
-			}
-			if !last {
+			if i < len(r)-1 {
 				b.WriteString("  ")
 			}
-			at += widths[i] + 2
 		}
-		fmt.Fprintln(t.w.Out, strings.TrimRight(b.String(), " "))
+		fmt.Fprintln(w, strings.TrimRight(b.String(), " "))
 	}
 	names := make([]cell, len(head))
 	for i, h := range head {
@@ -108,26 +154,69 @@ func (t *tool) table(head []string, rows [][]cell) {
 
 // cut shortens s to n columns and marks it.
 func cut(s string, n int) string {
-	if n <= 1 {
-		return ""
-	}
-	r := []rune(s)
-	if len(r) <= n {
+	if utf8.RuneCountInString(s) <= n {
 		return s
 	}
-	return string(r[:n-1]) + ">"
+	if n < 2 {
+		return strings.Repeat(">", max(n, 0))
+	}
+	return string([]rune(s)[:n-1]) + ">"
+}
+
+// wrap breaks text into lines of at most n columns, where words allow. What was
+// broken already stays so.
+func wrap(text string, n int) string {
+	var out []string
+	for _, par := range strings.Split(text, "\n") {
+		line := ""
+		for _, w := range strings.Fields(par) {
+			switch {
+			case line == "":
+				line = w
+			case utf8.RuneCountInString(line)+1+utf8.RuneCountInString(w) > n:
+				out = append(out, line)
+				line = w
+			default:
+				line += " " + w
+			}
+		}
+		out = append(out, line)
+	}
+	return strings.Join(out, "\n")
+}
+
+// hang writes text after a head, and its further lines below where it began. What
+// is no terminal gets one line.
+func (s *screen) hang(w io.Writer, head, text string) {
+	if at := utf8.RuneCountInString(head); s.columns >= at+24 {
+		first, rest, more := strings.Cut(wrap(text, s.columns-at), "\n")
+		if text = first; more {
+			text += "\n" + indented(rest, at)
+		}
+	}
+	fmt.Fprintln(w, head+text)
+}
+
+func indented(text string, n int) string {
+	pad := strings.Repeat(" ", n)
+	return pad + strings.ReplaceAll(text, "\n", "\n"+pad)
 }
 
 // clean makes text of a program safe for a terminal: control characters are
-// shown, not obeyed.
+// shown, not obeyed, and nothing turns the direction of the writing.
 func clean(s string) string {
 	return strings.Map(func(r rune) rune {
-		if r == '\n' || r == '\t' || r >= ' ' && r != 0x7f && (r < 0x80 || r > 0x9f) {
+		switch {
+		case r == '\n', r == '\t':
 			return r
+		case r < ' ', r >= 0x7f && r <= 0x9f, r >= 0x202a && r <= 0x202e, r >= 0x2066 && r <= 0x2069, r == 0x200e, r == 0x200f:
+			return '?'
 		}
-		return '?'
+		return r
 	}, s)
 }
+
+func oneLine(s string) string { return strings.ReplaceAll(strings.TrimSpace(clean(s)), "\n", " | ") }
 
 // age prints a time span in its two largest units, as "3h12m".
 func age(d time.Duration) string {
@@ -158,3 +247,28 @@ func amount(n int64) string {
 
 // clockTime prints a wall time local with its offset.
 func clockTime(at time.Time) string { return at.Local().Format("2006-01-02 15:04:05.000-07:00") }
+
+func plural(n int, what string) string {
+	switch {
+	case n == 1:
+		return "1 " + what
+	case strings.HasSuffix(what, "ss"):
+		return fmt.Sprintf("%d %ses", n, what)
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+// callOf finds the command lines of the tool within a sentence.
+var callOf = regexp.MustCompile(`\bgemel (run|status|why|alarms|events|logs|top|get|set|lock|unlock|start|stop|restart|clear|apply|diff|manifest|evidence|replay|upgrade|detach|shutdown|whoami)\b`)
+
+func replaceCommands(line, with string) string {
+	return callOf.ReplaceAllStringFunc(line, func(call string) string { return with + call[len("gemel "):] })
+}
+
+// quoted makes one word of a shell out of s.
+func quoted(s string) string {
+	if s != "" && !strings.ContainsAny(s, " \t\n'\"\\$`!*?[]{}()<>|&;#~") {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}

@@ -1,10 +1,10 @@
 package cli
 
 import (
-	"context"
-	"errors"
 	"fmt"
+	"io"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -12,147 +12,189 @@ import (
 	gemelv1 "gemel/api/gemel/v1"
 )
 
+// watchEvery is the least time between two pictures of status --watch.
+const watchEvery = 500 * time.Millisecond
+
 func statusCommand(t *tool) *cobra.Command {
-	var watch bool
+	var follow, check bool
 	c := &cobra.Command{
 		Use: "status [NAME...]", GroupID: "look",
-		Short: "what runs, in which state and why",
-		Long: `Prints the node, each process and each check: state, since when, restarts counted
-in the window, processor and memory use, and the reason for the state. It ends
-with what to do next when something is wrong.`,
-		Example:           "  gemel status\n  gemel status nginx\n  gemel status --watch\n  gemel status --json | jq .processes",
-		ValidArgsFunction: t.completeNames,
-		RunE: func(c *cobra.Command, args []string) error {
-			if watch {
-				return watchStatus(c.Context(), t, args)
+		Short: "what runs, in which state and why; with NAME all that is known of it",
+		Long: `Prints the node, each process and each check: state, since when, restarts counted in the
+window of the limit, processor and memory use, and the reason for the state. It ends
+with what to look at when something is wrong or unusual. With names it prints all that
+is known of these.
+
+--check is for scripts: it prints only what is wrong, one line each, and the exit status
+is 1 if anything is. Wrong are a standing alarm, a process that is down although it
+should run, a check that fails, and Gemel without one of its halves. What was locked or
+stopped by order is not.`,
+		Example:           "  gemel status\n  gemel status nginx\n  gemel status --watch\n  gemel status --check || mail -s trouble root\n  gemel status --json | jq '.processes[] | select(.op == \"disabled\")'",
+		ValidArgsFunction: t.names(true),
+		RunE: func(c *cobra.Command, names []string) error {
+			show := func(s *gemelv1.Snapshot) error {
+				if t.json {
+					return statusJSON(t, s, names)
+				}
+				text, err := statusText(t, s, names)
+				if err != nil {
+					return err
+				}
+				if follow {
+					t.out.draw(text)
+					return nil
+				}
+				_, err = io.WriteString(t.out, text)
+				return err
 			}
-			client, err := t.dial(c.Context())
+			if follow && check {
+				return wrongUsage("--watch and --check exclude each other")
+			}
+			if follow {
+				return watch(c.Context(), t, watchEvery, show)
+			}
+			s, err := t.snapshot(c.Context())
 			if err != nil {
 				return err
 			}
-			r, err := client.Status(c.Context(), &gemelv1.StatusRequest{})
-			if err != nil {
-				return err
+			if check {
+				return checkStatus(t, s, names)
 			}
-			return showStatus(t, r.GetSnapshot(), args)
+			return show(s)
 		},
 	}
-	c.Flags().BoolVarP(&watch, "watch", "w", false, "draw it anew whenever it changes, until Ctrl-C")
+	c.Flags().BoolVarP(&follow, "watch", "w", false, "draw it anew whenever it changes, until Ctrl-C")
+	c.Flags().BoolVar(&check, "check", false, "print only what is wrong; exit status 1 if anything is")
 	return c
 }
 
-func watchStatus(ctx context.Context, t *tool, names []string) error {
-	client, err := t.dial(ctx)
-	if err != nil {
-		return err
-	}
-	stream, err := client.WatchStatus(ctx, &gemelv1.WatchStatusRequest{IntervalMs: 500})
-	if err != nil {
-		return err
-	}
-	defer stream.Close()
-	for stream.Receive() {
-		if t.colour && !t.json {
-			fmt.Fprint(t.w.Out, "\x1b[H\x1b[2J")
-		}
-		if err := showStatus(t, stream.Msg().GetSnapshot(), names); err != nil {
-			return err
-		}
-	}
-	if ctx.Err() != nil {
-		return nil // the way to leave
-	}
-	return stream.Err()
-}
-
-// chosen keeps what the user asked for, or everything.
+// chosen keeps in s only what names ask for; with none it keeps everything.
 func chosen(s *gemelv1.Snapshot, names []string) error {
 	if len(names) == 0 {
 		return nil
 	}
-	want := make(map[string]bool)
-	for _, n := range names {
-		want[n] = true
-	}
-	found := make(map[string]bool)
 	var ps []*gemelv1.ProcessStatus
-	for _, p := range s.GetProcesses() {
-		if want[p.GetName()] {
-			ps = append(ps, p)
-			found[p.GetName()] = true
-		}
-	}
 	var cs []*gemelv1.CheckStatus
-	for _, c := range s.GetChecks() {
-		if want[c.GetName()] {
-			cs = append(cs, c)
-			found[c.GetName()] = true
-		}
-	}
 	for _, n := range names {
-		if !found[n] {
-			return notFound{fmt.Sprintf("there is no process or check %q", n), "gemel status lists them"}
+		sub, err := find(s, n)
+		if err != nil {
+			return err
+		}
+		for _, p := range s.GetProcesses() {
+			if sub.GetKind() == gemelv1.Kind_KIND_PROCESS && p.GetName() == sub.GetName() {
+				ps = append(ps, p)
+			}
+		}
+		for _, c := range s.GetChecks() {
+			if sub.GetKind() == gemelv1.Kind_KIND_CHECK && c.GetName() == sub.GetName() {
+				cs = append(cs, c)
+			}
 		}
 	}
-	s.Processes, s.Checks = ps, cs
+	var as []*gemelv1.Event
+	for _, a := range s.GetAlarms() {
+		for _, p := range ps {
+			if a.GetSubject().GetKind() == gemelv1.Kind_KIND_PROCESS && a.GetSubject().GetName() == p.GetName() {
+				as = append(as, a)
+			}
+		}
+		for _, c := range cs {
+			if a.GetSubject().GetKind() == gemelv1.Kind_KIND_CHECK && a.GetSubject().GetName() == c.GetName() {
+				as = append(as, a)
+			}
+		}
+	}
+	s.Processes, s.Checks, s.Alarms = ps, cs, as
 	return nil
 }
 
-func showStatus(t *tool, s *gemelv1.Snapshot, names []string) error {
-	if s == nil {
-		return errors.New("the daemon answered without a status")
+// statusText is the screen of status.
+func statusText(t *tool, s *gemelv1.Snapshot, names []string) (string, error) {
+	all := s.GetChecks()
+	if err := chosen(s, names); err != nil {
+		return "", err
 	}
+	var b strings.Builder
+	now := s.GetAt().AsTime()
+	if len(s.GetProcesses())+len(s.GetChecks()) > 0 && len(names) > 0 {
+		showDetails(&b, t, s, all)
+		return b.String(), nil
+	}
+	nodeLine(&b, t.out, s, now)
+	processTable(&b, t.out, s.GetProcesses(), now)
+	checkTable(&b, t.out, s.GetChecks(), now)
+	skew := ""
+	if t.client != nil {
+		skew = t.client.Skew(t.w.Version)
+	}
+	showConcerns(&b, t, append(concerns(s, now), remarks(s, skew)...))
+	return b.String(), nil
+}
+
+// statusJSON is the document of status --json.
+func statusJSON(t *tool, s *gemelv1.Snapshot, names []string) error {
 	if err := chosen(s, names); err != nil {
 		return err
 	}
+	return t.printJSON(object(s))
+}
+
+// checkStatus tells a script what is wrong.
+func checkStatus(t *tool, s *gemelv1.Snapshot, names []string) error {
+	if err := chosen(s, names); err != nil {
+		return err
+	}
+	if len(names) > 0 {
+		// A question about some of them is none about the node.
+		s.Node = nil
+	}
+	cs := concerns(s, s.GetAt().AsTime())
 	if t.json {
-		return t.printJSON(object(s))
+		wrong := make([]map[string]string, 0, len(cs))
+		for _, c := range cs {
+			wrong = append(wrong, map[string]string{"subject": c.who, "text": c.text, "do": c.do})
+		}
+		if err := t.printJSON(map[string]any{"ok": len(cs) == 0, "wrong": wrong}); err != nil {
+			return err
+		}
+	} else {
+		for _, c := range cs {
+			fmt.Fprintf(t.out, "%s: %s\n", c.who, clean(c.text))
+		}
 	}
-	now := s.GetAt().AsTime()
-	nodeLine(t, s, now)
-	if len(s.GetProcesses()) > 0 {
-		fmt.Fprintln(t.w.Out)
-		processTable(t, s.GetProcesses(), now)
+	if len(cs) > 0 {
+		return exitStatus(ExitFailed)
 	}
-	if len(s.GetChecks()) > 0 {
-		fmt.Fprintln(t.w.Out)
-		checkTable(t, s.GetChecks(), now)
-	}
-	next(t, s)
 	return nil
 }
 
-func nodeLine(t *tool, s *gemelv1.Snapshot, now time.Time) {
+func nodeLine(w io.Writer, out *screen, s *gemelv1.Snapshot, now time.Time) {
 	n := s.GetNode()
-	state := t.paint(green, "running")
+	state := out.paint(green, "running")
 	switch {
 	case n.GetStopping():
-		state = t.paint(yellow, "stopping")
+		state = out.paint(yellow, "stopping")
 	case n.GetOp() == gemelv1.Op_OP_DISABLED:
-		state = t.paint(red, "monitoring disabled")
+		state = out.paint(red, "monitoring disabled")
 	case n.GetAdmin() == gemelv1.Admin_ADMIN_LOCKED:
-		state = t.paint(yellow, "locked")
+		state = out.paint(yellow, "locked")
 	case n.GetShadow() == 0:
-		state = t.paint(yellow, "without a shadow")
+		state = out.paint(yellow, "without a shadow")
 	}
-	fmt.Fprintf(t.w.Out, "%s  %s  gemel %s up %s, monitor %d, shadow %d\n", t.paint(bold, n.GetName()), state, n.GetVersion(),
+	fmt.Fprintf(w, "%s  %s  gemel %s up %s, monitor %d, shadow %d\n", out.paint(bold, n.GetName()), state, n.GetVersion(),
 		age(now.Sub(n.GetSince().AsTime())), n.GetMonitor(), n.GetShadow())
-	if used := len(n.GetBudget()); used > 0 {
-		fmt.Fprintf(t.w.Out, "reboots and failovers counted: %d of %d\n", used, n.GetBudgetMax())
-	}
-	if n.GetDiffers() {
-		fmt.Fprintln(t.w.Out, t.paint(yellow, n.GetManifest()+" differs from the manifest in force: gemel diff "+n.GetManifest()))
-	}
 }
 
-func processTable(t *tool, ps []*gemelv1.ProcessStatus, now time.Time) {
+func processTable(w io.Writer, out *screen, ps []*gemelv1.ProcessStatus, now time.Time) {
+	if len(ps) == 0 {
+		return
+	}
 	rows := make([][]cell, 0, len(ps))
 	for _, p := range ps {
-		pid := "-"
+		pid, cpu, mem := "-", "-", "-"
 		if p.GetPid() != 0 {
 			pid = strconv.Itoa(int(p.GetPid()))
 		}
-		cpu, mem := "-", "-"
 		if u := p.GetUsage(); u != nil && p.GetPid() != 0 {
 			cpu, mem = fmt.Sprintf("%.1f", u.GetPercent()), amount(u.GetMemory())
 		}
@@ -160,21 +202,40 @@ func processTable(t *tool, ps []*gemelv1.ProcessStatus, now time.Time) {
 			{text: p.GetName()},
 			{text: stateText(p), colour: stateColour(p)},
 			{text: pid, right: true},
-			{text: age(now.Sub(p.GetSince().AsTime())), right: true},
+			{text: age(now.Sub(since(p))), right: true},
 			{text: fmt.Sprintf("%d/%d", p.GetWindow(), p.GetLimit()), right: true},
 			{text: cpu, right: true},
 			{text: mem, right: true},
-			{text: clean(why(p))},
+			{text: oneLine(why(p, now))},
 		})
 	}
-	t.table([]string{"PROCESS", "STATE", "PID", "SINCE", "RESTARTS", "CPU%", "MEM", "WHY"}, rows)
+	fmt.Fprintln(w)
+	out.table(w, []string{"PROCESS", "STATE", "PID", "SINCE", "RESTARTS", "CPU%", "MEM", "WHY"}, rows)
 }
 
-func why(p *gemelv1.ProcessStatus) string {
-	if s := p.GetStatus(); s != "" && p.GetPid() != 0 {
-		return p.GetReason() + " (" + s + ")"
+// since is when a process came into its state. What runs does so since its start:
+// neither the end of its ramp-up nor a new monitor is news.
+func since(p *gemelv1.ProcessStatus) time.Time {
+	if p.GetState() == "running" && p.GetStarted() != nil {
+		return p.GetStarted().AsTime()
 	}
-	return p.GetReason()
+	return p.GetSince().AsTime()
+}
+
+// why is what a table has room for: nothing of a process that simply runs, what
+// it says of itself if it does, and how it ended before if it was restarted.
+func why(p *gemelv1.ProcessStatus, now time.Time) string {
+	if p.GetState() != "running" || p.GetAdmin() == gemelv1.Admin_ADMIN_LOCKED || p.GetOp() == gemelv1.Op_OP_DISABLED {
+		return p.GetReason()
+	}
+	var parts []string
+	if s := p.GetStatus(); s != "" {
+		parts = append(parts, s)
+	}
+	if p.GetWindow() > 0 && p.GetLast() != nil {
+		parts = append(parts, fmt.Sprintf("ended %s ago: %s", age(now.Sub(p.GetStarted().AsTime())), p.GetLast().GetText()))
+	}
+	return strings.Join(parts, "; ")
 }
 
 func stateText(p *gemelv1.ProcessStatus) string {
@@ -194,66 +255,58 @@ func stateColour(p *gemelv1.ProcessStatus) string {
 	switch p.GetState() {
 	case "running", "done":
 		return green
-	case "disabled", "stuck", "failed":
+	case "given-up", "stuck", "down":
 		return red
-	case "stopped":
+	case "stopped", "standby":
 		return plain
 	}
 	return yellow
 }
 
-func checkTable(t *tool, cs []*gemelv1.CheckStatus, now time.Time) {
+func checkColour(c *gemelv1.CheckStatus) string {
+	switch c.GetState() {
+	case "passing":
+		return green
+	case "failing":
+		return red
+	case "off":
+		return plain
+	}
+	return yellow
+}
+
+func checkTable(w io.Writer, out *screen, cs []*gemelv1.CheckStatus, now time.Time) {
+	if len(cs) == 0 {
+		return
+	}
 	rows := make([][]cell, 0, len(cs))
 	for _, c := range cs {
-		colour := yellow
-		switch c.GetState() {
-		case "passing":
-			colour = green
-		case "failing":
-			colour = red
-		case "off":
-			colour = plain
+		state, last := c.GetState(), "-"
+		if c.GetAdmin() == gemelv1.Admin_ADMIN_LOCKED {
+			state += ", locked"
 		}
-		last := "-"
 		if c.GetLast() != nil {
 			last = age(now.Sub(c.GetLast().AsTime()))
 		}
+		detail := oneLine(c.GetDetail())
+		if detail == "" {
+			detail = "covers " + strings.Join(c.GetCovers(), ", ")
+		}
 		rows = append(rows, []cell{
-			{text: c.GetName()}, {text: c.GetState(), colour: colour}, {text: last, right: true},
-			{text: fmt.Sprintf("%d/%d", c.GetFailures(), c.GetLimit()), right: true}, {text: clean(c.GetDetail())},
+			{text: c.GetName()}, {text: state, colour: checkColour(c)}, {text: last, right: true},
+			{text: fmt.Sprintf("%d/%d", c.GetFailures(), c.GetLimit()), right: true}, {text: detail},
 		})
 	}
-	t.table([]string{"CHECK", "STATE", "SINCE", "FAILURES", "DETAIL"}, rows)
-}
-
-// next says what to do when something is wrong.
-func next(t *tool, s *gemelv1.Snapshot) {
-	n := s.GetNode()
-	var lines []string
-	for _, a := range s.GetAlarms() {
-		lines = append(lines, fmt.Sprintf("%s %s: %s  (gemel why %d)", wordOf(a.GetSeverity()), subject(a.GetSubject()), a.GetText(), a.GetId()))
-	}
-	for _, p := range s.GetProcesses() {
-		if p.GetOp() == gemelv1.Op_OP_DISABLED {
-			lines = append(lines, fmt.Sprintf("%s is given up: repair it, then gemel lock %s; gemel unlock %s", p.GetName(), p.GetName(), p.GetName()))
-		}
-	}
-	if n.GetOp() == gemelv1.Op_OP_DISABLED {
-		lines = append(lines, "nothing is watched on this node: find what brought it down, then gemel lock node; gemel unlock node")
-	}
-	lines = append(lines, n.GetNotes()...)
-	if len(lines) == 0 {
-		return
-	}
-	fmt.Fprintf(t.w.Out, "\n%s\n", t.paint(bold, "What to look at:"))
-	for _, l := range lines {
-		fmt.Fprintln(t.w.Out, "  "+clean(l))
-	}
+	fmt.Fprintln(w)
+	out.table(w, []string{"CHECK", "STATE", "SINCE", "FAILURES", "SAID"}, rows)
 }
 
 func subject(s *gemelv1.Subject) string {
-	if s.GetName() == "" {
+	switch {
+	case s.GetName() == "":
 		return wordOf(s.GetKind())
+	case s.GetKind() == gemelv1.Kind_KIND_CHECK:
+		return "check/" + s.GetName()
 	}
 	return s.GetName()
 }
