@@ -9,9 +9,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"path/filepath"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -21,319 +18,322 @@ import (
 	"gemel/internal/manifest"
 )
 
+// Ways are what a Holder uses of the rest of the house. All are needed.
+type Ways struct {
+	Tell func(ha.Input) // must not wait for the Holder
+	Now  func() ha.Instant
+	// Exit reads the status of a program that ended from its pidfd; known is false
+	// if the kernel may tell it later.
+	Exit func(pidfd int) (st ha.ExitStatus, known bool)
+	// Run runs a command to its end and lets go on what it started. It returns early
+	// when Close is about to be called.
+	Run func(argv, env []string, timeout time.Duration) error
+	Log *slog.Logger
+}
+
 // Holder finds programs and holds them. Its methods may be called from any
-// goroutine.
+// goroutine and return at once.
 type Holder struct {
-	out  func(ha.Input)
-	now  func() ha.Instant
-	exit func(pidfd int) ha.ExitStatus
-	log  *slog.Logger
-	root string // "/proc", elsewhere in tests
-	unit string // the cgroup file system with systemd's units
+	w      Ways
+	finder finder
+	found  time.Duration // see foundBound
+	wait   sync.WaitGroup
 
 	mu   sync.Mutex
-	held map[ha.Process]held
+	jobs map[ha.Process]*job
 	shut bool
-	wait sync.WaitGroup
 }
 
-type held struct {
+// job is one start of a process: it is looked for, then held.
+type job struct {
 	start ha.StartID
-	pid   int
-	file  *os.File
-	end   chan struct{} // closed when it is gone or let go
+	file  *os.File      // pidfd; nil: not found yet
+	gone  chan struct{} // closed when it is gone or let go
+	stop  *stop         // wanted before it was found
 }
 
-// killBound is how long a program may take to vanish after SIGKILL.
-const killBound = 5 * time.Second
+const (
+	// killBound is how long a program may take to vanish after SIGKILL.
+	killBound = 5 * time.Second
+	// startBound is how long a start command may take.
+	startBound = time.Minute
+	// foundBound is how long after its start command a program may take until it is
+	// found, and foundEvery how often it is looked for.
+	foundBound = 5 * time.Second
+	foundEvery = 50 * time.Millisecond
+	// reapBound is how long the status of a program is waited for that is dead and
+	// whose parent did not take it yet.
+	reapBound = time.Second
+)
 
-// New makes a Holder. exit reads the status of a program that ended from its
-// pidfd.
-func New(out func(ha.Input), now func() ha.Instant, exit func(int) ha.ExitStatus, log *slog.Logger) *Holder {
-	return &Holder{out: out, now: now, exit: exit, log: log, root: "/proc", unit: "/sys/fs/cgroup",
-		held: make(map[ha.Process]held)}
+// New makes a Holder; Close gives back what it holds.
+func New(w Ways) *Holder {
+	return &Holder{w: w, finder: finder{proc: "/proc", cgroups: "/sys/fs/cgroup"}, found: foundBound, jobs: make(map[ha.Process]*job)}
 }
 
 // Close lets everything go and waits for what the Holder started.
 func (h *Holder) Close() {
 	h.mu.Lock()
 	h.shut = true
-	for _, x := range h.held {
-		_ = x.file.Close()
+	for name := range h.jobs {
+		h.drop(name)
 	}
-	h.held = make(map[ha.Process]held)
 	h.mu.Unlock()
 	h.wait.Wait()
 }
 
-// Seek looks for the program of p and says Adopted or NotFound. A program that
-// is held already is said again.
-func (h *Holder) Seek(s ha.Seek, p manifest.Process) {
-	h.wait.Go(func() {
-		pid, err := h.find(p.Attach)
-		if err != nil {
-			h.out(ha.NotFound{Process: p.Name, Detail: err.Error()})
-			return
-		}
-		if err := h.hold(p.Name, s.Start, pid, p.Attach); err != nil {
-			h.out(ha.NotFound{Process: p.Name, Detail: err.Error()})
-		}
-	})
-}
-
-// hold opens the pidfd, looks again whether it is still the right program (the
-// pid may have been given to another one in between), and waits for its end.
-func (h *Holder) hold(name ha.Process, start ha.StartID, pid int, rule manifest.Attach) error {
-	fd, err := unix.PidfdOpen(pid, unix.PIDFD_NONBLOCK)
-	if err != nil {
-		return fmt.Errorf("holding pid %d: %w", pid, err)
-	}
-	file := os.NewFile(uintptr(fd), "pidfd")
-	if again, err := h.find(rule); err != nil || again != pid {
-		_ = file.Close()
-		return fmt.Errorf("pid %d changed hands while it was looked at", pid)
-	}
+// Release lets go of the program of a process, which runs on.
+func (h *Holder) Release(name ha.Process) {
 	h.mu.Lock()
-	if h.shut {
-		h.mu.Unlock()
-		return file.Close()
-	}
-	if old, ok := h.held[name]; ok {
-		_ = old.file.Close()
-	}
-	end := make(chan struct{})
-	h.held[name] = held{start, pid, file, end}
-	h.mu.Unlock()
-	h.out(ha.Adopted{Process: name, Start: start, PID: pid, Age: h.now(), Foreign: true})
-	h.wait.Go(func() {
-		defer close(end)
-		h.await(name, start, file)
-	})
-	return nil
+	defer h.mu.Unlock()
+	h.drop(name)
 }
 
-// await blocks in the netpoller, not in a thread, until the program is gone.
-func (h *Holder) await(name ha.Process, start ha.StartID, file *os.File) {
-	conn, err := file.SyscallConn()
-	if err != nil {
+// drop ends the job of a process. It is called with mu held.
+func (h *Holder) drop(name ha.Process) {
+	j := h.jobs[name]
+	if j == nil {
 		return
 	}
-	var status ha.ExitStatus
-	err = conn.Read(func(fd uintptr) bool {
-		p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
-		n, err := unix.Poll(p, 0)
-		if err != nil || n == 0 || p[0].Revents&unix.POLLIN == 0 {
-			return false
-		}
-		status = h.exit(int(fd))
-		return true
-	})
-	h.mu.Lock()
-	x, ok := h.held[name]
-	mine := ok && x.file == file && !h.shut
-	if mine {
-		delete(h.held, name)
+	delete(h.jobs, name)
+	close(j.gone)
+	if j.file != nil {
+		_ = j.file.Close()
 	}
-	h.mu.Unlock()
-	if err != nil || !mine {
-		return // let go
-	}
-	_ = file.Close()
-	h.out(ha.Exited{Process: name, Start: start, Status: status})
 }
 
-// Stop stops a held program in two stages: the signal, and after the grace
-// SIGKILL. Its end is told as Exited, or StopFailed if it is still there.
-func (h *Holder) Stop(s ha.Stop, p manifest.Process) {
-	h.wait.Go(func() {
-		if !s.Kill {
-			if ok, err := h.signal(s.Process, s.Start, unix.Signal(p.Stop.Signal)); !ok || err != nil {
-				return // gone already: its Exited is on the way
-			}
-			if h.gone(s, p.Stop.Grace) {
+// begin makes a job that takes the place of any other of the process, and runs f.
+func (h *Holder) begin(name ha.Process, start ha.StartID, f func(*job)) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.shut {
+		return
+	}
+	h.drop(name)
+	j := &job{start: start, gone: make(chan struct{})}
+	h.jobs[name] = j
+	h.wait.Go(func() { f(j) })
+}
+
+// Seek looks for the program of p and says Adopted or NotFound.
+func (h *Holder) Seek(s ha.Seek, p manifest.Process) {
+	h.begin(p.Name, s.Start, func(j *job) { h.seek(j, p, 0) })
+}
+
+// Launch runs the start command of p, and then seeks its program. A command that
+// fails is told as StartFailed.
+func (h *Holder) Launch(a ha.Start, p manifest.Process) {
+	h.begin(p.Name, a.Start, func(j *job) {
+		if len(p.Attach.Start) > 0 {
+			if err := h.w.Run(p.Attach.Start, nil, startBound); err != nil {
+				if mine, _ := h.miss(j, p.Name); mine {
+					h.w.Tell(ha.StartFailed{Process: p.Name, Start: j.start, Error: "the start command: " + err.Error()})
+				}
 				return
 			}
 		}
-		if ok, err := h.signal(s.Process, s.Start, unix.SIGKILL); !ok || err != nil {
-			return
-		}
-		if !h.gone(s, killBound) {
-			h.out(ha.StopFailed{Process: s.Process, Start: s.Start, Detail: "still there 5 s after SIGKILL"})
-		}
+		h.seek(j, p, h.found)
 	})
 }
 
-// gone waits until the program is gone; false if it is still there after bound.
-func (h *Holder) gone(s ha.Stop, bound time.Duration) bool {
+// find looks for the program until it is found, patience is over or it is let go.
+func (h *Holder) find(j *job, rule manifest.Attach, patience time.Duration) (*os.File, found, error) {
+	over := time.NewTimer(patience)
+	defer over.Stop()
+	again := time.NewTicker(foundEvery)
+	defer again.Stop()
+	for {
+		file, who, err := h.finder.open(rule)
+		if err == nil || patience == 0 {
+			return file, who, err
+		}
+		select {
+		case <-again.C:
+		case <-over.C:
+			patience = 0
+		case <-j.gone:
+			patience = 0
+		}
+	}
+}
+
+// seek finds the program and holds it to its end.
+func (h *Holder) seek(j *job, p manifest.Process, patience time.Duration) {
+	file, who, err := h.find(j, p.Attach, patience)
+	if err != nil {
+		switch mine, stopped := h.miss(j, p.Name); {
+		case stopped:
+			h.w.Tell(ha.StartFailed{Process: p.Name, Start: j.start, Error: err.Error()})
+		case mine:
+			h.w.Tell(ha.NotFound{Process: p.Name, Detail: err.Error()})
+		}
+		return
+	}
+	h.mu.Lock()
+	if h.jobs[p.Name] != j {
+		h.mu.Unlock()
+		_ = file.Close()
+		return
+	}
+	j.file = file
+	stop := j.stop
+	h.mu.Unlock()
+	h.w.Tell(ha.Adopted{Process: p.Name, Start: j.start, PID: who.pid, Age: who.began, Foreign: true})
+	if stop != nil {
+		h.wait.Go(func() { h.stop(j, *stop) })
+	}
+	h.await(j, p.Name, file)
+}
+
+// miss ends a job that found nothing, or whose program is gone. It reports whether
+// nobody else did before, and if so, whether a stop was wanted that nobody began.
+func (h *Holder) miss(j *job, name ha.Process) (mine, stopped bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.jobs[name] != j {
+		return false, false
+	}
+	h.drop(name)
+	return true, j.stop != nil
+}
+
+// await blocks in the netpoller, not in a thread, until the program is gone, and
+// tells its end.
+func (h *Holder) await(j *job, name ha.Process, file *os.File) {
+	conn, err := file.SyscallConn()
+	if err != nil {
+		return // let go
+	}
+	var status ha.ExitStatus
+	var known, dead bool
+	ask := func(fd uintptr) bool {
+		p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+		n, err := unix.Poll(p, 0)
+		if dead = dead || err == nil && n > 0 && p[0].Revents&unix.POLLIN != 0; dead {
+			status, known = h.w.Exit(int(fd))
+		}
+		return dead
+	}
+	err = conn.Read(ask)
+	if err == nil && !known {
+		// Its parent has not taken it: the kernel wakes us when it does.
+		_ = file.SetReadDeadline(time.Now().Add(reapBound))
+		err = conn.Read(func(fd uintptr) bool { ask(fd); return known })
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			err = nil
+		}
+	}
+	if err != nil {
+		return // let go
+	}
+	if mine, _ := h.miss(j, name); !mine {
+		return
+	}
+	if !known {
+		now := h.w.Now()
+		status = ha.ExitStatus{Code: -1, Unknown: true, After: now, Before: now}
+	}
+	h.w.Tell(ha.Exited{Process: name, Start: j.start, Status: status})
+}
+
+// stop is a two-stage stop.
+type stop struct {
+	order  ha.Stop
+	signal unix.Signal
+	grace  time.Duration
+	ask    []string // run instead of the signal
+}
+
+// Stop stops a program in two stages: the signal or the stop command, and after
+// the grace SIGKILL. Its end is told as Exited, or StopFailed if it is still
+// there. A start that is still being looked for is stopped when it is found.
+func (h *Holder) Stop(a ha.Stop, p manifest.Process) {
+	s := stop{a, unix.Signal(p.Stop.Signal), p.Stop.Grace, p.Stop.Command}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	j := h.jobs[a.Process]
+	switch {
+	case j == nil || j.start != a.Start || h.shut:
+		// It is gone already: its Exited, or that it was not found, is on the way.
+	case j.file == nil:
+		j.stop = &s
+	default:
+		h.wait.Go(func() { h.stop(j, s) })
+	}
+}
+
+func (h *Holder) stop(j *job, s stop) {
+	if !s.order.Kill {
+		err := errors.New("there is no stop command")
+		if len(s.ask) > 0 {
+			err = h.askToStop(j, s)
+		}
+		if err != nil && !h.signal(j, s, s.signal) {
+			return
+		}
+		if h.left(j, s.grace) {
+			return
+		}
+	}
+	if h.signal(j, s, unix.SIGKILL) && !h.left(j, killBound) {
+		h.w.Tell(ha.StopFailed{Process: s.order.Process, Start: j.start, Detail: fmt.Sprintf("still there %v after SIGKILL", killBound)})
+	}
+}
+
+// askToStop runs the stop command.
+func (h *Holder) askToStop(j *job, s stop) error {
+	pid, err := h.finder.pid(j.file)
+	if err != nil {
+		return err
+	}
+	err = h.w.Run(s.ask, []string{fmt.Sprintf("MAINPID=%d", pid)}, max(s.grace, time.Second))
+	if err != nil {
+		h.w.Log.Warn("the stop command failed; the stop signal is sent instead", "process", s.order.Process, "error", err)
+	}
+	return err
+}
+
+// left waits until the program is gone, or let go; false if it is still there
+// after bound.
+func (h *Holder) left(j *job, bound time.Duration) bool {
 	timer := time.NewTimer(bound)
 	defer timer.Stop()
-	h.mu.Lock()
-	x, ok := h.held[s.Process]
-	h.mu.Unlock()
-	if !ok || x.start != s.Start {
-		return true
-	}
 	select {
-	case <-x.end:
+	case <-j.gone:
 		return true
 	case <-timer.C:
 		return false
 	}
 }
 
-// signal sends a signal to a held program; ok is false if it is not held.
-func (h *Holder) signal(name ha.Process, start ha.StartID, sig unix.Signal) (ok bool, err error) {
+// signal sends a signal to a held program, and tells if that is not allowed. A
+// pidfd cannot hit a stranger.
+func (h *Holder) signal(j *job, s stop, sig unix.Signal) bool {
+	err := error(unix.ESRCH)
 	h.mu.Lock()
-	defer h.mu.Unlock()
-	x, ok := h.held[name]
-	if !ok || x.start != start {
-		return false, nil
+	if h.jobs[s.order.Process] == j {
+		err = send(j.file, sig)
 	}
-	return true, unix.PidfdSendSignal(int(x.file.Fd()), sig, nil, 0)
+	h.mu.Unlock()
+	if err == nil || errors.Is(err, unix.ESRCH) {
+		return true // or gone already: its Exited is on the way
+	}
+	h.w.Tell(ha.StopFailed{Process: s.order.Process, Start: j.start, Detail: fmt.Sprintf("signal %d (%s): %v", int(sig), ha.SignalName(int(sig)), err)})
+	return false
 }
 
-func (h *Holder) find(a manifest.Attach) (int, error) {
-	switch {
-	case a.PIDFile != "":
-		return h.byPIDFile(a.PIDFile)
-	case a.Unit != "":
-		return h.byUnit(a.Unit)
-	}
-	return h.byCommandLine(a.CommandLine)
-}
-
-func (h *Holder) byPIDFile(path string) (int, error) {
-	b, err := os.ReadFile(path)
+// send signals the program of a pidfd.
+func send(file *os.File, sig unix.Signal) error {
+	conn, err := file.SyscallConn()
 	if err != nil {
-		return 0, fmt.Errorf("reading the pid file: %w", err)
+		return err
 	}
-	pid, err := strconv.Atoi(strings.TrimSpace(string(b)))
-	if err != nil || pid <= 0 {
-		return 0, fmt.Errorf("the pid file %s holds no pid", path)
-	}
-	if _, err := os.Stat(filepath.Join(h.root, strconv.Itoa(pid))); err != nil {
-		return 0, fmt.Errorf("the pid file %s names pid %d, which does not run", path, pid)
-	}
-	return pid, nil
-}
-
-// byCommandLine finds the one process whose arguments are exactly those of the
-// line. Two matches are refused: there would be no telling which is meant.
-func (h *Holder) byCommandLine(line string) (int, error) {
-	want, err := Split(line)
-	if err != nil {
-		return 0, err
-	}
-	match := strings.Join(want, "\x00") + "\x00"
-	dirs, err := os.ReadDir(h.root)
-	if err != nil {
-		return 0, fmt.Errorf("looking through the processes: %w", err)
-	}
-	found := 0
-	for _, d := range dirs {
-		pid, err := strconv.Atoi(d.Name())
-		if err != nil || pid == os.Getpid() {
-			continue
+	cerr := conn.Control(func(fd uintptr) {
+		err = unix.PidfdSendSignal(int(fd), sig, nil, 0)
+		if err == nil && sig != unix.SIGKILL {
+			// A stopped program cannot end before it is continued.
+			_ = unix.PidfdSendSignal(int(fd), unix.SIGCONT, nil, 0)
 		}
-		b, err := os.ReadFile(filepath.Join(h.root, d.Name(), "cmdline"))
-		if err != nil || string(b) != match {
-			continue
-		}
-		if found != 0 && h.parent(pid) == found {
-			continue // a worker of the one that was found
-		}
-		if found != 0 && h.parent(found) != pid {
-			return 0, fmt.Errorf("pids %d and %d both have the command line %q", found, pid, line)
-		}
-		found = pid
-	}
-	if found == 0 {
-		return 0, fmt.Errorf("no process has the command line %q", line)
-	}
-	return found, nil
-}
-
-// byUnit finds the main process of a systemd unit: the one of its cgroup whose
-// parent is outside of it.
-func (h *Holder) byUnit(unit string) (int, error) {
-	if !strings.Contains(unit, ".") {
-		unit += ".service"
-	}
-	for _, slice := range []string{"system.slice", "unified/system.slice", "systemd/system.slice"} {
-		b, err := os.ReadFile(filepath.Join(h.unit, slice, unit, "cgroup.procs"))
-		if errors.Is(err, os.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return 0, fmt.Errorf("looking into unit %s: %w", unit, err)
-		}
-		members := make(map[int]bool)
-		for _, f := range strings.Fields(string(b)) {
-			if pid, err := strconv.Atoi(f); err == nil {
-				members[pid] = true
-			}
-		}
-		main := 0
-		for pid := range members {
-			if !members[h.parent(pid)] && (main == 0 || pid < main) {
-				main = pid
-			}
-		}
-		if main == 0 {
-			return 0, fmt.Errorf("unit %s has no process", unit)
-		}
-		return main, nil
-	}
-	return 0, fmt.Errorf("there is no unit %s on this machine", unit)
-}
-
-// parent returns the parent's pid, or 0.
-func (h *Holder) parent(pid int) int {
-	b, err := os.ReadFile(filepath.Join(h.root, strconv.Itoa(pid), "stat"))
-	if err != nil {
-		return 0
-	}
-	// The name in parentheses may hold anything, also ") 1 ": the last one ends it.
-	_, rest, ok := strings.Cut(string(b[strings.LastIndexByte(string(b), ')')+1:]), " ")
-	if !ok {
-		return 0
-	}
-	if f := strings.Fields(rest); len(f) > 1 {
-		ppid, _ := strconv.Atoi(f[1])
-		return ppid
-	}
-	return 0
-}
-
-// Split splits a command line at spaces; double quotes hold an argument with
-// spaces together (the CMM's rule).
-func Split(line string) ([]string, error) {
-	var args []string
-	var b strings.Builder
-	in, quoted := false, false
-	for _, r := range line {
-		switch {
-		case r == '"':
-			quoted, in = !quoted, true
-		case r == ' ' && !quoted:
-			if in {
-				args = append(args, b.String())
-				b.Reset()
-			}
-			in = false
-		default:
-			b.WriteRune(r)
-			in = true
-		}
-	}
-	if quoted {
-		return nil, fmt.Errorf("the command line %q has a quote that does not end", line)
-	}
-	if in {
-		args = append(args, b.String())
-	}
-	if len(args) == 0 {
-		return nil, errors.New("the command line is empty")
-	}
-	return args, nil
+	})
+	return errors.Join(cerr, err)
 }

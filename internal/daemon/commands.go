@@ -14,7 +14,6 @@ import (
 	"gemel/internal/clock"
 	"gemel/internal/evidence"
 	"gemel/internal/ha"
-	"gemel/internal/manifest"
 	"gemel/internal/proc"
 )
 
@@ -44,34 +43,30 @@ func (h *hands) probe(ctx context.Context, argv, env []string, who string, timeo
 
 // script runs a handler.
 func (h *hands) script(ctx context.Context, argv, env []string, timeout time.Duration) error {
-	e, err := proc.Run(ctx, proc.Command{Args: argv, Env: append([]string{"PATH=" + proc.DefaultPath}, env...), Timeout: timeout})
+	return h.short(ctx, proc.Command{Args: argv, Env: env, Timeout: timeout})
+}
+
+// short runs a command that is expected to end well.
+func (h *hands) short(ctx context.Context, c proc.Command) error {
+	c.Env = append([]string{"PATH=" + proc.DefaultPath}, c.Env...)
+	e, err := proc.Run(ctx, c)
 	switch {
 	case err != nil:
 		return err
 	case e.Late:
-		return fmt.Errorf("%s did not end within %v and was killed", argv[0], timeout)
+		return fmt.Errorf("%s did not end within %v and was killed", c.Args[0], c.Timeout)
+	case e.Signal != 0:
+		return fmt.Errorf("%s ended by signal %d (%s): %s", c.Args[0], e.Signal, ha.SignalName(e.Signal), strings.TrimSpace(e.Output))
 	case e.Code != 0:
-		return fmt.Errorf("%s ended with exit %d: %s", argv[0], e.Code, strings.TrimSpace(e.Output))
+		return fmt.Errorf("%s ended with exit %d: %s", c.Args[0], e.Code, strings.TrimSpace(e.Output))
 	}
 	return nil
 }
 
-// launch starts a program that Gemel attaches to by the command that its
-// manifest names, and then looks for it.
-func (h *hands) launch(a ha.Start, p manifest.Process) {
-	h.group.wg.Go(func() {
-		if len(p.Attach.Start) > 0 {
-			e, err := proc.Run(h.group.ctx, proc.Command{Args: p.Attach.Start, Timeout: time.Minute})
-			if err == nil && e.Code != 0 {
-				err = fmt.Errorf("the start command ended with exit %d: %s", e.Code, strings.TrimSpace(e.Output))
-			}
-			if err != nil {
-				h.engine.Tell(ha.StartFailed{Process: a.Process, Start: a.Start, Error: err.Error()})
-				return
-			}
-		}
-		h.attach.Seek(ha.Seek(a), p)
-	})
+// found runs a command of a program that Gemel attaches to: its start command,
+// which leaves the program behind, or its stop command.
+func (h *hands) found(argv, env []string, timeout time.Duration) error {
+	return h.short(h.group.ctx, proc.Command{Args: argv, Env: env, Timeout: timeout, Leave: true})
 }
 
 func (h *hands) reboot(r ha.Reboot, command []string) {

@@ -59,7 +59,7 @@ func newHands(o Options, g *group, link *proc.Link, m *manifest.Manifest) (*hand
 	h.beats.Member = spawn.Identify
 	h.checks = check.New(h.probe, tell, o.Log)
 	h.proofs = evidence.New(filepath.Join(o.Places.Data, "evidence"))
-	h.attach = attach.New(tell, clock.Now, exitOf, o.Log)
+	h.attach = attach.New(attach.Ways{Tell: tell, Now: clock.Now, Exit: exitOf, Run: h.found, Log: o.Log})
 	h.outputs, err = output.New(output.Config{
 		RunDir: o.Places.Run, LogDir: filepath.Join(o.Places.Data, "log"), Log: o.Log,
 		Dropped: func(p ha.Process, lines, bytes int64) {
@@ -77,12 +77,9 @@ func newHands(o Options, g *group, link *proc.Link, m *manifest.Manifest) (*hand
 }
 
 // exitOf reads how a held program that is gone ended.
-func exitOf(pidfd int) ha.ExitStatus {
+func exitOf(pidfd int) (ha.ExitStatus, bool) {
 	st, ok, err := spawn.ExitStatus(pidfd, false)
-	if err != nil || !ok {
-		return ha.ExitStatus{Code: -1, Unknown: true, Before: clock.Now()}
-	}
-	return st
+	return st, ok && err == nil && !st.Unknown
 }
 
 // sinks are where events are told besides the API.
@@ -136,7 +133,7 @@ func (h *hands) edges() engine.Edges {
 		Open:   h.open, Close: h.forget,
 		Check: h.checks.Set, Uncheck: h.checks.Remove,
 		Watch: h.watch, Await: h.await, Judge: func(j ha.Judge) { h.checks.Judge(j.Check, j.On) },
-		Seek: h.attach.Seek, Launch: h.launch, Halt: h.attach.Stop,
+		Seek: h.attach.Seek, Launch: h.attach.Launch, Halt: h.attach.Stop,
 		Examine: h.examine, Handle: h.handle,
 		Failover: alone(tell), Reboot: h.reboot, Notify: h.notify,
 		Kept: h.kept, Synced: h.synced, Reload: h.reload, Admit: func(a manifest.Access) { h.admit(a) },
@@ -183,6 +180,7 @@ func (h *hands) kept(name string, fds []int) {
 }
 
 func (h *hands) forget(p ha.Process) {
+	h.attach.Release(p)
 	h.beats.Close(p)
 	h.outputs.Close(p)
 	_ = h.link.Send(proc.Order{Kind: proc.OrderDrop, Name: keepNotify + string(p)})

@@ -26,7 +26,11 @@ type Command struct {
 	GID     int
 	SetIDs  bool
 	Timeout time.Duration // zero: none but ctx
-	Most    int           // bytes of output that are kept; zero: 4 KiB
+	// Leave lets live on what it started when it ends in time. Then nothing of its
+	// output is kept: a pipe that we read would end a program that outlives us by
+	// SIGPIPE.
+	Leave bool
+	Most  int // bytes of output that are kept; zero: 4 KiB
 }
 
 // Ended is how a Command ended.
@@ -39,7 +43,7 @@ type Ended struct {
 }
 
 // Run runs a command and waits for it and for what it left behind: whatever
-// still holds its session when it ends is killed. The output is bounded and the
+// still holds its session when it ends is killed, unless Leave says otherwise. The output is bounded and the
 // rest thrown away, so that a command that prints without end costs nothing. An
 // error means that it could not be started; a bad exit is no error.
 func Run(ctx context.Context, c Command) (Ended, error) {
@@ -64,7 +68,9 @@ func Run(ctx context.Context, c Command) (Ended, error) {
 	if cmd.Dir == "" {
 		cmd.Dir = "/"
 	}
-	cmd.Stdout, cmd.Stderr = out, out
+	if !c.Leave {
+		cmd.Stdout, cmd.Stderr = out, out
+	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if c.SetIDs {
 		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(c.UID), Gid: uint32(c.GID)}
@@ -78,7 +84,9 @@ func Run(ctx context.Context, c Command) (Ended, error) {
 	}
 	pid := cmd.Process.Pid
 	err := cmd.Wait()
-	_ = killGroup(pid)
+	if !c.Leave || ctx.Err() != nil {
+		_ = killGroup(pid)
+	}
 	e := Ended{Code: cmd.ProcessState.ExitCode(), Output: out.String(), Clipped: out.clipped}
 	if ws, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
 		e.Signal = int(ws.Signal())

@@ -4,9 +4,12 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestRun(t *testing.T) {
@@ -69,5 +72,35 @@ func TestRunMissing(t *testing.T) {
 	}
 	if _, err := Run(t.Context(), Command{}); err == nil {
 		t.Error("an empty command was run")
+	}
+}
+
+// The start command of a program that Gemel attaches to leaves it behind, without
+// a pipe that ends with us; one that is late leaves nothing.
+func TestRunLeaves(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "pid")
+	e, err := Run(t.Context(), Command{Args: []string{"/bin/sh", "-c", "sleep 1000 & echo $! > " + file}, Leave: true})
+	if err != nil || e.Code != 0 {
+		t.Fatalf("%+v, %v", e, err)
+	}
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(b)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = unix.Kill(pid, unix.SIGKILL) }()
+	if err := unix.Kill(pid, 0); err != nil {
+		t.Errorf("what it started does not live: %v", err)
+	}
+	if out, err := os.Readlink("/proc/" + strconv.Itoa(pid) + "/fd/1"); err != nil || out != "/dev/null" {
+		t.Errorf("it prints to %q, %v", out, err)
+	}
+	e, err = Run(t.Context(), Command{Args: []string{"/bin/sh", "-c", "sleep 1000 & echo $! > " + file + "; wait"}, Leave: true, Timeout: 200 * time.Millisecond})
+	if err != nil || !e.Late {
+		t.Errorf("%+v, %v", e, err)
 	}
 }
