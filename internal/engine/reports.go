@@ -45,6 +45,8 @@ func (l *loop) half(r proc.Report) {
 	switch r.Kind {
 	case proc.ReportHello:
 		node.Shadow = r.PID
+		// The monitor that saw the one before die may have died before this one came.
+		l.step(ha.HalfBack{Half: ha.KindShadow, PID: r.PID})
 	case proc.ReportMonitor:
 		l.step(ha.HalfDied{Half: ha.KindMonitor, Status: r.Status, Hung: r.Hung})
 		l.step(ha.HalfBack{Half: ha.KindMonitor, PID: node.Monitor})

@@ -109,9 +109,8 @@ func NewLink(c LinkConfig) (*Link, error) {
 	}
 	if c.PairFD >= 0 {
 		if err := l.attach(c.PairFD, false); err != nil {
-			ln.Close()
-			lock.Close()
-			return nil, err
+			// It died since it started this process: another one will come.
+			c.Log.Warn("the shadow that started this monitor is gone", "err", err)
 		}
 	}
 	return l, nil

@@ -3,6 +3,7 @@ package proc
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"strings"
@@ -135,16 +136,20 @@ func TestBookAfterDeath(t *testing.T) {
 	if len(got) != 1 || got[0].Start != 1 || got[0].Next != 2 || got[0].PID != os.Getpid() || !got[0].Status.Unknown {
 		t.Fatalf("%+v", got)
 	}
-	var kinds []OrderKind
-	for _, p := range b.state() {
-		kinds = append(kinds, p.order.Kind)
-		if p.order.Kind == OrderHold && (p.order.Start != 2 || p.order.Process != "p") {
-			t.Errorf("%+v", p.order)
+	given := func() string {
+		s := ""
+		for _, p := range b.state() {
+			s += fmt.Sprintf("%s %d ended=%v\n", p.order.Kind, p.order.Start, p.order.Status != nil)
+			p.drop()
 		}
-		p.drop()
+		return s
 	}
-	if want := []OrderKind{OrderHold, OrderStart}; len(kinds) != 2 || kinds[0] != want[0] || kinds[1] != want[1] {
-		t.Errorf("a new shadow is given %v", kinds)
+	if got, want := given(), "hold 2 ended=false\nhold 1 ended=true\nstart 3 ended=false\n"; got != want {
+		t.Errorf("a new shadow is given\n%s", got)
+	}
+	b.ordered(Order{Kind: OrderAck, Process: "p", Start: 1}, nil)
+	if got, want := given(), "hold 2 ended=false\nstart 3 ended=false\n"; got != want {
+		t.Errorf("after the acknowledgement a new shadow is given\n%s", got)
 	}
 	if h := b.living()[ha.StartID(2)]; h.Process != "p" {
 		t.Errorf("%+v", h)
