@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"fmt"
+	"os"
 	"strings"
 	"time"
 
@@ -26,14 +27,20 @@ func alone(tell func(ha.Input)) func(ha.Failover) {
 // said to be still there.
 const rebootBound = 5 * time.Minute
 
+// rebootCommand is the command of a node whose manifest has none. systemd, where it
+// runs, keeps its directory.
+func rebootCommand(systemd string) []string {
+	if st, err := os.Stat(systemd); err == nil && st.IsDir() {
+		return []string{"systemctl", "reboot"}
+	}
+	return []string{"reboot"}
+}
+
 // reboot runs the reboot command. A command that ends well is given the rest of
 // the bound, since the machine goes down after it.
 func reboot(ctx context.Context, tell func(ha.Input), r ha.Reboot, command []string) {
 	if len(command) == 0 {
-		command = []string{"reboot"}
-		if managed() {
-			command = []string{"systemctl", "reboot"}
-		}
+		command = rebootCommand("/run/systemd/system")
 	}
 	ended, err := proc.Run(ctx, proc.Command{Args: command, Timeout: rebootBound})
 	line, detail := strings.Join(command, " "), ""

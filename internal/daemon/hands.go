@@ -85,11 +85,11 @@ func exitOf(pidfd int) (ha.ExitStatus, bool) {
 // sinks are where events are told besides the API.
 func sinks(o Options, m *manifest.Manifest) []*notify.Queue {
 	var out []*notify.Queue
-	add := func(on bool, open func(string) (notify.Sink, error)) {
+	add := func(on bool, path string, open func(string) (notify.Sink, error)) {
 		if !on {
 			return
 		}
-		s, err := open("")
+		s, err := open(path)
 		if err != nil {
 			o.Log.Warn("events are not told there", "error", err)
 			return
@@ -99,8 +99,8 @@ func sinks(o Options, m *manifest.Manifest) []*notify.Queue {
 	// "Where it is": systemd makes its directory at boot, long before anything
 	// that could be ours. A machine without one has nothing to be warned of.
 	_, err := os.Stat("/run/systemd/journal")
-	add(m.Node.Journald && err == nil, notify.Journald)
-	add(m.Node.Syslog, notify.Syslog)
+	add(m.Node.Journald && (err == nil || o.Journald != ""), o.Journald, notify.Journald)
+	add(m.Node.Syslog, o.Syslog, notify.Syslog)
 	return out
 }
 
@@ -137,7 +137,7 @@ func (h *hands) edges() engine.Edges {
 		Examine: h.examine, Handle: h.handle,
 		Failover: alone(tell), Reboot: h.reboot, Notify: h.notify,
 		Kept: h.kept, Synced: h.synced, Reload: h.reload, Admit: func(a manifest.Access) { h.admit(a) },
-		Runs: h.beats.Began, Gone: func(p ha.Process, s ha.StartID) { h.waits.end(p) },
+		Runs: h.beats.Began, Gone: func(p ha.Process, s ha.StartID) { h.waits.end(p, s, forReady, forBeats) },
 		Beating: func(p ha.Process) (int, string) { return h.beats.Threads(p), h.beats.Status(p) },
 	}
 }

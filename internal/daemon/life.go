@@ -62,7 +62,7 @@ func pairFD() int {
 
 // patience is how long a service manager is given to start a new shadow.
 func patience() time.Duration {
-	if managed() {
+	if proc.Managed() {
 		return 2 * time.Second
 	}
 	return 0

@@ -19,10 +19,6 @@ import (
 	"gemel/internal/status"
 )
 
-// beatEvery is how often the monitor tells the shadow that it is well. The
-// shadow kills a monitor that it has not heard for ten seconds.
-const beatEvery = time.Second
-
 // errStopped ends a life of the monitor in which every program was stopped, or
 // which left the programs on purpose.
 var errStopped = errors.New("stopped")
@@ -59,11 +55,12 @@ func Monitor(ctx context.Context, o Options) error {
 	if err != nil {
 		return errors.Join(err, j.Close())
 	}
+	crash := sayCrash(o, ha.KindMonitor)
 	j.Bound(first.m.Node.JournalLimit)
 	if err := record(o, j, past, first); err != nil {
 		o.Log.Error("the journal cannot be written", "error", err) // told as an event by the engine
 	}
-	err = live(ctx, o, link, books{j, past, decides.Store}, first)
+	err = live(ctx, o, link, books{j, past, crash, decides.Store}, first)
 	return errors.Join(err, j.Close())
 }
 
@@ -111,11 +108,12 @@ func record(o Options, j *journal.Journal, past journal.Past, f inForce) error {
 	return nil
 }
 
-// books are the journal, what was read from it at the beginning, and how it gets
+// books are the journal, what is known of the lives before, and how the journal gets
 // to know whom to tell of its troubles.
 type books struct {
 	journal *journal.Journal
 	past    journal.Past
+	crash   []ha.Event
 	tell    func(*engine.Engine)
 }
 
@@ -140,7 +138,7 @@ func live(ctx context.Context, o Options, link *proc.Link, b books, f inForce) e
 			Differs: h.file.differs(f.m.Digest)},
 		Booted: ha.Booted{Boot: boot, NewBoot: past.Boot != "" && past.Boot != boot, Version: o.Version,
 			First: past.Empty, Gap: gap(past, boot)},
-		Stopped: func(ha.Reason) { h.quit() },
+		Stopped: func(ha.Reason) { h.quit() }, Before: b.crash,
 	})
 	if err != nil {
 		return err
@@ -177,7 +175,8 @@ func gap(past journal.Past, boot string) time.Duration {
 
 // beats tells the shadow that the engine turns: each beat goes through its inbox.
 func beats(ctx context.Context, e *engine.Engine, link *proc.Link) error {
-	t := time.NewTicker(beatEvery)
+	every, _ := pace(watchdog())
+	t := time.NewTicker(every)
 	defer t.Stop()
 	for {
 		if err := e.Turn(ctx); err != nil {

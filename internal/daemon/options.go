@@ -9,6 +9,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"time"
 
 	"gemel/internal/places"
 )
@@ -22,6 +23,9 @@ type Options struct {
 	Verbose bool
 	Exe     string // the binary that the monitor is started from; empty: this one
 	Log     *slog.Logger
+
+	// Journald and Syslog are the sockets of the two; empty: where they are usually.
+	Journald, Syslog string
 }
 
 // args are the flags that hand the options on to the other half.
@@ -70,10 +74,31 @@ func (o Options) node() string {
 	return "localhost"
 }
 
-// managed reports whether a service manager started us: it starts a new shadow
-// by itself when ours dies.
-func managed() bool {
-	return os.Getenv("NOTIFY_SOCKET") != "" || os.Getenv("INVOCATION_ID") != ""
+// The times of the two halves. A service manager that watches us (WatchdogSec=)
+// wants to hear of us more often than it asks for, and is to find a new monitor
+// in the place of one that hangs before it loses its own patience.
+const (
+	beatEvery   = time.Second
+	longSilence = 10 * time.Second
+	leastSilent = 5 * time.Second // a monitor that begins reads its journal first
+)
+
+// watchdog is the time within which the service manager wants to hear of us; zero:
+// it does not.
+func watchdog() time.Duration {
+	usec, err := strconv.ParseInt(os.Getenv("WATCHDOG_USEC"), 10, 64)
+	if err != nil || usec <= 0 || usec > int64(time.Hour/time.Microsecond) {
+		return 0
+	}
+	return time.Duration(usec) * time.Microsecond
+}
+
+// pace is how often the monitor beats, and how long it may be silent.
+func pace(watchdog time.Duration) (beat, silence time.Duration) {
+	if watchdog == 0 {
+		return beatEvery, longSilence
+	}
+	return min(beatEvery, watchdog/8), min(max(watchdog/3, leastSilent), longSilence)
 }
 
 // instance names this instance among several of a machine, for its cgroups.

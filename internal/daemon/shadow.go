@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 
 	"gemel/internal/engine"
+	"gemel/internal/ha"
 	"gemel/internal/journal"
 	"gemel/internal/manifest"
 	"gemel/internal/proc"
@@ -28,11 +29,16 @@ func Shadow(ctx context.Context, o Options) (int, error) {
 	if err := firstManifest(o); err != nil {
 		return 1, err
 	}
-	code, err := shadow.Run(ctx, shadow.Config{
+	sayCrash(o, ha.KindShadow)
+	_, silence := pace(watchdog())
+	// The shadow takes signals itself, and takes the end of a context for one more:
+	// a caller's context that ends by SIGTERM would make two of each, and the second
+	// one means at once.
+	code, err := shadow.Run(context.WithoutCancel(ctx), shadow.Config{
 		DataDir: o.Places.Data, RunDir: o.Places.Run, Name: instance(o.Places), Version: o.Version,
-		Monitor: append([]string{exe, "monitor"}, o.monitorArgs()...), Log: o.Log, Notify: notifier(o),
+		Monitor: append([]string{exe, "monitor"}, o.monitorArgs()...), Log: o.Log, Notify: notifier(o), Silence: silence,
 	})
-	if errors.Is(err, shadow.ErrComplete) && managed() {
+	if errors.Is(err, shadow.ErrComplete) && proc.Managed() {
 		// The service manager was faster than the monitor's own new shadow, or the
 		// other way round: one pair is there, and that is all that was asked for.
 		o.Log.Warn("nothing to do", "why", err)

@@ -16,47 +16,74 @@ import (
 // start.
 type waits struct {
 	mu   sync.Mutex
-	ends map[ha.Process][]context.CancelFunc
+	runs map[wait]*waiting
 	wg   sync.WaitGroup
 	shut bool
 }
 
-func newWaits() *waits { return &waits{ends: make(map[ha.Process][]context.CancelFunc)} }
+// The kinds of loop.
+const (
+	forReady = "ready"
+	forBeats = "watchdog"
+)
 
-// begin runs f until the process's start ends or f returns.
-func (w *waits) begin(ctx context.Context, p ha.Process, f func(context.Context)) {
+// wait names a loop: of each kind a process has one at most.
+type wait struct {
+	process ha.Process
+	kind    string
+}
+
+type waiting struct {
+	start  ha.StartID
+	cancel context.CancelFunc
+}
+
+func newWaits() *waits { return &waits{runs: make(map[wait]*waiting)} }
+
+// begin runs f until the start ends or f returns. It takes the place of a loop of
+// the same kind.
+func (w *waits) begin(ctx context.Context, what wait, start ha.StartID, f func(context.Context)) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.shut {
 		return
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	w.ends[p] = append(w.ends[p], cancel)
+	me := &waiting{start, cancel}
+	if old := w.runs[what]; old != nil {
+		old.cancel()
+	}
+	w.runs[what] = me
 	w.wg.Go(func() {
 		defer cancel()
 		f(ctx)
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if w.runs[what] == me {
+			delete(w.runs, what)
+		}
 	})
 }
 
-// end ends what runs for a process.
-func (w *waits) end(p ha.Process) {
+// end ends the loops of a start, of the kinds given.
+func (w *waits) end(p ha.Process, start ha.StartID, kinds ...string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for _, cancel := range w.ends[p] {
-		cancel()
+	for _, kind := range kinds {
+		what := wait{p, kind}
+		if r := w.runs[what]; r != nil && r.start == start {
+			r.cancel()
+			delete(w.runs, what)
+		}
 	}
-	delete(w.ends, p)
 }
 
 func (w *waits) close() {
 	w.mu.Lock()
 	w.shut = true
-	for _, ends := range w.ends {
-		for _, cancel := range ends {
-			cancel()
-		}
+	for _, r := range w.runs {
+		r.cancel()
 	}
-	w.ends = make(map[ha.Process][]context.CancelFunc)
 	w.mu.Unlock()
 	w.wg.Wait()
 }
@@ -67,7 +94,7 @@ func (h *hands) await(a ha.Await, r manifest.Ready) {
 	if r.Kind == manifest.ReadyNotify || r.Kind == manifest.ReadyStarted {
 		return
 	}
-	h.waits.begin(h.group.ctx, a.Process, func(ctx context.Context) {
+	h.waits.begin(h.group.ctx, wait{a.Process, forReady}, a.Start, func(ctx context.Context) {
 		if err := check.Await(ctx, r, h.checks); err != nil {
 			return // the start ended; a time-out is the core's
 		}
@@ -80,14 +107,15 @@ func (h *hands) await(a ha.Await, r manifest.Ready) {
 func (h *hands) watch(a ha.Watch, w manifest.Watchdog) {
 	h.beats.Watch(a)
 	if w.By != "command" || a.Within == 0 {
+		h.waits.end(a.Process, a.Start, forBeats)
 		return
 	}
-	h.waits.begin(h.group.ctx, a.Process, func(ctx context.Context) {
+	h.waits.begin(h.group.ctx, wait{a.Process, forBeats}, a.Start, func(ctx context.Context) {
 		t := time.NewTicker(w.Interval)
 		defer t.Stop()
 		for {
 			e, err := proc.Run(ctx, proc.Command{Args: w.Command, Timeout: w.Interval})
-			if err == nil && e.Code == 0 {
+			if err == nil && e.Code == 0 && ctx.Err() == nil {
 				h.beats.Pulse(a.Process)
 			}
 			select {

@@ -44,6 +44,7 @@ type Setup struct {
 
 	Node    status.NodeStatus // the fields that do not change: Name, Version, Monitor, Since
 	Booted  ha.Booted
+	Before  []ha.Event             // Code, Subject, Detail and Evidence of what is known of lives before, to be told
 	Stopped func(reason ha.Reason) // called once when every program has stopped after a Quit; may be nil
 }
 
@@ -155,6 +156,11 @@ func (l *loop) open() {
 	l.step(l.s.Booted)
 	for _, r := range l.s.Past.Repairs {
 		l.emit(ha.JournalRepaired, ha.OfNode(), r)
+	}
+	for _, before := range l.s.Before {
+		ev := l.teller.own(before.Code, before.Subject, before.Detail)
+		ev.Evidence = before.Evidence
+		l.wrote(l.witness(ev))
 	}
 	l.emit(ha.MonitorStarted, ha.OfNode(), "version "+l.s.Booted.Version)
 	l.draw()
