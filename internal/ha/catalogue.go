@@ -73,6 +73,8 @@ var catalogue = [...]Entry{
 	{StartRefused, "start-refused", "Process start refused", Info, "The program was not started.", "It does not run.", "See the reason.", false},
 	{OutputDropped, "output-dropped", "Output dropped", Info, "The program wrote more than could be kept.", "Lines are missing in its log.", "Let it write less, or raise output:.", false},
 	{Unmatched, "unmatched", "Nothing matches the attach rule", Info, "The program to be watched was not found.", "It is not watched until it is.", "See whether it runs.", false},
+	{ProcessEnded, "ended", "Process ended while it was not watched", Info, "A program that is locked or was given up ended by itself.",
+		"It does not run, and nothing is done about it.", "gemel unlock NAME starts and watches it again; if it was given up: gemel lock NAME first.", false},
 
 	{MonitorStarted, "monitor-started", "Monitor started", Info, "The deciding half of Gemel began its work.", "None.", "Nothing.", false},
 	{JournalRepaired, "journal-repaired", "Journal repaired", Info, "The end of the journal was torn or damaged.", "The records named are lost.", "Look at the disk.", false},
@@ -85,4 +87,5 @@ var catalogue = [...]Entry{
 	{EvidenceTaken, "evidence", "Evidence taken", Info, "What the program did was recorded before it was killed.", "None.", "gemel why NAME shows it.", false},
 	{HandlerFailed, "handler-failed", "Handler failed", Info, "A handler of a rung ended badly or took too long.", "None for the recovery.", "Repair the handler.", false},
 	{LimitUnavailable, "limit-unavailable", "Limit not available", Info, "This machine lacks the controller for a limit.", "The start is refused.", "Mount the controller, or take the limit out.", false},
+	{Crashed, "crashed", "Gemel ended by a fault of its own", Info, "A half of Gemel met an error in its own code; the other half started it again.", "None for the programs.", "Report it, with its evidence.", false},
 }

@@ -52,6 +52,7 @@ const (
 	StartRefused
 	OutputDropped
 	Unmatched
+	ProcessEnded
 )
 
 // Gemel's own events about the node and its own parts.
@@ -67,6 +68,7 @@ const (
 	EvidenceTaken
 	HandlerFailed
 	LimitUnavailable
+	Crashed
 )
 
 // An Entry of the catalogue says what a code means to a person.
