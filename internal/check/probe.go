@@ -214,6 +214,8 @@ func probeTCP(ctx context.Context, t *manifest.TCP) (string, error) {
 		switch {
 		case errors.Is(err, io.EOF):
 			return "", fmt.Errorf("closed without an answer that matches %q: %s", t.Expect, got)
+		case err != nil && ctx.Err() != nil: // closed by us: its error says nothing
+			return "", fmt.Errorf("waiting for %q, got %q", t.Expect, got[:min(len(got), 200)])
 		case err != nil:
 			return "", fmt.Errorf("waiting for %q, got %q: %w", t.Expect, got[:min(len(got), 200)], err)
 		case len(got) > maxReply:

@@ -159,7 +159,8 @@ func Resolve(m *manifest.Manifest, resolve func(manifest.Process) (proc.Spec, er
 	}
 	if len(wrong) > 0 {
 		sort.Slice(wrong, func(i, j int) bool { return wrong[i].Error() < wrong[j].Error() })
-		return nil, fmt.Errorf("%d of %d processes cannot be started as they are: %w", len(wrong), len(m.Processes), errors.Join(wrong...))
+		return nil, &ha.Error{Kind: ha.ErrRefused, Reason: "cannot-start", Hint: "nothing was changed",
+			Err: fmt.Errorf("%d of %d processes cannot be started as they are: %w", len(wrong), len(m.Processes), errors.Join(wrong...))}
 	}
 	return specs, nil
 }
