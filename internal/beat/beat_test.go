@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -188,7 +189,14 @@ func TestNotify(t *testing.T) {
 
 func TestSocketIsTheUsersOwn(t *testing.T) {
 	b := quiet(t)
+	old := syscall.Umask(0o077) // of a careful root
 	b.open("p", true, true)
+	syscall.Umask(old)
+	for _, dir := range []string{"notify", "beats"} {
+		if st, err := os.Stat(filepath.Join(b.dir, dir)); err != nil || st.Mode().Perm() != 0o711 {
+			t.Errorf("%s: %v, %v: the users of programs must reach what is in it", dir, st.Mode(), err)
+		}
+	}
 	for _, path := range []string{SocketPath(b.dir, "p"), PagePath(b.dir, "p")} {
 		st, err := os.Stat(path)
 		if err != nil {

@@ -24,8 +24,7 @@ type hearing struct {
 	said  []ha.Input // to be told without the lock, in order
 
 	buf  []byte // for pages
-	body [maxDatagram]byte
-	ctl  []byte // for what comes beside a datagram
+	mail *mailbox
 }
 
 // proc returns the record of a process, and makes one.
@@ -40,7 +39,7 @@ func (h *hearing) proc(p ha.Process) *proc {
 
 // bind makes the socket of e and listens to it.
 func (h *hearing) bind(e *proc, runDir string, uid, gid int) error {
-	if err := os.MkdirAll(filepath.Join(runDir, "notify"), 0o711); err != nil {
+	if err := passable(filepath.Join(runDir, "notify")); err != nil {
 		return fmt.Errorf("directory of notify sockets: %w", err)
 	}
 	fd, err := bindSocket(SocketPath(runDir, e.name), uid, gid)
@@ -48,6 +47,15 @@ func (h *hearing) bind(e *proc, runDir string, uid, gid int) error {
 		return err
 	}
 	return h.listen(e, fd)
+}
+
+// passable makes a directory through which the users of programs reach what is
+// their own, whatever the umask of the daemon is.
+func passable(dir string) error {
+	if err := os.MkdirAll(dir, 0o711); err != nil {
+		return err
+	}
+	return os.Chmod(dir, 0o711)
 }
 
 // listen takes fd, a datagram socket, as that of e; fd is closed on failure.

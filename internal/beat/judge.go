@@ -109,8 +109,12 @@ func (h *hearing) tell(in ha.Input) { h.said = append(h.said, in) }
 // read takes what the socket of e holds, as far as its rate allows.
 func (h *hearing) read(e *proc, now ha.Instant) {
 	h.fill(e, now)
-	for e.tokens > 0 && h.receive(e, now) {
-		e.tokens--
+	for e.tokens > 0 {
+		most := min(e.tokens, batch)
+		n := h.receive(e, most, now)
+		if e.tokens -= n; n < most {
+			break
+		}
 	}
 	if e.tokens == 0 {
 		h.setMuted(e, true)
@@ -122,8 +126,8 @@ func (h *hearing) read(e *proc, now ha.Instant) {
 
 // drain reads what waits in the socket of e, whatever its rate.
 func (h *hearing) drain(e *proc, now ha.Instant) {
-	for range burst {
-		if e.sock < 0 || !h.receive(e, now) {
+	for range burst / batch {
+		if e.sock < 0 || h.receive(e, batch, now) < batch {
 			return
 		}
 	}
@@ -152,21 +156,24 @@ func (h *hearing) setMuted(e *proc, muted bool) {
 	e.muted = muted
 }
 
-// receive takes one datagram; ok is false if there is none.
-func (h *hearing) receive(e *proc, now ha.Instant) bool {
-	d, ok := receive(e.sock, h.body[:], h.ctl)
-	if !ok || len(d.body) == 0 {
-		return ok
-	}
-	if d.uid != e.uid && !h.member(d.pid, e.start) {
-		if !e.refused {
-			e.refused = true
-			h.log.Warn("notification of a foreign process left out", "process", e.name, "pid", d.pid, "uid", d.uid)
+// receive takes most datagrams at most, and returns how many there were.
+func (h *hearing) receive(e *proc, most int, now ha.Instant) int {
+	n := h.mail.receive(e.sock, most)
+	for i := range n {
+		d := h.mail.datagram(i)
+		if len(d.body) == 0 {
+			continue
 		}
-		return true
+		if d.uid != e.uid && !h.member(d.pid, e.start) {
+			if !e.refused {
+				e.refused = true
+				h.log.Warn("notification of a foreign process left out", "process", e.name, "pid", d.pid, "uid", d.uid)
+			}
+			continue
+		}
+		h.take(e, held{parse(d.body), d.pid, now}, now)
 	}
-	h.take(e, held{parse(d.body), d.pid, now}, now)
-	return true
+	return n
 }
 
 // take lets a notification count, wait, or go by, by the start that it is of.

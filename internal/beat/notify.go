@@ -35,6 +35,10 @@ type message struct {
 // parse reads a datagram of the protocol of sd_notify.
 func parse(b []byte) message {
 	var m message
+	if string(b) == "WATCHDOG=1" || string(b) == "WATCHDOG=1\n" {
+		m.beat = true // nearly all of them
+		return m
+	}
 	for line := range strings.SplitSeq(string(b), "\n") {
 		key, value, ok := strings.Cut(line, "=")
 		if !ok {

@@ -1,10 +1,12 @@
 package beat
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
 	"strings"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -31,7 +33,7 @@ func bindSocket(path string, uid, gid int) (fd int, err error) {
 	if err := os.Remove(temp); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return -1, fmt.Errorf("notify socket: %w", err)
 	}
-	fd, err = unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	fd, err = unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return -1, fmt.Errorf("notify socket: %w", err)
 	}
@@ -58,45 +60,82 @@ func bindSocket(path string, uid, gid int) (fd int, err error) {
 	return fd, nil
 }
 
-// listen makes a socket, new or kept by the shadow, ready for receive.
+// listen makes a socket, new or kept by the shadow, ready for receive. It blocks,
+// which receive does not heed: Go puts an os.File of a descriptor that does not
+// block into its own poller, which each datagram would wake while ours rests.
 func listen(fd int) error {
-	if err := unix.SetNonblock(fd, true); err != nil {
+	if err := unix.SetNonblock(fd, false); err != nil {
 		return err
 	}
 	return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PASSCRED, 1)
 }
 
-// controlSize has room for the credentials and for nothing else: the kernel
-// itself closes descriptors that were sent along, before they ever are ours.
-func controlSize() int { return unix.CmsgSpace(unix.SizeofUcred) }
+const (
+	batch       = 8                                                // datagrams that one system call takes
+	controlSize = (unix.SizeofCmsghdr + unix.SizeofUcred + 7) &^ 7 // of one, see mailbox
+)
 
-// receive reads one datagram. ok is false if there is none now. A datagram that
-// is too long, or that carries no credentials, comes back empty.
-func receive(fd int, body, control []byte) (d datagram, ok bool) {
-	n, cn, flags, _, err := unix.Recvmsg(fd, body, control, unix.MSG_CMSG_CLOEXEC|unix.MSG_DONTWAIT)
-	if err != nil {
-		return datagram{}, errors.Is(err, unix.EINTR)
+// mailbox is the room for what one system call takes from a socket. Beside a
+// datagram it has room for the credentials and for nothing else: the kernel itself
+// closes descriptors that were sent along, before they ever are ours.
+type mailbox struct {
+	heads [batch]struct {
+		unix.Msghdr
+		n uint32
+		_ uint32
 	}
-	d = datagram{pid: -1, uid: -1}
-	msgs, err := unix.ParseSocketControlMessage(control[:cn])
-	if err != nil {
-		return d, true
+	iov     [batch]unix.Iovec
+	body    [batch][maxDatagram]byte
+	control [batch][controlSize]byte
+}
+
+func newMailbox() *mailbox {
+	m := &mailbox{}
+	for i := range m.heads {
+		m.iov[i].Base = &m.body[i][0]
+		m.iov[i].SetLen(maxDatagram)
+		m.heads[i].Iov, m.heads[i].Iovlen = &m.iov[i], 1
+		m.heads[i].Control = &m.control[i][0]
 	}
-	for i := range msgs {
-		if c, err := unix.ParseUnixCredentials(&msgs[i]); err == nil {
-			d.pid, d.uid = int(c.Pid), int(c.Uid)
-			continue
+	return m
+}
+
+// receive takes what waits in a socket, most of batch at most: fewer than that are
+// all that there were. That they are asked for together spares the question
+// whether there is another one.
+func (m *mailbox) receive(fd, most int) (n int) {
+	most = min(most, batch)
+	for i := range m.heads[:most] {
+		m.heads[i].SetControllen(controlSize)
+	}
+	for {
+		n, _, e := unix.Syscall6(unix.SYS_RECVMMSG, uintptr(fd), uintptr(unsafe.Pointer(&m.heads[0])), uintptr(most),
+			unix.MSG_CMSG_CLOEXEC|unix.MSG_DONTWAIT, 0, 0)
+		switch e {
+		case 0:
+			return int(n)
+		case unix.EINTR:
+		default:
+			return 0
 		}
-		if fds, err := unix.ParseUnixRights(&msgs[i]); err == nil {
-			for _, sent := range fds {
-				unix.Close(sent)
-			}
-		}
 	}
-	if flags&unix.MSG_TRUNC == 0 && d.pid > 0 {
-		d.body = body[:n]
+}
+
+// datagram returns number i of the last receive. One that is too long, or that
+// carries no credentials, comes back empty.
+func (m *mailbox) datagram(i int) datagram {
+	h := &m.heads[i]
+	d := datagram{pid: -1, uid: -1}
+	c := m.control[i][:min(h.Controllen, controlSize)]
+	head, data, _, err := unix.ParseOneSocketControlMessage(c)
+	if err != nil || head.Level != unix.SOL_SOCKET || head.Type != unix.SCM_CREDENTIALS || len(data) < unix.SizeofUcred {
+		return d
 	}
-	return d, true
+	d.pid, d.uid = int(int32(binary.NativeEndian.Uint32(data))), int(binary.NativeEndian.Uint32(data[4:]))
+	if h.Flags&unix.MSG_TRUNC == 0 && d.pid > 0 {
+		d.body = m.body[i][:min(h.n, maxDatagram)]
+	}
+	return d
 }
 
 // fileName returns the name under which a process has its socket and page, or an

@@ -46,7 +46,7 @@ type ThreadHeard struct {
 // Ready, Stopping and Missed through out, which may block.
 func New(runDir string, now func() ha.Instant, out func(ha.Input), log *slog.Logger) *Watcher {
 	w := &Watcher{runDir: runDir, now: now, out: out}
-	w.hearing = hearing{log: log, procs: map[ha.Process]*proc{}, socks: map[int32]*proc{}, ctl: make([]byte, controlSize())}
+	w.hearing = hearing{log: log, procs: map[ha.Process]*proc{}, socks: map[int32]*proc{}, mail: newMailbox()}
 	w.member = func(pid int, start ha.StartID) bool { return w.Member != nil && w.Member(pid, start) }
 	w.poll, w.err = newPoller()
 	return w
@@ -84,7 +84,7 @@ func (w *Watcher) Open(p ha.Process, uid, gid int, notify, page bool) (fds []*os
 	}
 	if page && e.page == nil {
 		dir := filepath.Join(w.runDir, "beats")
-		if err := os.MkdirAll(dir, 0o711); err != nil {
+		if err := passable(dir); err != nil {
 			return nil, fmt.Errorf("directory of beat pages: %w", err)
 		}
 		if e.page, err = openPage(filepath.Join(dir, name), uid, gid); err != nil {
