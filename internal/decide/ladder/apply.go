@@ -2,6 +2,7 @@ package ladder
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"sort"
 	"strings"
@@ -62,19 +63,35 @@ func insert(m *Machine, p *proc) {
 // ghost makes a process that the manifest does not name, for a copy that runs.
 func ghost(m *Machine, name ha.Process) *proc {
 	p := &proc{m: m, name: name, since: m.now, cfg: manifest.Process{Name: name}}
-	p.plan.gone = true
+	p.plan.gone, p.rank = true, math.MaxInt // nothing waits for it
+	if load(m.kept[p.key()], &p.mem) != nil {
+		p.mem = memory{} // it is on its way out: what it was matters no more
+	}
+	p.safe, p.mem.Strays = p.mem.Hard, nil // those that run are told
 	insert(m, p)
-	join(m, m.man)
 	return p
 }
 
-// remove forgets a process that is out of the manifest and does not run.
+// remove forgets a process that is out of the manifest and does not run. The
+// ranks of the others stay right without it.
 func remove(m *Machine, p *proc) {
+	silence(p)
 	delete(m.procs, p.name)
 	m.list = slices.DeleteFunc(m.list, func(q *proc) bool { return q == p })
 	m.forget(p.key())
-	join(m, m.man)
-	m.touchAll()
+	for _, q := range p.near {
+		q.near = slices.DeleteFunc(q.near, func(r *proc) bool { return r == p })
+		m.touch(q)
+	}
+}
+
+// silence takes away the alarm of a process that is not in the manifest any more:
+// nobody could lock and unlock it, so that it would stand for ever.
+func silence(p *proc) {
+	if p.mem.Cure.Fault != ha.FaultNone || p.mem.Hard.Disabled {
+		text := "it is not in the manifest any more"
+		p.emit(ha.Initialized, text, because(ruleApply, text))
+	}
 }
 
 // change gives a process its new policies, and a restart if the running program
@@ -101,6 +118,8 @@ func change(p *proc, cfg manifest.Process) {
 		p.plan.again = true
 	case p.run.phase == up || p.run.phase == starting:
 		p.plan.turn = because(ruleApply, "the manifest changed: "+strings.Join(what, ", "))
+	case p.run.phase == stopping:
+		p.plan.stale = true
 	case p.run.phase == seeking:
 		p.run = run{}
 	}

@@ -67,9 +67,13 @@ func exited(p *proc, in ha.Exited) {
 	case p.mem.Cure.Stage != idle:
 		// its recovery is under way and goes on
 	case !p.watched():
-		p.mem.Fell = true
+		unwatchedEnd(p, old, status)
 	default:
 		judgeExit(p, old, status)
+	}
+	if p.run.heir && p.plan.stale {
+		p.plan.stale = false
+		p.plan.turn = because(ruleApply, "the manifest changed before the standing order started it", "start", in.Successor)
 	}
 	if p.run.heir && p.mem.Cure.Stage == idle {
 		if p.run.expel.Rule == "" && (p.mem.Fell || p.mem.Done || p.mem.Hard.Disabled) {
@@ -99,6 +103,7 @@ func inherit(p *proc, in ha.Exited) {
 func stopped(p *proc, old run, status ha.ExitStatus) {
 	p.mem.Stop = 0
 	if p.mem.Cure.Stage == ending {
+		p.mem.Cure.Stage = waiting // for what is left of the pause
 		if p.run.heir {
 			p.mem.Cure.Stage = idle
 		}
@@ -115,6 +120,19 @@ func stopped(p *proc, old run, status ha.ExitStatus) {
 	if !old.back && !p.watched() && !p.m.node.quitting {
 		p.mem.Fell = true
 	}
+}
+
+// unwatchedEnd notes the end of a program that is locked or was given up. One
+// that its manifest calls well is no matter of recovery, and what needs it may go on.
+func unwatchedEnd(p *proc, old run, status ha.ExitStatus) {
+	if meaning(p.cfg, status) == manifest.ExitDone {
+		p.mem.Done = true
+		p.emit(ha.ProcessExpected, status.String(), because(ruleExit, fmt.Sprintf("it ended with %v", status), "start", old.start, "means", manifest.ExitDone))
+		p.m.touch(p)
+		return
+	}
+	p.mem.Fell = true
+	p.emit(ha.ProcessEnded, status.String(), because(ruleExit, "it ended while it was not watched, so nothing is done about it", "start", old.start, "status", status))
 }
 
 // judgeExit finds what an end means: the first exit rule that matches, else what

@@ -11,6 +11,22 @@ import (
 // intended reports whether the process should run, faults and locks apart, and
 // if not, why.
 func intended(p *proc) (string, bool) {
+	p.m.visit++
+	return wanted(p)
+}
+
+// wanted is intended, which looks at each process that is needed once: the ways to
+// one grow with each layer of needs.
+func wanted(p *proc) (string, bool) {
+	w := &p.plan.walk
+	if w.number != p.m.visit {
+		w.number = p.m.visit
+		w.bar, w.ok = decided(p)
+	}
+	return w.bar, w.ok
+}
+
+func decided(p *proc) (string, bool) {
 	switch {
 	case p.plan.gone:
 		return "it is not in the manifest any more", false
@@ -25,7 +41,7 @@ func intended(p *proc) (string, bool) {
 	}
 	for _, n := range p.cfg.Needs {
 		if q := p.m.procs[n]; q != nil && q != p && q.rank < p.rank {
-			if _, ok := intended(q); !ok {
+			if _, ok := wanted(q); !ok {
 				return fmt.Sprintf("%s, which it needs, does not run", n), false
 			}
 		}
@@ -165,7 +181,7 @@ func start(p *proc, why ha.Reason) {
 	p.run = run{phase: starting, start: id, began: p.m.now, from: p.m.now, again: again}
 	p.mem.Stop = 0
 	p.mem.Cure.Stage = idle
-	p.plan.hold, p.plan.again = 0, false
+	p.plan.hold, p.plan.again, p.plan.stale = 0, false, false
 	p.m.touch(p)
 	if p.cfg.Attach.Set() && (!again || len(p.cfg.Attach.Start) == 0) {
 		p.run.phase = seeking
@@ -183,6 +199,7 @@ func stop(p *proc, why ha.Reason, back bool) {
 	p.disarm("its stop was ordered")
 	p.unwatch(why.Text)
 	p.run.phase, p.run.stop, p.run.back = stopping, why, back
+	p.plan.stale = why.Rule == ruleApply
 	p.mem.Stop = p.run.start
 	p.plan.turn = ha.Reason{}
 	p.m.touch(p)

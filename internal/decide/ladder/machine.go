@@ -3,6 +3,7 @@ package ladder
 import (
 	"slices"
 	"sort"
+	"strings"
 
 	"gemel/internal/ha"
 	"gemel/internal/manifest"
@@ -24,6 +25,7 @@ type Machine struct {
 	dirty     []*proc    // to be looked at in this step
 	touched   []*proc    // looked at in this step
 	held      []ha.Input // facts that wait for Settled
+	visit     uint64     // numbers the walks along needs
 }
 
 // New returns the machine of a node that runs m. kept holds the last value of
@@ -178,6 +180,12 @@ func forgetStrangers(m *Machine) {
 	}
 	sort.Strings(keys)
 	for _, k := range keys {
+		if name, ok := strings.CutPrefix(k, processKey); ok {
+			p := &proc{m: m, name: ha.Process(name)}
+			if load(m.kept[k], &p.mem) == nil {
+				silence(p)
+			}
+		}
 		m.forget(k)
 	}
 }
@@ -250,6 +258,9 @@ func (m *Machine) finish() {
 		p.touched = false
 		if m.procs[p.name] != p {
 			m.timers.set(p, 0)
+			for _, c := range p.checks {
+				c.judge()
+			}
 			continue
 		}
 		m.timers.set(p, deadline(p))

@@ -3,6 +3,7 @@ package ladder
 import (
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -119,5 +120,70 @@ func BenchmarkApply(b *testing.B) {
 		next := *m.man
 		m.Want(&next)
 		m.Step(1, ha.Applied{})
+	}
+}
+
+// The ways from a process to what it needs grow with each layer of needs: 3^40
+// here. None of what asks about them may walk each way.
+func TestLayersOfNeeds(t *testing.T) {
+	var lines []string
+	below := ""
+	for layer := range 40 {
+		var names []string
+		for _, s := range []string{"a", "b", "c"} {
+			names = append(names, fmt.Sprintf("l%02d%s", layer, s))
+			lines = append(lines, "process "+names[len(names)-1]+below)
+		}
+		below = " needs=" + strings.Join(names, ",")
+	}
+	m := New(parseManifest(t, lines), nil, 1)
+	m.Step(0, ha.Booted{Boot: "x", NewBoot: true})
+	started := 0
+	for orders := m.Step(0, ha.Settled{}); len(orders) > 0; {
+		var next []ha.Action
+		for _, a := range orders {
+			if s, ok := a.(ha.Start); ok {
+				started++
+				next = append(next, m.Step(0, ha.Started{Process: s.Process, Start: s.Start, PID: 1})...)
+			}
+		}
+		orders = next
+	}
+	if started != 120 {
+		t.Errorf("%d started, want 120", started)
+	}
+	m.Step(0, ha.Request{ID: "r", Verb: ha.VerbStop, Target: ha.OfProcess("l00a")})
+	m.Step(0, ha.Request{ID: "r", Verb: ha.VerbStart, Target: ha.OfProcess("l39a")})
+	if s := m.Processes()[119].State; s != stateStopping && s != stateRampUp && s != stateRunning {
+		t.Errorf("l39c is %s", s)
+	}
+}
+
+// BenchmarkLeave is a manifest that none of 5,000 programs is in any more, and
+// their ends.
+func BenchmarkLeave(b *testing.B) {
+	for b.Loop() {
+		b.StopTimer()
+		m := many(5000)
+		b.StartTimer()
+		m.Want(&manifest.Manifest{})
+		m.Step(1, ha.Applied{})
+		for _, p := range slices.Clone(m.list) {
+			m.Step(1, ha.Exited{Process: p.name, Start: p.run.start})
+		}
+		if len(m.list) > 0 {
+			b.Fatalf("%d are left", len(m.list))
+		}
+	}
+}
+
+// BenchmarkRequest is a request about one of 5,000 programs.
+func BenchmarkRequest(b *testing.B) {
+	m := many(5000)
+	verbs := []ha.Verb{ha.VerbLock, ha.VerbUnlock}
+	i := 0
+	for b.Loop() {
+		m.Step(1, ha.Request{ID: "r", Verb: verbs[i%2], Target: ha.OfProcess("p00100")})
+		i++
 	}
 }

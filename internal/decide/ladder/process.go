@@ -58,6 +58,13 @@ type proc struct {
 	touched bool
 }
 
+// walk is what the last walk along needs found at a process.
+type walk struct {
+	number uint64 // of the walk; see Machine.visit
+	bar    string
+	ok     bool
+}
+
 // plan is what is wanted of a process beside its memory.
 type plan struct {
 	gone    bool       // not in the manifest any more
@@ -72,9 +79,13 @@ type plan struct {
 	sought  ha.StartID   // the id of the search that found nothing
 	strays  []ha.StartID // those that the monitor before knew
 	broken  string       // why its memory could not be read
+	stale   bool         // its copy is being stopped and the manifest changed what it is started as
+	walk    walk
 }
 
-func (p *proc) key() string { return "process/" + string(p.name) }
+const processKey = "process/"
+
+func (p *proc) key() string { return processKey + string(p.name) }
 
 // alive reports whether a copy is there, or may be.
 func (p *proc) alive() bool { return p.run.phase >= starting }

@@ -2,6 +2,7 @@ package ladder
 
 import (
 	"fmt"
+	"slices"
 	"sort"
 	"strings"
 
@@ -29,8 +30,22 @@ func takeRequest(m *Machine, in ha.Request) {
 	if !a.ok {
 		rule = ruleRefused
 	}
-	m.touchAll()
+	touchAsked(m, in.Target)
 	m.do(ha.Answer{ID: in.ID, OK: a.ok, Undo: a.undo, Why: because(rule, a.text, "verb", in.Verb, "target", in.Target, "by", in.By)})
+}
+
+// touchAsked has all looked at that a request for s may concern.
+func touchAsked(m *Machine, s ha.Subject) {
+	p := m.procs[ha.Process(s.Name)]
+	switch {
+	case s.Kind == ha.KindNode:
+		m.touchAll()
+	case s.Kind == ha.KindProcess && p != nil:
+		m.touch(p)
+		for _, q := range append(needed(p), dependents(p)...) {
+			m.touch(q)
+		}
+	}
 }
 
 func grantAny(m *Machine, in ha.Request) answer {
@@ -115,6 +130,12 @@ func barred(p *proc) string {
 		return fmt.Sprintf("%s was given up; repair it, then: gemel lock %s; gemel unlock %s", p.name, p.name, p.name)
 	case p.away():
 		return fmt.Sprintf("the group of %s is active on another node", p.name)
+	case p.mem.Cure.Stage == rebooting:
+		return fmt.Sprintf("a reboot of this machine was ordered for %s", p.name)
+	case p.mem.Cure.Stage == failing:
+		return fmt.Sprintf("a failover was asked for because of a fault of %s, and its answer decides what follows; gemel stop %s ends this recovery", p.name, p.name)
+	case p.mem.Cure.Stage == examining:
+		return fmt.Sprintf("a fault of %s is being examined, for %v at most; ask again then", p.name, ha.ExamineBound)
 	}
 	return ""
 }
@@ -141,10 +162,20 @@ func askStart(p *proc) answer {
 		}
 	}
 	wish(p)
+	undo := "gemel stop " + string(p.name)
 	if len(also) > 0 {
-		return accept("gemel stop "+string(p.name), "%s is started, and what it needs: %s", p.name, strings.Join(also, ", "))
+		return accept(undo, "%s is started, and what it needs: %s", p.name, strings.Join(also, ", "))
 	}
-	return accept("gemel stop "+string(p.name), "%s is started", p.name)
+	switch p.run.phase {
+	case stopping:
+		return accept(undo, "%s is started again as soon as it has stopped", p.name)
+	case stuck:
+		return accept(undo, "%s is started again as soon as its copy that cannot be killed is gone", p.name)
+	}
+	if wait := blocker(p); wait != "" && !p.alive() {
+		return accept(undo, "%s is to be started; it waits %s", p.name, wait)
+	}
+	return accept(undo, "%s is started", p.name)
 }
 
 // wish makes a process one that should run now.
@@ -153,31 +184,50 @@ func wish(p *proc) {
 	h.Halted, h.Asked = false, !p.cfg.AutoStart
 	p.mem.Done, p.mem.Fell = false, false
 	p.plan.hold, p.plan.told = 0, false
-	if p.mem.Cure.Stage == waiting {
-		p.mem.Cure.Due = p.m.now
+	if p.mem.Cure.Stage == waiting || p.mem.Cure.Stage == ending {
+		p.mem.Cure.Due = p.m.now // an operator need not wait for the pause
 	}
 }
 
 // needed returns all that p needs, the furthest first.
 func needed(p *proc) []*proc {
-	var all []*proc
-	for _, q := range p.m.list {
-		if q.rank < p.rank && reaches(p, q) {
-			all = append(all, q)
-		}
-	}
+	p.m.visit++
+	all := further(p, nil)
 	sort.Slice(all, func(i, j int) bool { return all[i].rank < all[j].rank })
 	return all
 }
 
-// reaches reports whether p needs q, directly or not.
-func reaches(p, q *proc) bool {
+// further adds what p needs and this walk did not come by yet.
+func further(p *proc, all []*proc) []*proc {
 	for _, n := range p.cfg.Needs {
-		if r := p.m.procs[n]; r != nil && r.rank < p.rank && (r == q || reaches(r, q)) {
-			return true
+		if q := p.m.procs[n]; q != nil && q.rank < p.rank && q.plan.walk.number != p.m.visit {
+			q.plan.walk.number = p.m.visit
+			all = further(q, append(all, q))
 		}
 	}
-	return false
+	return all
+}
+
+// dependents returns all that needs p, directly or not, by name.
+func dependents(p *proc) []*proc {
+	hit := map[*proc]bool{p: true}
+	ranked := slices.Clone(p.m.list)
+	sort.SliceStable(ranked, func(i, j int) bool { return ranked[i].rank < ranked[j].rank })
+	for _, q := range ranked {
+		for _, n := range q.cfg.Needs {
+			if r := p.m.procs[n]; r != nil && r.rank < q.rank && hit[r] {
+				hit[q] = true
+			}
+		}
+	}
+	delete(hit, p)
+	var all []*proc
+	for _, q := range p.m.list {
+		if hit[q] {
+			all = append(all, q)
+		}
+	}
+	return all
 }
 
 // askStop stops a process, and before it what needs it.
@@ -187,14 +237,17 @@ func askStop(p *proc) answer {
 		return accept("", "%s is stopped already", p.name)
 	}
 	var also []string
-	for _, q := range p.m.list {
-		if q.rank > p.rank && q.run.phase == up && reaches(q, p) {
+	for _, q := range dependents(p) {
+		if q.run.phase == up {
 			also = append(also, string(q.name))
 		}
 	}
 	h.Halted, h.Asked = true, false
-	cancel(p)
 	undo := "gemel start " + string(p.name)
+	if p.mem.Cure.Stage == rebooting {
+		return accept(undo, "%s is stopped; the reboot of this machine that was ordered for it goes on", p.name)
+	}
+	cancel(p)
 	if len(also) > 0 {
 		return accept(undo, "%s is stopped, and before it what needs it: %s", p.name, strings.Join(also, ", "))
 	}
@@ -211,6 +264,9 @@ func askRestart(p *proc) answer {
 	}
 	if p.mem.Cure.Stage != idle || p.run.phase >= stopping {
 		wish(p)
+		if p.run.phase == stuck {
+			return accept("", "%s is started again as soon as its copy that cannot be killed is gone", p.name)
+		}
 		return accept("", "%s is being restarted already", p.name)
 	}
 	if wait := blocker(p); wait != "" {

@@ -97,7 +97,11 @@ func (s *theatre) line(line string) {
 	word, rest, _ := strings.Cut(line, " ")
 	if word == "restart" { // a new monitor takes over
 		fmt.Fprintln(&s.out, line)
-		s.m = New(s.m.man, s.kept, s.next)
+		man := s.m.man
+		if s.m.next != nil {
+			man = s.m.next // it was written down before the monitor could apply it
+		}
+		s.m = New(man, s.kept, s.next)
 		return
 	}
 	d, err := time.ParseDuration(word)

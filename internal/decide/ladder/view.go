@@ -174,6 +174,8 @@ func resting(p *proc) (State, string) {
 		return stateStopped, text
 	case p.mem.Done:
 		return stateDone, "it ended as expected"
+	case p.mem.Fell && p.m.node.hard.Disabled:
+		return stateDown, "it ended, and nothing on this node is recovered any more: its budget of reboots and failovers is used up"
 	case p.mem.Fell:
 		return stateDown, "it ended while it was not watched"
 	case p.mem.Hard.Locked:
@@ -187,6 +189,9 @@ func resting(p *proc) (State, string) {
 		return stateSeeking, "nothing matches its attach rule; it is looked for again and again"
 	case !p.m.node.settled:
 		return stateWaiting, "what runs is being found out"
+	}
+	if len(p.mem.Strays) > 0 {
+		return stateWaiting, "it waits for the end of a copy that nobody ordered"
 	}
 	if text := blocker(p); text != "" {
 		return stateWaiting, "it waits " + text
