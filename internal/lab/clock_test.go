@@ -66,7 +66,7 @@ func TestClockStep(t *testing.T) {
 			if len(i.Events(mark, "")) == 0 {
 				t.Error("no event is newer than those before the step")
 			}
-			if r, err := i.Client().Replay(t.Context(), &gemelv1.ReplayRequest{}); err != nil || r.GetDifferences() != 0 {
+			if r, err := i.Client.Replay(t.Context(), &gemelv1.ReplayRequest{}); err != nil || r.GetDifferences() != 0 {
 				t.Errorf("replay: %v, %d differences\n%s", err, r.GetDifferences(), r.GetText())
 			}
 		})

@@ -63,8 +63,8 @@ func TestDescriptorsOfTheMonitor(t *testing.T) {
 }
 
 // TestDescriptorsOfTheShadow: more programs than descriptors. Those that run are
-// not touched, those that cannot be started say why, and with fewer programs the
-// rest is started.
+// not touched, those that cannot be started say why, and when others are stopped
+// the rest is started.
 func TestDescriptorsOfTheShadow(t *testing.T) {
 	const many = 40
 	manifest := func(n int) string {
@@ -110,7 +110,9 @@ func TestDescriptorsOfTheShadow(t *testing.T) {
 			t.Errorf("%s was restarted: pid %d, now %d", name, pid, now.GetPid())
 		}
 	}
-	i.apply(manifest(8))
+	for k := 8; k < many; k++ {
+		i.Ask(gemelv1.Verb_VERB_STOP, aProcess, fmt.Sprintf("p%02d", k))
+	}
 	for k := range 8 {
 		i.Running(fmt.Sprintf("p%02d", k))
 	}
@@ -125,7 +127,7 @@ func (i *Instance) apply(manifest string) {
 	i.tb.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), Bound)
 	defer cancel()
-	r, err := i.Client().Apply(ctx, &gemelv1.ApplyRequest{Name: "test", Manifest: []byte(manifest)})
+	r, err := i.Client.Apply(ctx, &gemelv1.ApplyRequest{Name: "test", Manifest: []byte(manifest)})
 	if err != nil || len(r.GetProblems()) > 0 {
 		i.tb.Fatalf("applying: %v %v", err, r.GetProblems())
 	}

@@ -258,7 +258,7 @@ func TestMissingUserIsRefused(t *testing.T) {
 	i.Write("processes:\n  one:\n    ramp-up: 50ms\n" + sleeper)
 	i.Begin()
 	p := i.Running("one")
-	r, err := i.Client().Apply(context.Background(), &gemelv1.ApplyRequest{Name: "bad.yaml", Manifest: []byte(bad)})
+	r, err := i.Client.Apply(context.Background(), &gemelv1.ApplyRequest{Name: "bad.yaml", Manifest: []byte(bad)})
 	if err == nil && len(r.GetProblems()) == 0 {
 		t.Errorf("applied: %v", r)
 	}
@@ -303,7 +303,7 @@ func TestHungThreadIsFound(t *testing.T) {
 			ref = e.GetEvidence()
 		}
 	}
-	r, err := i.Client().Evidence(context.Background(), &gemelv1.EvidenceRequest{Ref: ref})
+	r, err := i.Client.Evidence(context.Background(), &gemelv1.EvidenceRequest{Ref: ref})
 	if err != nil || len(r.GetData()) == 0 {
 		t.Errorf("the evidence %q: %v", ref, err)
 	}

@@ -9,14 +9,12 @@
 package lab
 
 import (
-	"context"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -47,7 +45,7 @@ func Main(m *testing.M, helpers map[string]func(args []string)) int {
 		return 0
 	}
 	code := m.Run()
-	if b, err := built(); err == nil {
+	if b, err := built(); err == nil && os.Getenv("GEMEL_BINARY") == "" {
 		_ = os.RemoveAll(filepath.Dir(b))
 	}
 	return code
@@ -68,8 +66,12 @@ func Helper(tb testing.TB, name string, args ...string) string {
 	return "    command: [" + strings.Join(list, ", ") + "]\n    environment: {" + helperEnv + ": " + name + "}\n"
 }
 
-// built builds cmd/gemel once for each test binary.
+// built builds cmd/gemel once for each test binary. GEMEL_BINARY names one that
+// was built before and is to be tested instead.
 var built = sync.OnceValues(func() (string, error) {
+	if b := os.Getenv("GEMEL_BINARY"); b != "" {
+		return filepath.Abs(b)
+	}
 	dir, err := os.MkdirTemp("/tmp", "lab-bin-")
 	if err != nil {
 		return "", err
@@ -78,7 +80,7 @@ var built = sync.OnceValues(func() (string, error) {
 		return "", err
 	}
 	path := filepath.Join(dir, "gemel")
-	c := exec.Command("go", "build", "-o", path, "gemel/cmd/gemel")
+	c := exec.Command("go", "build", "-buildvcs=false", "-o", path, "gemel/cmd/gemel")
 	c.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := c.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("building gemel: %w\n%s", err, out)
@@ -96,33 +98,28 @@ type Instance struct {
 	// Env is added to the environment of both halves.
 	Env []string
 
-	tb     testing.TB
-	cmd    *exec.Cmd
-	ended  chan struct{} // closed when cmd was waited for
-	client *rpc.Client
-	tree   string // GEMEL_TREE of the programs
-	record *record
-	stop   context.CancelFunc // of the record's stream
-	done   chan struct{}
+	// What is left of it on the machine, and what it tells by the API.
+	*traces
+	*told
+	tb    testing.TB
+	cmd   *exec.Cmd
+	ended chan struct{} // closed when cmd was waited for
 }
-
-// count numbers the instances of a test binary: their directories have short
-// names, because a socket's path has at most 107 bytes.
-var count atomic.Int64
 
 // New makes the directories and writes the manifest; nothing runs before Begin.
 // At the end of the test the instance is stopped, and whatever it left behind
 // fails the test.
 func New(tb testing.TB, manifest string) *Instance {
 	tb.Helper()
-	dir, err := os.MkdirTemp("/tmp", fmt.Sprintf("lab%d-", count.Add(1)))
+	// Short: the path of a socket has at most 107 bytes.
+	dir, err := os.MkdirTemp("/tmp", "lab-")
 	if err != nil {
 		tb.Fatal(err)
 	}
 	if err := os.Chmod(dir, 0o755); err != nil {
 		tb.Fatal(err)
 	}
-	i := &Instance{Dir: dir, tb: tb, record: &record{}}
+	i := &Instance{Dir: dir, traces: &traces{dir: dir}, told: &told{tb: tb, record: &record{}}, tb: tb}
 	i.Write(manifest)
 	tb.Cleanup(i.end)
 	return i
@@ -138,8 +135,9 @@ func Start(tb testing.TB, manifest string) *Instance {
 
 // For is the same instance for a subtest, which is the one that then fails.
 func (i *Instance) For(tb testing.TB) *Instance {
-	c := *i
-	c.tb = tb
+	c, told := *i, *i.told
+	told.tb = tb
+	c.tb, c.told = tb, &told
 	return &c
 }
 
@@ -210,7 +208,7 @@ func (i *Instance) dial() {
 			return true
 		default:
 		}
-		i.client, err = rpc.Dial(i.Path("run/api.sock"))
+		i.Client, err = rpc.Dial(i.Path("run/api.sock"))
 		return err == nil
 	})
 	if err != nil {
@@ -218,14 +216,12 @@ func (i *Instance) dial() {
 	}
 }
 
-// Client speaks with the instance.
-func (i *Instance) Client() *rpc.Client { return i.client }
-
 // Stop ends the instance by SIGTERM to the shadow and waits until both halves
 // are gone. It may be begun again.
 func (i *Instance) Stop() {
 	i.tb.Helper()
 	i.unfollow()
+	i.Programs() // which looks for the tree's name while there is one
 	shadow, _ := i.halves()
 	if shadow != 0 {
 		_ = unix.Kill(shadow, unix.SIGTERM)
@@ -257,8 +253,8 @@ func (i *Instance) Kill() {
 func (i *Instance) end() {
 	i.tb.Helper()
 	i.Stop()
-	if i.client != nil {
-		i.client.Close()
+	if i.Client != nil {
+		i.Client.Close()
 	}
 	var left []string
 	if !poll(func() bool { left = i.Left(); return len(left) == 0 }) {
@@ -286,5 +282,16 @@ func poll(done func() bool) bool {
 			return false
 		}
 		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+// Signal sends a signal to a program; the test fails if it is not there.
+func (i *Instance) Signal(pid int, sig unix.Signal) {
+	i.tb.Helper()
+	if pid <= 1 {
+		i.tb.Fatalf("no process to send %v to", sig)
+	}
+	if err := unix.Kill(pid, sig); err != nil {
+		i.tb.Fatalf("sending %v to %d: %v", sig, pid, err)
 	}
 }

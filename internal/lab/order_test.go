@@ -58,7 +58,7 @@ func TestReplayFindsNoDifference(t *testing.T) {
 		i.Begin()
 		i.Running("two")
 	}
-	r, err := i.Client().Replay(t.Context(), &gemelv1.ReplayRequest{})
+	r, err := i.Client.Replay(t.Context(), &gemelv1.ReplayRequest{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -53,14 +53,20 @@ func Alive(pid int) bool {
 	return state != 0 && state != 'Z' && state != 'X'
 }
 
+// traces is what an instance leaves on the machine: processes and control groups.
+type traces struct {
+	dir  string
+	tree string // GEMEL_TREE of its programs; empty while none was seen
+}
+
 // halves finds the two halves of this instance by their command lines; zero for
 // one that is not there. A parked child looks like the shadow that it was cloned
 // from and is told by its parent.
-func (i *Instance) halves() (shadow, monitor int) {
+func (i *traces) halves() (shadow, monitor int) {
 	var shadows []int
 	for _, pid := range pids() {
 		w := words(pid, "cmdline")
-		if len(w) < 2 || !slices.Contains(w, i.Path("run")) || !Alive(pid) || filepath.Base(w[0]) != "gemel" {
+		if len(w) < 2 || !slices.Contains(w, filepath.Join(i.dir, "run")) || !Alive(pid) || filepath.Base(w[0]) != "gemel" {
 			continue
 		}
 		switch w[1] {
@@ -81,11 +87,14 @@ func (i *Instance) halves() (shadow, monitor int) {
 // Programs lists the processes of this instance's programs and their children:
 // those that carry its name in their environment, and, because nginx writes over
 // its own, those of the control groups.
-func (i *Instance) Programs() []int {
+func (i *traces) Programs() []int {
+	found := pids()
+	if i.tree == "" {
+		i.tree = i.treeOf(found)
+	}
 	if i.tree == "" {
 		return nil
 	}
-	found := pids()
 	found = slices.DeleteFunc(found, func(pid int) bool { return !slices.Contains(words(pid, "environ"), "GEMEL_TREE="+i.tree) })
 	for _, dir := range i.groups() {
 		b, _ := os.ReadFile(dir + "/cgroup.procs")
@@ -99,8 +108,24 @@ func (i *Instance) Programs() []int {
 	return slices.DeleteFunc(slices.Compact(found), func(pid int) bool { return !Alive(pid) })
 }
 
+// treeOf reads the name of the instance's tree from a program of its shadow.
+func (i *traces) treeOf(all []int) string {
+	shadow, _ := i.halves()
+	for _, pid := range all {
+		if _, parent := stat(pid); shadow == 0 || parent != shadow {
+			continue
+		}
+		for _, w := range words(pid, "environ") {
+			if name, ok := strings.CutPrefix(w, "GEMEL_TREE="); ok {
+				return name
+			}
+		}
+	}
+	return ""
+}
+
 // Left describes what is left of an instance: halves, programs, control groups.
-func (i *Instance) Left() []string {
+func (i *traces) Left() []string {
 	var out []string
 	shadow, monitor := i.halves()
 	for _, pid := range append([]int{shadow, monitor}, i.Programs()...) {
@@ -115,7 +140,7 @@ func (i *Instance) Left() []string {
 }
 
 // groups lists the control groups of programs that are there.
-func (i *Instance) groups() []string {
+func (i *traces) groups() []string {
 	if i.tree == "" {
 		return nil
 	}
@@ -130,22 +155,11 @@ func (i *Instance) groups() []string {
 }
 
 // sweep kills what is left.
-func (i *Instance) sweep() {
+func (i *traces) sweep() {
 	shadow, monitor := i.halves()
 	for _, pid := range append([]int{shadow, monitor}, i.Programs()...) {
 		if pid != 0 {
 			_ = unix.Kill(pid, unix.SIGKILL)
 		}
-	}
-}
-
-// Signal sends a signal to a program; the test fails if it is not there.
-func (i *Instance) Signal(pid int, sig unix.Signal) {
-	i.tb.Helper()
-	if pid <= 1 {
-		i.tb.Fatalf("no process to send %v to", sig)
-	}
-	if err := unix.Kill(pid, sig); err != nil {
-		i.tb.Fatalf("sending %v to %d: %v", sig, pid, err)
 	}
 }

@@ -51,19 +51,22 @@ func compare(t *testing.T, what string, got, want []string) {
 	}
 }
 
+// machineOf is an instance with that one program, and can be booted.
+type machineOf struct{ *Instance }
+
 // machine is a manifest with one program, snmpd of the scenario files. Reboot
 // makes a file instead.
-func machine(t *testing.T, policy string) *Instance {
+func machine(t *testing.T, policy string) *machineOf {
 	t.Helper()
 	i := New(t, "")
 	i.Write(fmt.Sprintf("node: {reboot: [touch, %s], budget: {limit: 3, within: 6h}}\nprocesses:\n  snmpd:\n    id: 51\n    ramp-up: 50ms\n    spare: false\n    %s\n%s",
 		i.Path("rebooted"), strings.ReplaceAll(policy, "\n", "\n    "), sleeper))
-	return i
+	return &machineOf{i}
 }
 
 // wreck kills the program n times, each time after it had recovered, and
 // returns the mark before the first.
-func (i *Instance) wreck(n int) (mark uint64) {
+func (i *machineOf) wreck(n int) (mark uint64) {
 	i.tb.Helper()
 	p := i.Running("snmpd")
 	mark = i.Mark()
@@ -79,7 +82,7 @@ func (i *Instance) wreck(n int) (mark uint64) {
 
 // boots lets the instance live in a mount namespace where the boot id is ours,
 // so that a boot of the machine can be played.
-func (i *Instance) boots(id string) {
+func (i *machineOf) boots(id string) {
 	i.tb.Helper()
 	if err := os.WriteFile(i.Path("boot"), []byte(id+"\n"), 0o644); err != nil {
 		i.tb.Fatal(err)
@@ -88,7 +91,7 @@ func (i *Instance) boots(id string) {
 }
 
 // boot ends everything as a reboot does, and begins again in the next boot.
-func (i *Instance) boot(id string) {
+func (i *machineOf) boot(id string) {
 	i.tb.Helper()
 	i.Kill()
 	i.sweep()
@@ -101,7 +104,7 @@ func (i *Instance) boot(id string) {
 }
 
 // rebooting waits until the command that reboots was run.
-func (i *Instance) rebooting() {
+func (i *machineOf) rebooting() {
 	i.tb.Helper()
 	i.State("snmpd", "rebooting")
 	if !poll(func() bool { _, err := os.Stat(i.Path("rebooted")); return err == nil }) {

@@ -6,10 +6,12 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"testing"
 	"time"
 
 	gemelv1 "gemel/api/gemel/v1"
 	"gemel/internal/ha"
+	"gemel/internal/rpc"
 )
 
 // record is every event that was told so far.
@@ -70,8 +72,18 @@ func line(e *gemelv1.Event) string {
 	return fmt.Sprintf("%d %q %s %s", e.GetCode(), e.GetText(), word(e.GetChange().String(), "CHANGE_"), word(e.GetSeverity().String(), "SEVERITY_"))
 }
 
+// told is what an instance tells by its API.
+type told struct {
+	Client *rpc.Client // of the life that was begun last
+
+	tb     testing.TB
+	record *record
+	stop   context.CancelFunc // of the record's stream
+	done   chan struct{}
+}
+
 // follow begins to record, from the last event on.
-func (i *Instance) follow() {
+func (i *told) follow() {
 	ctx, cancel := context.WithCancel(context.Background())
 	i.stop, i.done = cancel, make(chan struct{})
 	seen, _, _ := i.record.look(0)
@@ -79,7 +91,7 @@ func (i *Instance) follow() {
 	if len(seen) > 0 {
 		req.After = seen[len(seen)-1].GetId()
 	}
-	client := i.client
+	client := i.Client // the next life has its own
 	go func() {
 		defer close(i.done)
 		err := client.Follow(ctx, req, func(m *gemelv1.WatchEventsResponse) error {
@@ -94,7 +106,7 @@ func (i *Instance) follow() {
 	}()
 }
 
-func (i *Instance) unfollow() {
+func (i *told) unfollow() {
 	if i.stop != nil {
 		i.stop()
 		<-i.done
@@ -103,9 +115,9 @@ func (i *Instance) unfollow() {
 }
 
 // Mark is the id of the newest event: what comes after it is new.
-func (i *Instance) Mark() uint64 {
+func (i *told) Mark() uint64 {
 	i.tb.Helper()
-	r, err := i.client.Events(context.Background(), &gemelv1.EventsRequest{Limit: 1})
+	r, err := i.Client.Events(context.Background(), &gemelv1.EventsRequest{Limit: 1})
 	if err != nil {
 		i.tb.Fatalf("asking for the last event: %v", err)
 	}
@@ -114,7 +126,7 @@ func (i *Instance) Mark() uint64 {
 
 // Await waits for the first event after an id with this code about this subject:
 // the name of a process or check, or node, shadow or monitor.
-func (i *Instance) Await(after uint64, code ha.Code, subject string) *gemelv1.Event {
+func (i *told) Await(after uint64, code ha.Code, subject string) *gemelv1.Event {
 	i.tb.Helper()
 	bound := time.NewTimer(Bound)
 	defer bound.Stop()
@@ -137,14 +149,14 @@ func (i *Instance) Await(after uint64, code ha.Code, subject string) *gemelv1.Ev
 }
 
 // Events are those so far after an id, about one subject; "" means all.
-func (i *Instance) Events(after uint64, subject string) []*gemelv1.Event {
+func (i *told) Events(after uint64, subject string) []*gemelv1.Event {
 	all, _, _ := i.record.look(after)
 	return slices.DeleteFunc(slices.Clone(all), func(e *gemelv1.Event) bool { return subject != "" && about(e) != subject })
 }
 
 // Classic are the CMM's events so far after an id about one subject, printed as
 // the scenario files of the ladder do: code, text, change, severity.
-func (i *Instance) Classic(after uint64, subject string) []string {
+func (i *told) Classic(after uint64, subject string) []string {
 	var out []string
 	for _, e := range i.Events(after, subject) {
 		if e.GetClassic() {
@@ -155,11 +167,11 @@ func (i *Instance) Classic(after uint64, subject string) []string {
 }
 
 // Status is the present picture.
-func (i *Instance) Status() *gemelv1.Snapshot {
+func (i *told) Status() *gemelv1.Snapshot {
 	i.tb.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), Bound)
 	defer cancel()
-	r, err := i.client.Status(ctx, &gemelv1.StatusRequest{})
+	r, err := i.Client.Status(ctx, &gemelv1.StatusRequest{})
 	if err != nil {
 		i.tb.Fatalf("asking for the status: %v", err)
 	}
@@ -177,14 +189,14 @@ func Process(s *gemelv1.Snapshot, name string) *gemelv1.ProcessStatus {
 }
 
 // Until waits for a picture of the status.
-func (i *Instance) Until(what string, holds func(*gemelv1.Snapshot) bool) *gemelv1.Snapshot {
+func (i *told) Until(what string, holds func(*gemelv1.Snapshot) bool) *gemelv1.Snapshot {
 	i.tb.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), Bound)
 	defer cancel()
 	var last *gemelv1.Snapshot
 	for ctx.Err() == nil {
 		// The stream ends with each life of a monitor.
-		stream, err := i.client.WatchStatus(ctx, &gemelv1.WatchStatusRequest{IntervalMs: 10})
+		stream, err := i.Client.WatchStatus(ctx, &gemelv1.WatchStatusRequest{IntervalMs: 10})
 		if err != nil {
 			continue
 		}
@@ -202,21 +214,21 @@ func (i *Instance) Until(what string, holds func(*gemelv1.Snapshot) bool) *gemel
 }
 
 // Running waits until a process runs and is judged, and returns its status.
-func (i *Instance) Running(name string) *gemelv1.ProcessStatus {
+func (i *told) Running(name string) *gemelv1.ProcessStatus {
 	i.tb.Helper()
 	return i.State(name, "running")
 }
 
 // State waits until a process is in a state.
-func (i *Instance) State(name, state string) *gemelv1.ProcessStatus {
+func (i *told) State(name, state string) *gemelv1.ProcessStatus {
 	i.tb.Helper()
 	return Process(i.Until(name+" is "+state, func(s *gemelv1.Snapshot) bool { return Process(s, name).GetState() == state }), name)
 }
 
-func (i *Instance) picture() string {
+func (i *told) picture() string {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	r, err := i.client.Status(ctx, &gemelv1.StatusRequest{})
+	r, err := i.Client.Status(ctx, &gemelv1.StatusRequest{})
 	if err != nil {
 		return err.Error()
 	}
@@ -237,11 +249,11 @@ func picture(s *gemelv1.Snapshot) string {
 
 // Ask makes one request and fails the test unless it is accepted. Kind is
 // process, check or node; the node has no name.
-func (i *Instance) Ask(verb gemelv1.Verb, kind gemelv1.Kind, name string) {
+func (i *told) Ask(verb gemelv1.Verb, kind gemelv1.Kind, name string) {
 	i.tb.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), Bound)
 	defer cancel()
-	r, err := i.client.Request(ctx, &gemelv1.RequestRequest{Verb: verb, Target: &gemelv1.Subject{Kind: kind, Name: name}})
+	r, err := i.Client.Request(ctx, &gemelv1.RequestRequest{Verb: verb, Target: &gemelv1.Subject{Kind: kind, Name: name}})
 	if err != nil || !r.GetOk() {
 		i.tb.Fatalf("%v %s: %v, %s", verb, name, err, r.GetReason().GetText())
 	}
