@@ -215,6 +215,9 @@ func pauses(r manifest.Restarts) time.Duration {
 		if sum += min(d, r.DelayMax); sum > r.Within || sum < 0 {
 			return sum + time.Duration(r.Limit-n)*min(d, r.DelayMax)
 		}
+		if d == 0 {
+			return 0 // and so are all that follow
+		}
 		if d < r.DelayMax {
 			d *= 2
 		}

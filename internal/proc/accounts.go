@@ -7,6 +7,9 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
 )
 
 // account is one line of /etc/passwd.
@@ -30,9 +33,49 @@ type groupLine struct {
 	members []string
 }
 
-// accounts reads both files. A machine without them has no names, but numbers
-// work all the same.
+// known keeps the accounts until one of the two files is another or has changed: a
+// manifest of a thousand programs would read them a thousand times.
+type known struct {
+	mu   sync.Mutex
+	of   [2]mark
+	have bool
+	accounts
+}
+
+// mark tells one content of a file from another.
+type mark struct {
+	inode, size   int64
+	change, write int64 // ns
+}
+
+func markOf(name string) mark {
+	var st unix.Stat_t
+	if unix.Stat(name, &st) != nil {
+		return mark{}
+	}
+	return mark{int64(st.Ino), st.Size, st.Ctim.Nano(), st.Mtim.Nano()}
+}
+
+// accounts are those of both files. A machine without them has no names, but
+// numbers work all the same.
 func (r *resolver) accounts() accounts {
+	k := r.w.known
+	if k == nil {
+		return r.read()
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	now := [2]mark{markOf("/etc/passwd"), markOf("/etc/group")}
+	if k.have && now == k.of {
+		return k.accounts
+	}
+	wrong := len(r.errs)
+	k.accounts = r.read()
+	k.of, k.have = now, len(r.errs) == wrong
+	return k.accounts
+}
+
+func (r *resolver) read() accounts {
 	var a accounts
 	for _, f := range r.lines("user", "/etc/passwd", 7) {
 		uid, err1 := strconv.Atoi(f[2])

@@ -37,6 +37,8 @@ type World struct {
 
 	ReadFile   func(name string) ([]byte, error) // of /etc/passwd, /etc/group and env files
 	Executable func(name string) error           // nil: a file that may be executed
+
+	known *known // users and groups that were read; nil: read them each time
 }
 
 // ThisMachine is the World that Gemel runs in.
@@ -47,7 +49,7 @@ func ThisMachine() World {
 	}
 	return World{
 		UID: os.Geteuid(), GID: os.Getegid(), Groups: groups, Environ: os.Environ(),
-		ReadFile: readSmall, Executable: executable,
+		ReadFile: readSmall, Executable: executable, known: &known{},
 	}
 }
 

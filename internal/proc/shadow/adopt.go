@@ -56,7 +56,7 @@ func (f *finder) adopt() {
 		if c.group == nil {
 			c.group = s.groupOf(c.start, c.pid)
 		}
-		s.kids[c.start] = c
+		s.keep(c)
 		if alive && !dead(c.pidfd) {
 			c.watch()
 			continue
@@ -81,8 +81,8 @@ func (f *finder) adopt() {
 
 // nextOf returns the start of the same process that came after c.
 func (f *finder) nextOf(c *child) (next *child) {
-	for _, k := range f.of.kids {
-		if k.process == c.process && k.start > c.start && (next == nil || k.start < next.start) {
+	for _, k := range f.of.starts[c.process] {
+		if k.start > c.start && (next == nil || k.start < next.start) {
 			next = k
 		}
 	}
@@ -103,8 +103,9 @@ func (f *finder) settleFound() {
 			c.lost(max(c.since, s.life.before), clock.Now())
 		}
 	}
+	armed := s.orders()
 	for _, e := range s.table.Entries() {
-		if e.PID == 0 && !s.armed(e.Start) {
+		if e.PID == 0 && !armed[e.Start] {
 			s.table.Free(e.Start)
 		}
 	}
@@ -122,8 +123,9 @@ func (f *finder) sweepAll() {
 	if err != nil {
 		s.c.Log.Warn("looking for control groups of starts before", "err", err)
 	}
+	armed := s.orders()
 	for _, id := range ids {
-		if s.kids[id] == nil && !s.armed(id) {
+		if s.kids[id] == nil && !armed[id] {
 			s.sweep(id)
 		}
 	}
@@ -160,6 +162,17 @@ func (f *finder) sweep(id ha.StartID) {
 		}
 	}
 	s.removeGroup(g)
+}
+
+// orders are the starts of all standing orders.
+func (f *finder) orders() map[ha.StartID]bool {
+	all := map[ha.StartID]bool{}
+	for _, c := range f.of.kids {
+		if c.next != nil {
+			all[c.next.start] = true
+		}
+	}
+	return all
 }
 
 func (f *finder) armed(start ha.StartID) bool {

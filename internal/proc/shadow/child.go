@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strconv"
 	"time"
 
@@ -25,8 +26,11 @@ type programs struct {
 	table   *spawn.Table
 	specs   map[ha.Process]*program
 	kids    map[ha.StartID]*child
-	helpers map[int]struct{}    // pidfds of stop commands
-	late    map[*child]struct{} // ended, and not told yet because nobody knows how
+	starts  map[ha.Process][]*child // the same, by process
+	helpers map[int]struct{}        // pidfds of stop commands
+	late    map[*child]struct{}     // ended, and not told yet because nobody knows how
+	unready []*child                // whose standing order waits until there is nothing else to do
+	untold  []func()                // reports of exits that wait until the successors of this round run
 }
 
 // program is a Spec with what its starts share.
@@ -209,7 +213,7 @@ func (ps *programs) removeGroup(g *spawn.Cgroup) {
 func (ps *programs) hold(p ha.Process, sc spawn.Child, g *spawn.Cgroup) *child {
 	s := ps.of
 	c := &child{of: s, process: p, start: sc.Start, pid: sc.PID, pidfd: sc.PIDFD, since: clock.Now(), group: g}
-	s.kids[c.start] = c
+	s.keep(c)
 	if err := s.poll.add(c.pidfd, func() { c.exited() }); err != nil {
 		// Never seen; the number is looked at now and then instead.
 		s.c.Log.Error("a program cannot be watched by its pidfd", "process", p, "err", err)
@@ -236,8 +240,8 @@ func (ps *programs) startNow(o *proc.Order) {
 	fail := func(err error) {
 		s.report(proc.Report{Kind: proc.ReportFailed, Process: o.Process, Start: o.Start, At: clock.Now(), Error: err.Error()})
 	}
-	for _, c := range s.kids {
-		if c.process == o.Process && !c.told {
+	for _, c := range s.starts[o.Process] {
+		if !c.told {
 			fail(fmt.Errorf("%s runs already, as start %d with pid %d", o.Process, c.start, c.pid))
 			return
 		}
@@ -287,15 +291,58 @@ func (ps *programs) arm(o *proc.Order) {
 		c.next = &successor{start: k.start, made: k}
 		return
 	}
+	// It holds from here on. What can be made beforehand is made when nothing else
+	// waits: of a thousand starts each runs before the first is made ready for its
+	// death.
+	c.next = &successor{start: o.Next}
+	s.unready = append(s.unready, c)
+	s.poll.busy = true
+}
+
+// idle makes one standing order ready; it reports whether there are more.
+func (ps *programs) idle() bool {
+	s := ps.of
+	for len(s.unready) > 0 {
+		c := s.unready[0]
+		s.unready[0] = nil
+		if s.unready = s.unready[1:]; len(s.unready) == 0 {
+			s.unready = nil
+		}
+		if n := c.next; n != nil && n.ready == nil && n.made == nil && c.exit == nil {
+			s.makeReady(c)
+			break
+		}
+	}
+	return len(s.unready) > 0
+}
+
+// makeReady makes what the standing order of c needs.
+func (ps *programs) makeReady(c *child) {
+	s := ps.of
+	c.group.Watch()
 	pr := s.specs[c.process]
-	n, err := s.prepare(c.process, o.Next, pr != nil && pr.spec.Spare)
+	n, err := s.prepare(c.process, c.next.start, pr != nil && pr.spec.Spare)
 	if err != nil {
 		// Tried again at the death, where its failure is told.
 		s.c.Log.Warn("a standing order could not be made ready", "process", c.process, "err", err)
-		n = &successor{start: o.Next}
+		return
 	}
 	c.next = n
 	s.point("armed")
+}
+
+// keep and drop keep the two maps of starts together.
+func (ps *programs) keep(c *child) {
+	ps.kids[c.start] = c
+	ps.starts[c.process] = append(ps.starts[c.process], c)
+}
+
+func (ps *programs) drop(c *child) {
+	delete(ps.kids, c.start)
+	rest := slices.DeleteFunc(ps.starts[c.process], func(o *child) bool { return o == c })
+	if ps.starts[c.process] = rest; len(rest) == 0 {
+		delete(ps.starts, c.process)
+	}
 }
 
 // spec carries out OrderSpec. Standing orders that were made ready from the spec
@@ -324,8 +371,8 @@ func (ps *programs) spec(p ha.Process, sp *proc.Spec) {
 			pr.out = fd
 		}
 	}
-	for _, c := range s.kids {
-		if c.process == p && c.next != nil && c.next.made == nil {
+	for _, c := range s.starts[p] {
+		if c.next != nil && c.next.made == nil {
 			next := c.next.start
 			c.disarm()
 			s.arm(&proc.Order{Kind: proc.OrderArm, Process: p, Start: c.start, Next: next})

@@ -303,7 +303,7 @@ func resumeChild(s *shadow, k childState) {
 		process: k.Process, start: k.Start, pid: k.PID, pidfd: k.PIDFD, since: k.Since,
 		exit: k.Exit, told: k.Told, stuck: k.Stuck, group: s.groupOf(k.Start, k.PID),
 	}
-	s.kids[c.start] = c
+	s.keep(c)
 	if k.Stop {
 		c.stop = &stopping{killed: k.Killed}
 	}

@@ -25,13 +25,16 @@ func (c *child) exited() {
 		return
 	}
 	s.point("ended")
-	s.poll.del(c.pidfd)
 	s.poll.cancel(c)
 	c.exit, c.died = &st, time.Now()
 	s.table.End(c.start, st)
 	s.point("recorded")
-	if c.group.Empty() {
+	empty := c.group.Empty()
+	if empty {
 		c.succeed()
+	}
+	s.poll.del(c.pidfd)
+	if empty {
 		return
 	}
 	// What the main process left behind goes before a successor comes.
@@ -99,7 +102,7 @@ func (c *child) settle(d time.Duration) {
 // anything else is done.
 func (c *child) succeed() {
 	s := c.of
-	if c.told {
+	if c.told || c.heir != nil {
 		return
 	}
 	if c.afterAnother() {
@@ -137,8 +140,25 @@ func (c *child) succeed() {
 		s.discard(n)
 		return
 	}
-	c.tellExit(s.hold(c.process, sc, n.group))
-	n.ready.Close()
+	// All that died in this round have their successors before the monitor hears of
+	// the first.
+	c.heir = s.hold(c.process, sc, n.group)
+	s.untold = append(s.untold, func() {
+		c.tellExit(c.heir)
+		n.ready.Close()
+	})
+}
+
+// tellAll reports the exits of this round. It comes before anything that could
+// build on them.
+func (ps *programs) tellAll() {
+	for len(ps.untold) > 0 {
+		all := ps.untold
+		ps.untold = nil
+		for _, tell := range all {
+			tell()
+		}
+	}
 }
 
 // tellExit reports the exit of c, with the successor that was made of it.
@@ -184,7 +204,7 @@ func (ps *programs) ack(start ha.StartID) {
 	if c == nil || !c.told {
 		return
 	}
-	delete(s.kids, start)
+	s.drop(c)
 	s.poll.cancel(c)
 	if c.pidfd >= 0 {
 		// For a program that was no child of this shadow there is nothing to reap.

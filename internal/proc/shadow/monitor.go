@@ -187,6 +187,7 @@ func (m *monitor) listen() {
 // drain carries out every order that is there.
 func (m *monitor) drain() {
 	s := m.of
+	s.tellAll()
 	for s.link.up && s.done == nil {
 		msg, err := s.link.take()
 		switch {

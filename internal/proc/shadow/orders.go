@@ -141,7 +141,7 @@ func (f *finder) holdFound(o *proc.Order, fds []int) {
 	c := s.kids[o.Start]
 	if c == nil {
 		c = &child{of: s, process: o.Process, start: o.Start, pid: o.PID, pidfd: -1, since: o.At, group: s.groupOf(o.Start, o.PID)}
-		s.kids[c.start] = c
+		s.keep(c)
 		if slot, err := s.table.Claim(o.Start, o.Process); err == nil {
 			slot.Settle(o.PID)
 		}

@@ -14,6 +14,9 @@ type poller struct {
 	ep     int
 	on     map[int]func()
 	timers map[any]timer
+	idle   func() bool // what is done when there is no event; reports whether there is more of it
+	busy   bool        // idle has something to do
+	rounds int         // since idle was called last
 	events [128]unix.EpollEvent
 }
 
@@ -86,6 +89,9 @@ func (p *poller) wait() (all bool, err error) {
 			ms = min(ms, max(0, int((t.at.Sub(now)+time.Millisecond-1)/time.Millisecond)))
 		}
 	}
+	if p.busy {
+		ms = 0
+	}
 	n, err := unix.EpollWait(p.ep, p.events[:], ms)
 	if errors.Is(err, unix.EINTR) {
 		return false, nil
@@ -98,6 +104,7 @@ func (p *poller) wait() (all bool, err error) {
 			do()
 		}
 	}
+	p.spare(n)
 	// Events go first: a beat that is in the socket already must be heard before
 	// the silence is judged.
 	now := time.Now()
@@ -108,6 +115,15 @@ func (p *poller) wait() (all bool, err error) {
 		}
 	}
 	return n < len(p.events), nil
+}
+
+// spare uses a round without events for what can wait, and now and then one with.
+func (p *poller) spare(events int) {
+	const patience = 32
+	p.rounds++
+	if p.busy && (events == 0 || p.rounds >= patience) {
+		p.busy, p.rounds = p.idle(), 0
+	}
 }
 
 func (p *poller) close() { unix.Close(p.ep) }

@@ -81,7 +81,8 @@ func Run(ctx context.Context, c Config) (code int, err error) {
 	s := &shadow{
 		c: c, kept: map[string][]int{},
 		programs: &programs{
-			specs: map[ha.Process]*program{}, kids: map[ha.StartID]*child{}, helpers: map[int]struct{}{}, late: map[*child]struct{}{},
+			specs: map[ha.Process]*program{}, kids: map[ha.StartID]*child{},
+			starts: map[ha.Process][]*child{}, helpers: map[int]struct{}{}, late: map[*child]struct{}{},
 		},
 	}
 	s.programs.of, s.finder.of = s, s
@@ -89,6 +90,7 @@ func Run(ctx context.Context, c Config) (code int, err error) {
 	if s.poll, err = newPoller(); err != nil {
 		return 1, err
 	}
+	s.poll.idle = s.idle
 	s.link, err = newLink(s.poll)
 	if err != nil {
 		return 1, err
@@ -98,6 +100,7 @@ func Run(ctx context.Context, c Config) (code int, err error) {
 		return 1, err
 	}
 	for s.done == nil {
+		s.tellAll()
 		seen := clock.Now()
 		all, err := s.poll.wait()
 		if err != nil {
@@ -106,6 +109,7 @@ func Run(ctx context.Context, c Config) (code int, err error) {
 		if all {
 			s.life.seen(seen)
 		}
+		s.tellAll()
 		s.tidy()
 	}
 	return *s.done, nil

@@ -1,6 +1,7 @@
 package spawn
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -10,6 +11,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"gemel/internal/ha"
 	"gemel/internal/proc"
@@ -24,6 +27,7 @@ type Cgroup struct {
 
 	mu    sync.Mutex
 	dirs  [4]string // v2, then v1 of each controller; "" none
+	watch int       // cgroup.events, open; 0: not held
 	lead  int       // first process; 0 not known
 	since uint64    // start time of lead in clock ticks
 }
@@ -201,7 +205,7 @@ func (c *Cgroup) Procs() ([]int, error) {
 	if dir == "" {
 		return c.members()
 	}
-	b, err := os.ReadFile(dir + "/cgroup.procs")
+	b, err := slurp(dir + "/cgroup.procs")
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -220,6 +224,9 @@ func (c *Cgroup) Procs() ([]int, error) {
 // Empty reports whether no process is left in the group. What cannot be read is
 // not taken for empty.
 func (c *Cgroup) Empty() bool {
+	if empty, ok := c.watched(); ok {
+		return empty
+	}
 	if dir := c.joins()[0]; dir != "" {
 		if !exists(dir) {
 			return true
@@ -327,5 +334,41 @@ func removeTree(dir string) error {
 	return nil
 }
 
-// Close is there for symmetry with Ready: a Cgroup holds no descriptors.
-func (c *Cgroup) Close() {}
+// Watch makes Empty cheap, at the price of a descriptor until Close. It is for
+// programs whose successor is to start as soon as they have ended.
+func (c *Cgroup) Watch() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.watch != 0 || c.dirs[0] == "" {
+		return
+	}
+	if fd, err := unix.Open(c.dirs[0]+"/cgroup.events", unix.O_RDONLY|unix.O_CLOEXEC, 0); err == nil {
+		c.watch = fd // else Empty goes the long way
+	}
+}
+
+// watched is Empty by the descriptor of Watch; ok is false if that cannot tell.
+func (c *Cgroup) watched() (empty, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.watch == 0 {
+		return false, false
+	}
+	var b [128]byte
+	n, err := unix.Pread(c.watch, b[:], 0)
+	if err != nil {
+		return false, false
+	}
+	_, rest, found := bytes.Cut(b[:n], []byte("populated "))
+	return len(rest) > 0 && rest[0] == '0', found && len(rest) > 0
+}
+
+// Close gives back what Watch holds.
+func (c *Cgroup) Close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.watch != 0 {
+		_ = unix.Close(c.watch) // nothing was written
+		c.watch = 0
+	}
+}

@@ -50,15 +50,20 @@ func (p *plan) fork(shared bool) (pid int, errno syscall.Errno) {
 	if shared {
 		flags |= unix.CLONE_VM | unix.CLONE_VFORK
 	}
+	done := func() bool { return errno == 0 || errno == unix.EAGAIN || errno == unix.ENOMEM }
+	p.mood.cleared = true
 	if p.groups.dir >= 0 {
 		p.groups.joined = true
-		pid, errno = p.clone3(flags|unix.CLONE_INTO_CGROUP, unsafe.Sizeof(p.args))
-		if errno == 0 || errno == unix.EAGAIN || errno == unix.ENOMEM {
+		if pid, errno = p.clone3(flags|unix.CLONE_CLEAR_SIGHAND|unix.CLONE_INTO_CGROUP, unsafe.Sizeof(p.args)); done() {
 			return pid, errno
 		}
 		p.groups.joined = false
 	}
-	if pid, errno = p.clone3(flags, sizeUntilTLS); errno == 0 || errno == unix.EAGAIN || errno == unix.ENOMEM {
+	if pid, errno = p.clone3(flags|unix.CLONE_CLEAR_SIGHAND, sizeUntilTLS); done() {
+		return pid, errno
+	}
+	p.mood.cleared = false
+	if pid, errno = p.clone3(flags, sizeUntilTLS); done() {
 		return pid, errno
 	}
 	p.call = [4]uintptr{unix.SYS_CLONE, uintptr(flags) | uintptr(unix.SIGCHLD), 0, uintptr(unsafe.Pointer(&p.pidfd))}

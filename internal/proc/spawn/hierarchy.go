@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // place is a mounted hierarchy and the directory of the caller's group in it.
@@ -94,11 +96,37 @@ func inside(mount, root, path string) string {
 }
 
 func words(file string) []string {
-	b, err := os.ReadFile(file)
+	b, err := slurp(file)
 	if err != nil {
 		return nil
 	}
 	return strings.Fields(string(b))
+}
+
+// slurp is os.ReadFile with half as many calls: files of the kernel have no size,
+// and nothing waits for them.
+func slurp(file string) ([]byte, error) {
+	fd, err := unix.Open(file, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: file, Err: err}
+	}
+	defer unix.Close(fd)
+	b := make([]byte, 0, 1024)
+	for {
+		if len(b) == cap(b) {
+			b = append(b, 0)[:len(b)]
+		}
+		n, err := unix.Read(fd, b[len(b):cap(b)])
+		switch {
+		case errors.Is(err, unix.EINTR):
+		case err != nil:
+			return nil, &os.PathError{Op: "read", Path: file, Err: err}
+		case n == 0:
+			return b, nil
+		default:
+			b = b[:len(b)+n]
+		}
+	}
 }
 
 func numbers(file string) []int {
@@ -126,12 +154,14 @@ func field(file, key string) int64 {
 // write writes a value to a file of a control group, in one call as the kernel
 // wants it.
 func write(file, value string) error {
-	f, err := os.OpenFile(file, os.O_WRONLY, 0)
+	fd, err := unix.Open(file, unix.O_WRONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return err
+		return &os.PathError{Op: "open", Path: file, Err: err}
 	}
-	_, err = f.WriteString(value)
-	if cerr := f.Close(); err == nil {
+	for _, err = unix.Write(fd, []byte(value)); errors.Is(err, unix.EINTR); {
+		_, err = unix.Write(fd, []byte(value))
+	}
+	if cerr := unix.Close(fd); err == nil {
 		err = cerr
 	}
 	if err != nil {

@@ -84,39 +84,14 @@ func noexec(path string) bool {
 	return unix.Statfs(path, &st) == nil && st.Flags&unix.ST_NOEXEC != 0
 }
 
-// mayHang reports whether a path lies on a file system whose server may be silent.
-// The table of mounts is asked, and not the file system itself.
-func mayHang(paths ...string) bool {
-	b, err := os.ReadFile("/proc/self/mounts")
-	if err != nil {
-		return false
-	}
-	mounts := strings.Split(string(b), "\n")
-	for _, path := range paths {
-		best, kind := 0, ""
-		for _, line := range mounts {
-			f := strings.Fields(line)
-			if len(f) < 3 || len(f[1]) < best || !under(path, unescape(f[1])) {
-				continue
-			}
-			best, kind = len(f[1]), f[2]
-		}
-		switch {
-		case strings.HasPrefix(kind, "fuse"), strings.HasPrefix(kind, "nfs"):
-			return true
-		case kind == "cifs", kind == "smb3", kind == "ceph", kind == "9p", kind == "afs", kind == "lustre",
-			kind == "gfs2", kind == "ocfs2", kind == "autofs":
-			return true
-		}
-	}
-	return false
-}
-
 func under(path, dir string) bool {
 	return dir == "/" || path == dir || strings.HasPrefix(path, dir+"/")
 }
 
 // unescape undoes the octal escapes of the table of mounts.
 func unescape(s string) string {
+	if !strings.Contains(s, `\`) {
+		return s
+	}
 	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(s)
 }

@@ -15,7 +15,7 @@ import (
 // compares the time of the start as well.
 func Identify(pid int, id ha.StartID) bool {
 	proc := "/proc/" + strconv.Itoa(pid)
-	b, err := os.ReadFile(proc + "/cgroup")
+	b, err := slurp(proc + "/cgroup")
 	if err != nil {
 		return false
 	}
@@ -56,7 +56,7 @@ type stat struct {
 }
 
 func readStat(pid int) (stat, bool) {
-	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	b, err := slurp("/proc/" + strconv.Itoa(pid) + "/stat")
 	if err != nil {
 		return stat{}, false
 	}

@@ -76,10 +76,13 @@ type mood struct {
 	oom      [8]byte
 	oomLen   uintptr
 	oomSet   bool
+	oomSkip  bool // it is that of this process already
 	umask    uintptr
 	nice     int
 	priority int32
 	action   [4]uint64 // struct sigaction with SIG_DFL
+	cleared  bool      // the kernel gave every signal that is not ignored its default meaning
+	ignored  uint64    // signals that this process ignores: bit n-1 is signal n
 	mask     uint64
 }
 

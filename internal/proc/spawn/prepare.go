@@ -53,6 +53,8 @@ type Ready struct {
 	slot  *Slot
 	own   []int // descriptors made by Prepare
 	apart bool  // exec may hang: never share memory with the child
+
+	ranges bool // the kernel can mark descriptors by range
 }
 
 // Prepare makes a start ready. An error tells what of the Spec cannot be done,
@@ -71,7 +73,14 @@ func Prepare(s *proc.Spec, o Options) (*Ready, error) {
 	if o.Slot != nil {
 		p.row = o.Slot.row
 	}
-	r.apart = mayHang(s.Path, s.Dir)
+	at := &mounts{}
+	if o.Cgroup != nil && o.Cgroup.tree != nil {
+		at = &o.Cgroup.tree.mounts
+	} else {
+		defer at.close()
+	}
+	r.apart = at.mayHang(s.Path, s.Dir)
+	r.ranges = closeRange()
 	return r, nil
 }
 
@@ -242,9 +251,26 @@ func (r *Ready) temper(s *proc.Spec, _ *Options) error {
 	copy(m.oomFile[:], "/proc/self/oom_score_adj")
 	m.oomLen = uintptr(copy(m.oom[:], strconv.Itoa(s.OOMScore)))
 	m.oomSet = s.OOMScore != 0
+	if b, err := slurp("/proc/self/oom_score_adj"); err == nil {
+		m.oomSkip = strings.TrimSpace(string(b)) == strconv.Itoa(s.OOMScore)
+	}
+	m.ignored = ignored()
 	m.umask = uintptr(s.Umask)
 	m.nice = s.Nice
 	return nil
+}
+
+// ignored are the signals that this process ignores, and whose meaning a child
+// would keep over its exec. One that cannot be asked about counts as ignored.
+func ignored() (set uint64) {
+	for sig := uintptr(1); sig <= 64; sig++ {
+		var now [4]uint64
+		_, _, e := syscall.RawSyscall6(unix.SYS_RT_SIGACTION, sig, 0, uintptr(unsafe.Pointer(&now)), 8, 0, 0)
+		if e != 0 || now[0] == 1 { // SIG_IGN
+			set |= 1 << (sig - 1)
+		}
+	}
+	return set
 }
 
 func (r *Ready) limits(s *proc.Spec, o *Options) error {

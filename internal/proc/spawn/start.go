@@ -98,7 +98,7 @@ func reap(pid int) {
 // highest is the number after the highest open descriptor: only for kernels
 // before 5.11, which have to go through them one by one.
 func (r *Ready) highest() int {
-	if closeRange() {
+	if r.ranges {
 		return 0
 	}
 	top := 256

@@ -326,8 +326,17 @@ func TestParkedOrphan(t *testing.T) {
 
 // TestMayHang: which paths are never executed in shared memory.
 func TestMayHang(t *testing.T) {
-	if mayHang("/proc/self/exe", "") || mayHang("/bin/sh", "/tmp") {
+	m := &mounts{}
+	defer m.close()
+	if m.mayHang("/proc/self/exe", "") || m.mayHang("/bin/sh", "/tmp") || len(m.list) == 0 {
 		t.Error("these are local")
+	}
+	m.list = append(m.list, mount{dir: "/far", remote: true}, mount{dir: "/far/near"})
+	if !m.mayHang("/bin/sh", "/far/x") || m.mayHang("/far/near/sh", "/farther") {
+		t.Error("the table is kept until it changes, and its longest directory counts")
+	}
+	if remote("ext4") || !remote("nfs4") || !remote("fuse.sshfs") || !remote("9p") {
+		t.Error("remote")
 	}
 	if !under("/a/b", "/a") || under("/ab", "/a") || !under("/a", "/") {
 		t.Error("under")

@@ -18,8 +18,8 @@ import (
 // controllers are those that limits need, in the order of Cgroup.dirs after v2.
 var controllers = [...]string{"memory", "pids", "cpu"}
 
-// Tree is where the control groups of programs live on this machine. It is only
-// read after Open and may be used by several goroutines.
+// Tree is where the control groups of programs live on this machine. It may be
+// used by several goroutines.
 type Tree struct {
 	name  string
 	v2    string            // directory of this instance in cgroup v2; "" none
@@ -29,7 +29,9 @@ type Tree struct {
 	ice   bool // cgroup.freeze
 	why   string
 	notes []string
-	files *syscall.Rlimit // of descriptors, before the Go runtime raised it; nil: it did not
+
+	mounts mounts          // the only part that changes; it has a lock of its own
+	files  *syscall.Rlimit // of descriptors, before the Go runtime raised it; nil: it did not
 }
 
 // Open finds the place for control groups: under the group of the caller in
@@ -290,6 +292,7 @@ func (t *Tree) At(id ha.StartID) (*Cgroup, bool) {
 // Close removes the directories of this instance if no group is left in them.
 // Programs that run keep theirs.
 func (t *Tree) Close() {
+	t.mounts.close()
 	for _, base := range t.bases() {
 		if base != "" {
 			_ = os.Remove(base) // refused by the kernel while groups are left, which is right
