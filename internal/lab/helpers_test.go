@@ -42,7 +42,9 @@ func threads([]string) {
 	}
 	<-hang
 	hung.Store(true)
-	select {}
+	for { // select {} would end as a deadlock without cgo
+		_, _ = unix.Poll(nil, -1)
+	}
 }
 
 // eat takes memory until it is killed for it.

@@ -116,7 +116,9 @@ func parent(args []string) {
 	die(err)
 	_, err = launch(args[0], r)
 	die(err)
-	select {}
+	for { // select {} would end as a deadlock without cgo
+		_, _ = unix.Poll(nil, -1)
+	}
 }
 
 // parker parks a child, says its pid, and waits to be killed.
@@ -128,7 +130,9 @@ func parker([]string) {
 	b, err := r.Park()
 	die(err)
 	fmt.Println(a.PID(), b.PID())
-	select {}
+	for { // select {} would end as a deadlock without cgo
+		_, _ = unix.Poll(nil, -1)
+	}
 }
 
 // writer claims rows, starts programs, and waits to be killed.
@@ -149,5 +153,7 @@ func writer(args []string) {
 		fmt.Println(c.PID)
 	}
 	fmt.Println("done")
-	select {}
+	for { // select {} would end as a deadlock without cgo
+		_, _ = unix.Poll(nil, -1)
+	}
 }
