@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -21,6 +22,11 @@ func newServer(o Options, h *hands, board *status.Board, feed *status.Feed, m *m
 	audit, err := access.OpenAudit(filepath.Join(o.Places.Data, "audit.log"))
 	if err != nil {
 		return nil, err
+	}
+	// Opened before anybody is told that we are ready: who connects now waits for us.
+	l, err := rpc.Listen(o.Places.Socket)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("opening the API: %w", err), audit.Close())
 	}
 	dir := filepath.Join(o.Places.Data, "journal")
 	server := rpc.NewServer(rpc.Backend{
@@ -43,10 +49,6 @@ func newServer(o Options, h *hands, board *status.Board, feed *status.Feed, m *m
 		h.group.wg.Go(func() { server.Admit(h.group.ctx, a) })
 	}
 	return func(ctx context.Context) error {
-		l, err := rpc.Listen(o.Places.Socket)
-		if err != nil {
-			return fmt.Errorf("opening the API: %w", err)
-		}
 		defer audit.Close()
 		return server.Serve(ctx, l)
 	}, nil

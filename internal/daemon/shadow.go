@@ -39,9 +39,14 @@ func Shadow(ctx context.Context, o Options) (int, error) {
 		Monitor: append([]string{exe, "monitor"}, o.monitorArgs()...), Log: o.Log, Notify: notifier(o), Silence: silence,
 	})
 	if errors.Is(err, shadow.ErrComplete) && proc.Managed() {
-		// The service manager was faster than the monitor's own new shadow, or the
-		// other way round: one pair is there, and that is all that was asked for.
+		// The monitor's own new shadow was faster than the service manager: one pair
+		// is there, and that is all that was asked for. The manager, which would start
+		// this again and again, is told whom to look at.
 		o.Log.Warn("nothing to do", "why", err)
+		var held *proc.HeldError
+		if tell := notifier(o); tell != nil && errors.As(proc.ProbeLock(filepath.Join(o.Places.Data, proc.ShadowLock), 0), &held) && held.PID != 0 {
+			tell(fmt.Sprintf("MAINPID=%d\nREADY=1", held.PID))
+		}
 		return 0, nil
 	}
 	return code, err
