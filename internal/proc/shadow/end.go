@@ -19,6 +19,7 @@ import (
 // ending is a wish for the end under way.
 type ending struct {
 	why   string
+	again bool // it was asked for a second time: no grace
 	alone bool // the shadow stops every program itself
 	quit  *int // the monitor ordered the end, with this code; what is left is its own exit
 }
@@ -34,18 +35,32 @@ func (s *shadow) signal(sig os.Signal) {
 		s.report(proc.Report{Kind: proc.ReportReload, At: clock.Now()})
 		return
 	}
-	if s.end != nil {
-		s.stopAll("a second signal")
-		return
-	}
 	name := sig.String()
 	if n, ok := sig.(unix.Signal); ok {
 		name = ha.SignalName(int(n))
+	}
+	if s.end != nil {
+		s.hurry(name)
+		return
 	}
 	s.end = &ending{why: name}
 	s.notify("STOPPING=1")
 	s.report(proc.Report{Kind: proc.ReportQuit, At: clock.Now(), Error: name})
 	s.poll.after(patience, s.end, s.checkEnd)
+}
+
+// hurry follows a further signal: the monitor is told that there is no grace any
+// more, so that what ends is written down as ordered. One more, or one without a
+// monitor, and the shadow kills every program itself.
+func (s *shadow) hurry(name string) {
+	switch {
+	case s.end.quit != nil: // the end is ordered, by a detach perhaps
+	case !s.end.again && !s.end.alone && s.link.up:
+		s.end.again = true
+		s.report(proc.Report{Kind: proc.ReportQuit, At: clock.Now(), Error: name})
+	default:
+		s.stopAll("signal "+name+" again", true)
+	}
 }
 
 // checkEnd looks whether there still is a monitor that works on the end.
@@ -55,16 +70,16 @@ func (s *shadow) checkEnd() {
 	}
 	left := patience - time.Since(s.mon.beat)
 	if left <= 0 {
-		s.stopAll("the monitor does not answer")
+		s.stopAll("the monitor does not answer", s.end.again)
 		return
 	}
 	s.poll.after(left, s.end, s.checkEnd)
 }
 
-// stopAll stops every program at once, without a monitor. Tidy ends the loop when
-// none is left.
-func (s *shadow) stopAll(why string) {
-	if s.end.alone {
+// stopAll stops every program at once, without a monitor and, with kill, without
+// grace. Tidy ends the loop when none is left.
+func (s *shadow) stopAll(why string, kill bool) {
+	if s.end.alone && !kill {
 		return
 	}
 	s.end.alone = true
@@ -72,7 +87,7 @@ func (s *shadow) stopAll(why string) {
 	s.settleFound()
 	for _, c := range s.kids {
 		if c.exit == nil {
-			c.halt(false)
+			c.halt(kill)
 		}
 	}
 }
