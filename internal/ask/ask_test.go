@@ -243,7 +243,7 @@ func TestWhyACrash(t *testing.T) {
 	wants(t, a.Text(), "process web.", "by the journal start", "ended with exit 3 after 5 min 2 s; by its standing order start",
 		"because it ended with exit 3 [ladder.exit:", "means=fault",
 		"-> event", "Process existence fault; attempting recovery (exit 3) [assert major]",
-		"Attempting process restart recovery action", "the time came that was waited for", "ladder.recovered", "Recovery successful")
+		"Attempting process restart recovery action", "the time was over that was waited for", "ladder.recovered", "Recovery successful")
 	if len(a.Chain) != 2 || len(a.Chain[0].Events) < 2 {
 		t.Fatalf("%+v", a.Chain)
 	}
@@ -327,11 +327,11 @@ func TestWhyACheckAndTheNode(t *testing.T) {
 	wants(t, a.Text(), "Evidence: 0001-web.txt", "check pages failed: connection refused", "check pages failed 2 times in a row", "Process integrity fault",
 		"evidence of start", "was kept as 0001-web.txt", "ended with signal 9", "start", "Recovery successful")
 	a = l.why(Question{Check: "pages", Last: 3})
-	wants(t, a.Text(), "check pages.", "check pages failed: connection refused")
+	wants(t, a.Text(), "check pages.", "check pages failed: connection refused", "process web, event", "Process integrity fault; attempting recovery")
 	l.in(ha.HalfDied{Half: ha.KindShadow, Status: ha.ExitStatus{Signal: 9, Code: -1}})
 	l.in(ha.HalfBack{Half: ha.KindShadow, PID: 77})
 	a = l.why(Question{Node: true, Last: 2})
-	wants(t, a.Text(), "node.", "the shadow ended with signal 9", "Process existence fault", "the shadow runs again as pid 77")
+	wants(t, a.Text(), "node.", "the shadow ended with signal 9", "Process existence fault", "the shadow runs as pid 77")
 	// Without a subject: the last alarm.
 	a = l.why(Question{})
 	wants(t, a.Text(), "shadow: Process existence fault")

@@ -78,6 +78,12 @@ func (c *collector) present(now *status.Snapshot) (state string, because []strin
 		if k.Failures > 0 {
 			state += fmt.Sprintf(": %d failures in a row, a fault at %d", k.Failures, k.Limit)
 		}
+		if k.State == "off" && k.Admin != status.Locked && now.Node.Admin != status.Locked {
+			state += ": nothing that it covers runs and is watched"
+			if k.Detail != "" {
+				state += "; it said last"
+			}
+		}
 		if k.Detail != "" {
 			state += ": " + k.Detail
 		}

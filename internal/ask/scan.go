@@ -69,6 +69,7 @@ const maxTurns = 2000
 // A turn is one record, with only those actions that concern the subject.
 type turn struct {
 	journal.Record
+	of      ha.Subject // the one that is asked about
 	started ha.Instant // of the start that the input is about; 0 if not known
 }
 
@@ -117,11 +118,11 @@ func (c *collector) take(r journal.Record) {
 		c.boot, c.alive = r.Boot, 0
 		clear(c.begun)
 	}
-	t := turn{Record: r}
+	t := turn{Record: r, of: c.subject}
 	t.Actions = nil
 	about := isAbout(c.subject, r.Input)
 	for _, a := range r.Actions {
-		if _, answer := a.(ha.Answer); answer && about || concerns(c.subject, a) {
+		if _, answer := a.(ha.Answer); answer && about || concerns(c.subject, a) || about && found(c.subject, a) {
 			t.Actions = append(t.Actions, a)
 		}
 	}
@@ -177,6 +178,9 @@ func (c *collector) follow(t *turn) {
 			continue
 		}
 		c.held = c.held || c.keep != 0 && e.Event.ID == c.keep
+		if found(c.subject, a) {
+			continue // it is a process that it is about
+		}
 		switch e.Event.Change {
 		case ha.Assert:
 			c.standing[e.Event.Key()] = e.Event
@@ -278,6 +282,13 @@ func concerns(s ha.Subject, a ha.Action) bool {
 		}
 	}
 	return false
+}
+
+// found reports whether an action tells the fault that a verdict of the check
+// gave a process.
+func found(s ha.Subject, a ha.Action) bool {
+	e, ok := a.(ha.Emit)
+	return ok && s.Kind == ha.KindCheck && e.Event.Change == ha.Assert
 }
 
 // orderFor returns the process that an order is for.

@@ -2,6 +2,7 @@ package ask
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -54,8 +55,13 @@ func chain(b *strings.Builder, links []Link) {
 			continue
 		}
 		para(b, "", clockTime(l.Wall)+"  "+l.Fact+".")
+		said := l.Fact
 		for _, r := range l.Reasons {
-			para(b, "    ", "because "+because(r))
+			if slices.Contains(l.Orders, grantedWord+r.Text) {
+				continue // it is said there
+			}
+			para(b, "    ", "because "+because(r, said))
+			said += "\n" + r.Text
 		}
 		for _, o := range l.Orders {
 			para(b, "    ", "-> "+o)
@@ -63,13 +69,16 @@ func chain(b *strings.Builder, links []Link) {
 	}
 }
 
-// because prints a reason: its sentence, the rule, and the facts that the
-// sentence does not name already.
-func because(r ha.Reason) string {
+// because prints a reason: its sentence, the rule, and the facts that neither the
+// sentence nor what was said before it names already. A short value may be there
+// by chance and is always printed.
+func because(r ha.Reason, said string) string {
+	const short = 5
+	said += "\n" + r.Text
 	s := r.Text + " [" + r.Rule
 	sep := ": "
 	for _, f := range r.Facts {
-		if f.Value == "" {
+		if f.Value == "" || len(f.Value) > short && strings.Contains(said, f.Value) {
 			continue
 		}
 		s += sep + f.Name + "=" + f.Value

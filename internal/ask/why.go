@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"gemel/internal/ha"
@@ -186,6 +187,9 @@ func whyEvent(dir string, q Question) (Answer, error) {
 	}
 	if entry, ok := e.Code.Entry(); ok {
 		a.Means, a.Effect, a.Do = entry.Means, entry.Effect, entry.Do
+		if e.Subject.Name != "" {
+			a.Do = strings.ReplaceAll(a.Do, "NAME", e.Subject.Name)
+		}
 	}
 	if at < 0 {
 		return a, nil

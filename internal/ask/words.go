@@ -67,7 +67,11 @@ func link(t turn) Link {
 			seen[key] = true
 			l.Reasons = append(l.Reasons, why)
 		}
-		l.Orders = append(l.Orders, order(a))
+		text := order(a)
+		if e, ok := a.(ha.Emit); ok && e.Event.Subject != t.of && e.Event.Subject.Kind != ha.KindNode {
+			text = e.Event.Subject.String() + ", " + text
+		}
+		l.Orders = append(l.Orders, text)
 		if e, ok := a.(ha.Emit); ok && e.Event.ID != 0 {
 			l.Events = append(l.Events, e.Event.ID)
 		}
@@ -158,7 +162,7 @@ func ofNode(in ha.Input) string {
 		}
 		return fmt.Sprintf("the %s ended with %v", in.Half, in.Status)
 	case ha.HalfBack:
-		return fmt.Sprintf("the %s runs again as pid %d", in.Half, in.PID)
+		return fmt.Sprintf("the %s runs as pid %d", in.Half, in.PID)
 	case ha.Settled:
 		return "the monitor had found out what runs"
 	case ha.Applied:
@@ -185,7 +189,7 @@ func tick(t turn) string {
 	if own {
 		return "Gemel noted"
 	}
-	return "the time came that was waited for"
+	return "the time was over that was waited for"
 }
 
 func exited(t turn, in ha.Exited) string {
@@ -240,6 +244,9 @@ func booted(in ha.Booted) string {
 	return fmt.Sprintf("a new monitor began (version %s)", in.Version)
 }
 
+// grantedWord stands before the answer to a request that was granted.
+const grantedWord = "granted: "
+
 // order tells what was ordered or told, in one sentence without a full stop.
 func order(a ha.Action) string {
 	switch a := a.(type) {
@@ -274,7 +281,7 @@ func order(a ha.Action) string {
 		return "the reboot of the machine was ordered"
 	case ha.Answer:
 		if a.OK {
-			return "granted: " + a.Why.Text
+			return grantedWord + a.Why.Text
 		}
 		return "refused: " + a.Why.Text
 	case ha.Done:

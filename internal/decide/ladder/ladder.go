@@ -64,7 +64,7 @@ func missed(p *proc, in ha.Missed) {
 	if in.Missing > 1 {
 		detail += fmt.Sprintf("; %d threads are late", in.Missing)
 	}
-	fault(p, ha.FaultWatchdog, in.Start, detail, because(ruleFault, fmt.Sprintf("no beat for %v", p.cfg.Watchdog.Silence()),
+	fault(p, ha.FaultWatchdog, in.Start, detail, because(ruleFault, fmt.Sprintf("no beat for %s", span(p.cfg.Watchdog.Silence())),
 		"thread", in.Thread, "last", in.Last, "missing", in.Missing))
 }
 
@@ -163,7 +163,7 @@ func again(p *proc) {
 // escalate takes the rung above the restarts.
 func escalate(p *proc) {
 	r := p.cfg.Restarts
-	text := fmt.Sprintf("%d restarts within %v", p.mem.Window.count(p.m.now, r), r.Within)
+	text := fmt.Sprintf("%s within %s", restarts(p.mem.Window.count(p.m.now, r)), span(r.Within))
 	why := because(ruleExcess, "one more restart would exceed the limit", "restarts", p.mem.Window.count(p.m.now, r),
 		"limit", r.Limit, "within", r.Within, "then", p.escalation())
 	p.emit(ha.ExcessiveRestarts, text, why)

@@ -158,7 +158,7 @@ func running(p *proc) (State, string) {
 	case p.cfg.Ready.Kind != manifest.ReadyStarted:
 		return stateRampUp, fmt.Sprintf("it is not ready yet (%s)", p.cfg.Ready.Kind)
 	}
-	return stateRampUp, fmt.Sprintf("it is in its ramp-up of %v", p.cfg.RampUp)
+	return stateRampUp, fmt.Sprintf("it is in its ramp-up of %s", span(p.cfg.RampUp))
 }
 
 // resting describes a process of which no copy is there.
@@ -169,7 +169,7 @@ func resting(p *proc) (State, string) {
 	case p.away():
 		return stateStandby, text
 	case p.mem.Hard.Disabled:
-		return stateGivenUp, "everything that the manifest allows was tried: " + c.Detail
+		return stateGivenUp, "it was given up: " + c.Detail
 	case !ok:
 		return stateStopped, text
 	case p.mem.Done:
