@@ -91,12 +91,12 @@ trial-%: go
 
 install: ## PREFIX (/usr/local), DESTDIR
 	@test -x bin/gemel || $(MAKE) build
-	@PREFIX=$(PREFIX) DESTDIR=$(DESTDIR) SYSCONFDIR=$(SYSCONFDIR) BINDIR=$(BINDIR) MANDIR=$(MANDIR) UNITDIR=$(UNITDIR) \
+	@PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' SYSCONFDIR='$(SYSCONFDIR)' BINDIR='$(BINDIR)' MANDIR='$(MANDIR)' UNITDIR='$(UNITDIR)' \
 	 bash scripts/install.sh install
 
 uninstall: ## stops nothing, keeps the data unless PURGE=1
-	@PREFIX=$(PREFIX) DESTDIR=$(DESTDIR) SYSCONFDIR=$(SYSCONFDIR) BINDIR=$(BINDIR) MANDIR=$(MANDIR) UNITDIR=$(UNITDIR) \
-	 DATADIR=$(DATADIR) PURGE=$(PURGE) bash scripts/install.sh uninstall
+	@PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' SYSCONFDIR='$(SYSCONFDIR)' BINDIR='$(BINDIR)' MANDIR='$(MANDIR)' UNITDIR='$(UNITDIR)' \
+	 DATADIR='$(DATADIR)' PURGE='$(PURGE)' bash scripts/install.sh uninstall
 
 clean: ## what was built
 	rm -rf bin dist/out

@@ -2,6 +2,7 @@
 # install.sh install|uninstall, called by make with PREFIX, DESTDIR and the directories under it in the environment.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+case ${PURGE:-} in 0 | no | false) PURGE= ;; esac
 : "${DESTDIR=}" "${PREFIX:?}" "${BINDIR:?}" "${MANDIR:?}" "${UNITDIR:?}" "${SYSCONFDIR:?}"
 bin=$DESTDIR$BINDIR man=$DESTDIR$MANDIR unit=$DESTDIR$UNITDIR/gemel.service
 examples=$DESTDIR$PREFIX/share/doc/gemel/examples

@@ -44,22 +44,22 @@ echo "setup: installing for $who, without starting any service: ${missing[*]}"
 policy=/usr/sbin/policy-rc.d
 mine=
 mark="put here by Gemel's scripts/setup.sh while it installs, so that no service starts"
-if [ ! -e "$policy" ] || grep -qF "$mark" "$policy"; then # ours may be left from a run that was killed
-	printf '#!/bin/sh\n# %s\nexit 101\n' "$mark" >"$policy"
-	chmod 755 "$policy"
-	mine=1
-elif "$policy" gemel-setup start >/dev/null 2>&1; then
-	echo "setup: $policy is there and lets services start; it is left as it is, and nothing is installed:" >&2
-	echo "  $line" >&2
-	exit 1
-fi
 log=$(mktemp)
 cleanup() {
 	rm -f "$log"
 	if [ -n "$mine" ]; then rm -f "$policy"; fi
 }
 trap cleanup EXIT
-trap 'exit 130' INT TERM
+trap 'exit 130' INT TERM HUP
+if [ ! -e "$policy" ] || grep -qF "$mark" "$policy"; then # ours may be left from a run that was killed
+	mine=1
+	printf '#!/bin/sh\n# %s\nexit 101\n' "$mark" >"$policy"
+	chmod 755 "$policy"
+elif "$policy" gemel-setup start >/dev/null 2>&1; then
+	echo "setup: $policy is there and lets services start; it is left as it is, and nothing is installed:" >&2
+	echo "  $line" >&2
+	exit 1
+fi
 
 export DEBIAN_FRONTEND=noninteractive
 apt() { apt-get -q -y -o DPkg::Lock::Timeout=300 -o Dpkg::Options::=--force-confold "$@" </dev/null >>"$log" 2>&1; }

@@ -42,7 +42,7 @@ func probeGRPC(ctx context.Context, g *manifest.GRPC) (string, error) {
 	} else {
 		protocols.SetUnencryptedHTTP2(true)
 	}
-	t := &http.Transport{Protocols: &protocols}
+	t := &http.Transport{Protocols: &protocols, MaxResponseHeaderBytes: maxHead}
 	defer t.CloseIdleConnections()
 	host := g.Address
 	if n, _ := network(g.Address); n == "unix" {

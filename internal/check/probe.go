@@ -31,18 +31,23 @@ const (
 	maxDetail = 512     // bytes of a detail that are kept
 	maxBody   = 1 << 20 // bytes of an answer that an expression is matched against
 	maxReply  = 64 << 10
+	maxHead   = 64 << 10 // bytes of the header of an answer
 	// runnerSlack is how long a command may outlive its time-out while it is killed;
 	// after it the context ends, for a Runner that does not keep its own bound.
 	runnerSlack = 2 * time.Second
 )
 
+// bound is the longest time that one run of c may take.
+func bound(c manifest.Check) time.Duration {
+	if len(c.Command) > 0 {
+		return c.Timeout + runnerSlack
+	}
+	return c.Timeout
+}
+
 // probe runs c once.
 func (p *Prober) probe(ctx context.Context, c manifest.Check) answer {
-	bound := c.Timeout
-	if len(c.Command) > 0 {
-		bound += runnerSlack
-	}
-	ctx, cancel := context.WithTimeout(ctx, bound)
+	ctx, cancel := context.WithTimeout(ctx, bound(c))
 	defer cancel()
 	var err error
 	var what string
@@ -125,9 +130,10 @@ func probeHTTP(ctx context.Context, h *manifest.HTTP) (string, error) {
 		}
 	}
 	t := &http.Transport{
-		DisableKeepAlives: true,
-		ForceAttemptHTTP2: true,
-		TLSClientConfig:   &tls.Config{InsecureSkipVerify: !h.Verify}, //nolint:gosec // `verify: false` of the manifest
+		DisableKeepAlives:      true,
+		MaxResponseHeaderBytes: maxHead,
+		ForceAttemptHTTP2:      true,
+		TLSClientConfig:        &tls.Config{InsecureSkipVerify: !h.Verify}, //nolint:gosec // `verify: false` of the manifest
 	}
 	defer t.CloseIdleConnections()
 	// The transport alone: no redirects, no cookies.

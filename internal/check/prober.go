@@ -255,7 +255,7 @@ func (p *Prober) note(e *entry, life uint64, a answer, took time.Duration) func(
 	if e.life != life {
 		return nil
 	}
-	if !a.ok && took > e.c.Timeout+max(e.c.Timeout/2, 500*time.Millisecond) && e.stalled < maxStalled {
+	if !a.ok && took > bound(e.c)+max(e.c.Timeout/2, 500*time.Millisecond) && e.stalled < maxStalled {
 		// Its time-out came late, so that this process slept: the program may have
 		// answered in time.
 		e.stalled++

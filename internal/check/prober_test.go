@@ -283,6 +283,25 @@ func TestOwnStall(t *testing.T) {
 	})
 }
 
+// A command that takes its whole time to be killed is not this process's stall.
+func TestHardToKill(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDesk(t)
+		d.mu.Lock()
+		d.reply = func(string) (int, string, error) {
+			time.Sleep(2*time.Second + runnerSlack)
+			return -1, "", context.DeadlineExceeded
+		}
+		d.mu.Unlock()
+		d.Set(command("c"))
+		d.Judge("c", true)
+		time.Sleep(time.Minute)
+		if told := d.takeTold(); len(told) < 2 {
+			t.Errorf("told %+v", told)
+		}
+	})
+}
+
 func TestOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDesk(t)

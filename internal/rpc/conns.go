@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"net"
+	"os"
 	"sync"
 	"time"
 
@@ -36,9 +37,11 @@ func (c *conn) Close() error {
 
 // house bounds who is inside. A user at the bound gives up the connection that
 // was idle longest, so that connections that never say anything cannot keep
-// their own user out, and no user can keep out another.
+// their own user out, and no user can keep out another. Root, and the user that
+// Gemel runs as, always find a place: many others together cannot keep them out.
 type house struct {
 	perUser, total, perCalls int
+	own                      uint32
 
 	mu    sync.Mutex
 	conns map[uint32]map[*conn]struct{}
@@ -47,7 +50,7 @@ type house struct {
 }
 
 func newHouse() *house {
-	return &house{perUser: userConns, total: totalConns, perCalls: userCalls,
+	return &house{perUser: userConns, total: totalConns, perCalls: userCalls, own: uint32(os.Geteuid()),
 		conns: map[uint32]map[*conn]struct{}{}, calls: map[uint32]int{}}
 }
 
@@ -61,7 +64,7 @@ func (h *house) enter(c *conn) (out *conn, ok bool) {
 		if out = h.idlest(uid); out == nil {
 			return nil, false
 		}
-	} else if h.all >= h.total {
+	} else if h.all >= h.total && uid != 0 && uid != h.own {
 		if out = h.idlest(h.crowd()); out == nil {
 			return nil, false
 		}

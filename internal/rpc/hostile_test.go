@@ -324,6 +324,9 @@ func TestHouse(t *testing.T) {
 	if _, _, ok := enter(4); ok {
 		t.Error("a place where none is")
 	}
+	if _, _, ok := enter(0); !ok {
+		t.Error("others together keep root out")
+	}
 }
 
 // TestRefusal is what a caller over the bound reads: well-formed HTTP.

@@ -15,6 +15,9 @@ const (
 	logLines    = 100 // lines of output, if not asked otherwise
 	maxLogLines = 1_000_000
 	logPiece    = 64 << 10 // bytes of one message of output
+	// maxFollowers bounds those that follow output: each holds one of the 128
+	// inotify instances that all daemons of a user share.
+	maxFollowers = 32
 )
 
 // Logs sends the output of a process.
@@ -34,6 +37,12 @@ func (a *api) Logs(ctx context.Context, req *gemelv1.LogsRequest, stream *connec
 	}
 	if a.b.Output == nil {
 		return absent("output")
+	}
+	if req.GetFollow() {
+		defer a.following.Add(-1)
+		if a.following.Add(1) > maxFollowers {
+			return fault(ha.ErrBound, "followers", "let some of them end first", "%d callers follow the output of programs, which is the bound", maxFollowers)
+		}
 	}
 	return a.b.Output(ctx, ha.Process(p.Name), lines, req.GetFollow(), func(b []byte) error {
 		for len(b) > 0 {

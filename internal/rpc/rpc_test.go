@@ -415,6 +415,22 @@ func TestLogs(t *testing.T) {
 	wantKind(t, err, ha.ErrNotFound, "no-process")
 }
 
+// TestFollowersAreBounded: each holds an inotify instance, of which a user has few.
+func TestFollowersAreBounded(t *testing.T) {
+	w := serve(t, manifest.Access{})
+	c := dial(t, w)
+	w.server.following.Store(maxFollowers)
+	s, err := c.Logs(t.Context(), &gemelv1.LogsRequest{Process: "web", Follow: true, FromNow: true})
+	if err == nil {
+		s.Receive()
+		err = s.Err()
+	}
+	wantKind(t, err, ha.ErrBound, "followers")
+	if n := w.server.following.Load(); n != maxFollowers {
+		t.Errorf("%d are counted", n)
+	}
+}
+
 func TestEvents(t *testing.T) {
 	w := serve(t, manifest.Access{})
 	for i := range 20 {

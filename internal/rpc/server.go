@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"connectrpc.com/connect"
@@ -36,6 +37,8 @@ type Server struct {
 	denials denials
 	begun   time.Time
 	ending  chan struct{} // closed when Serve is to end
+
+	following atomic.Int32 // calls that follow output
 
 	mu     sync.Mutex
 	socket *listener // while it is served

@@ -302,3 +302,40 @@ func TestReaderDies(t *testing.T) {
 	}
 	g.until("the text", func() bool { return g.text("p") == "still\n" })
 }
+
+// TestCloseDuringFlood: a program that was left behind and writes all the time
+// does not keep the reader with it.
+func TestCloseDuringFlood(t *testing.T) {
+	g := newRig(t, "")
+	for _, p := range []ha.Process{"flood", "p"} {
+		if err := g.r.Open(p, manifest.Output{Size: 1 << 20, Keep: 1}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stop := make(chan struct{})
+	var writers sync.WaitGroup
+	for range 4 {
+		f := g.writer("flood")
+		if err := unix.SetNonblock(int(f.Fd()), true); err != nil {
+			t.Fatal(err)
+		}
+		fd := int(f.Fd())
+		line := bytes.Repeat([]byte("x"), 4096)
+		writers.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+					_, _ = unix.Write(fd, line)
+				}
+			}
+		})
+	}
+	defer writers.Wait()
+	defer close(stop)
+	f := g.writer("p")
+	g.r.Close("flood")
+	fmt.Fprintln(f, "heard")
+	g.until("the others are heard", func() bool { return strings.Contains(g.text("p"), "heard") })
+}

@@ -103,7 +103,8 @@ func (r *Reader) Close(p ha.Process) {
 		if s == nil {
 			return
 		}
-		for r.read(s) {
+		// What a program left behind may still write, and faster than is read.
+		for n := 0; n < pipeSize && r.read(s); n += len(r.buf) {
 		}
 		r.drop(s)
 		_ = os.Remove(filepath.Join(r.c.RunDir, "out", string(p))) // it may be gone

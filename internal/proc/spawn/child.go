@@ -147,6 +147,21 @@ func (p *plan) stdio() {
 			_, _, e = syscall.RawSyscall(unix.SYS_DUP3, from, uintptr(i), 0)
 		}
 		p.must(stageStdio, i, e)
+		if p.files.from[i] > 2 {
+			p.patient(uintptr(i))
+		}
+	}
+}
+
+// patient makes a standard descriptor block, as programs expect: it is shared with
+// the starts before, and one of them may have changed that.
+//
+//go:nosplit
+//go:norace
+func (p *plan) patient(fd uintptr) {
+	flags, _, e := syscall.RawSyscall(unix.SYS_FCNTL, fd, unix.F_GETFL, 0)
+	if e == 0 && flags&unix.O_NONBLOCK != 0 {
+		syscall.RawSyscall(unix.SYS_FCNTL, fd, unix.F_SETFL, flags&^unix.O_NONBLOCK)
 	}
 }
 
@@ -319,6 +334,9 @@ func (p *plan) become() {
 		p.must(stageGID, 0, e)
 	}
 	if p.ids.setUID {
+		// The kernel does it only on the way from root to others: what Gemel itself
+		// was given by ambient capabilities is not for the program.
+		syscall.RawSyscall6(unix.SYS_PRCTL, unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0, 0)
 		_, _, e := syscall.RawSyscall(unix.SYS_SETRESUID, p.ids.uid, p.ids.uid, p.ids.uid)
 		p.must(stageUID, 0, e)
 	}

@@ -27,6 +27,8 @@ func execHint(path string, errno syscall.Errno) string {
 			return ""
 		case st.IsDir():
 			return "it is a directory"
+		case !st.Mode().IsRegular():
+			return "it is no file"
 		case st.Mode().Perm()&0o111 == 0:
 			return "it is not executable: chmod +x"
 		case noexec(path):
@@ -51,11 +53,15 @@ func execHint(path string, errno syscall.Errno) string {
 // interpreter names what the kernel loads to run the file: that of the #! line,
 // or the loader of a dynamic binary.
 func interpreter(path string) string {
-	f, err := os.Open(path)
+	// Its user may have put a pipe in its place meanwhile, which would never open.
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
 	if err != nil {
 		return ""
 	}
 	defer f.Close()
+	if st, err := f.Stat(); err != nil || !st.Mode().IsRegular() {
+		return ""
+	}
 	line, _ := bufio.NewReaderSize(f, 256).ReadSlice('\n')
 	if rest, ok := strings.CutPrefix(string(line), "#!"); ok {
 		if words := strings.Fields(rest); len(words) > 0 {

@@ -76,7 +76,16 @@ func (p *Parked) Release() (Child, error) {
 func (p *Parked) outcome() result {
 	var b [24]byte
 	have := 0
+	poll := []unix.PollFd{{Fd: int32(p.report), Events: unix.POLLIN}}
 	for have < len(b) {
+		// The user of the program may have stopped the child while it waited.
+		ready, err := unix.Poll(poll, int(urgeEvery.Milliseconds()))
+		if ready == 0 && err == nil {
+			_ = unix.PidfdSendSignal(p.child.PIDFD, unix.SIGCONT, nil, 0)
+		}
+		if ready <= 0 && (err == nil || errors.Is(err, unix.EINTR)) {
+			continue
+		}
 		n, err := unix.Read(p.report, b[have:])
 		if errors.Is(err, unix.EINTR) {
 			continue

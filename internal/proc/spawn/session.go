@@ -3,7 +3,9 @@ package spawn
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -71,6 +73,22 @@ func processes() (map[int]stat, error) {
 	return all, nil
 }
 
+// all lists the processes of the group and of those that the program made in it.
+func (c *Cgroup) all() ([]int, error) {
+	pids, err := c.Procs()
+	dir := c.Path()
+	if err != nil || dir == "" {
+		return pids, err
+	}
+	err = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.IsDir() && path != dir {
+			pids = append(pids, numbers(path+"/cgroup.procs")...)
+		}
+		return nil // what is gone meanwhile holds nobody
+	})
+	return pids, err
+}
+
 const killRounds = 1000 // against a program that forks as fast as it is killed
 
 // killEach kills one by one, again and again until a look around finds nobody new:
@@ -83,7 +101,7 @@ func (c *Cgroup) killEach() error {
 	}
 	hit := map[int]uint64{}
 	for range killRounds {
-		pids, err := c.Procs()
+		pids, err := c.all()
 		if err != nil {
 			return err
 		}
@@ -111,7 +129,7 @@ func (c *Cgroup) stopEach(on bool) error {
 	if on {
 		sig = unix.SIGSTOP
 	}
-	pids, err := c.Procs()
+	pids, err := c.all()
 	if err != nil {
 		return err
 	}

@@ -5,7 +5,10 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -35,9 +38,14 @@ func (r *Ready) Start() (Child, error) {
 		return parked.Release()
 	}
 	p := r.plan
-	p.parked, p.res = false, result{}
+	p.parked, p.res, p.hand.pid = false, result{}, 0
 	p.files.highest = r.highest()
+	calm := func() {}
+	if p.ids.setUID {
+		calm = p.urge()
+	}
 	pid, errno := p.fork(true)
+	calm()
 	if errno != 0 {
 		return Child{}, r.failure(result{stage: uint32(stageClone), errno: uint32(errno)})
 	}
@@ -51,6 +59,36 @@ func (r *Ready) Start() (Child, error) {
 		return Child{}, err
 	}
 	return r.settle(c), nil
+}
+
+const urgeEvery = 100 * time.Millisecond
+
+// urge lets a child go on that is stopped before its exec, until calm is called:
+// from its setuid on, its user may send it a SIGSTOP, and this process waits for it.
+// A child that is not stopped does not notice.
+func (p *plan) urge() (calm func()) {
+	var mu sync.Mutex
+	over := false
+	var timer *time.Timer
+	mu.Lock()
+	defer mu.Unlock()
+	timer = time.AfterFunc(urgeEvery, func() {
+		mu.Lock()
+		defer mu.Unlock()
+		if over {
+			return
+		}
+		if pid := atomic.LoadUint64(&p.hand.pid); pid != 0 {
+			_ = unix.Kill(int(pid), unix.SIGCONT) // a child that nobody has reaped
+		}
+		timer.Reset(urgeEvery)
+	})
+	return func() {
+		mu.Lock()
+		defer mu.Unlock()
+		over = true
+		timer.Stop()
+	}
 }
 
 // pidfd makes a Child of a pid that was cloned.

@@ -141,6 +141,9 @@ func openTable(path, boot string) (*Table, error) {
 	}
 	t := &Table{mem: mem, head: (*head)(unsafe.Pointer(&mem[0])), rows: (*[rowsMax]row)(unsafe.Pointer(&mem[0])), at: map[ha.StartID]uint32{}}
 	if fresh {
+		if err := t.populate(0); err != nil {
+			return nil, errors.Join(err, unix.Munmap(mem))
+		}
 		copy(t.head.boot[:], boot)
 		t.head.version, t.head.row, t.head.high = tableVersion, rowSize, 1
 		copy(t.head.magic[:], tableMagic) // last: the file is sound from here on
@@ -191,6 +194,11 @@ func (t *Table) Claim(id ha.StartID, p ha.Process) (*Slot, error) {
 	} else if i == rowsMax {
 		return nil, fmt.Errorf("claim a row for start %s of %s: all %d rows are taken", id, p, rowsMax-1)
 	}
+	if i == t.high() {
+		if err := t.populate(i); err != nil {
+			return nil, fmt.Errorf("claim a row for start %s of %s: %w", id, p, err)
+		}
+	}
 	r := &t.rows[i]
 	atomic.StoreUint64(&r.start, 0)
 	atomic.StoreUint32(&r.pid, 0)
@@ -203,6 +211,23 @@ func (t *Table) Claim(id ha.StartID, p ha.Process) (*Slot, error) {
 	}
 	t.at[id] = i
 	return &Slot{r}, nil
+}
+
+// populate makes sure that there is memory behind a new row: on a full file system
+// the first write into it would be a SIGBUS. Kernels before 5.14 cannot be asked.
+func (t *Table) populate(i uint32) error {
+	at, page := int(i)*rowSize, os.Getpagesize()
+	if at%page != 0 {
+		return nil
+	}
+	switch err := unix.Madvise(t.mem[at:at+page], unix.MADV_POPULATE_WRITE); {
+	case err == nil, errors.Is(err, unix.EINVAL):
+		return nil
+	case errors.Is(err, unix.EFAULT):
+		return errors.New("the file system of the run directory is full")
+	default:
+		return fmt.Errorf("memory for a row: %w", err)
+	}
 }
 
 // Free gives the row of a start back; an unknown start is ignored.
