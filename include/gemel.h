@@ -31,6 +31,10 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#ifndef O_CLOEXEC /* a strict standard was asked for, and another header came first */
+#error "include gemel.h before every other header, or compile with -D_GNU_SOURCE"
+#endif
+
 #ifdef __cplusplus
 extern "C" {
 #endif

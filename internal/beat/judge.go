@@ -28,7 +28,7 @@ func (h *hearing) schedule(e *proc, now ha.Instant) {
 func (h *hearing) sample(e *proc, now ha.Instant) []byte {
 	slots, ok := e.page.load(&h.buf)
 	e.page.scan(slots, uint32(e.start), now)
-	if !ok {
+	if !ok || e.page.grown() {
 		found, err := e.page.repair()
 		if err != nil {
 			h.log.Warn("beat page cannot be repaired", "process", e.name, "found", found, "error", err)

@@ -27,6 +27,8 @@ const (
 	slotLive = 2
 	slotDone = 3
 
+	growthEvery = 32 // looks
+
 	fewSlots = 3 // that are read with the header of a page of which nothing is known
 )
 
@@ -34,10 +36,11 @@ const (
 // a program that truncates its page would otherwise kill its monitor by SIGBUS,
 // and a read of 4 KiB costs half a microsecond.
 type page struct {
-	f    *os.File
-	fd   int // of f
-	seen []seen
-	live int // slots that count now
+	f     *os.File
+	fd    int // of f
+	seen  []seen
+	live  int // slots that count now
+	looks int // counts for grown
 	// oldest is the last instant of the slot that was silent for the longest.
 	oldest ha.Instant
 	done   ha.Instant // when the last one that counted was given back; zero if none was
@@ -155,6 +158,16 @@ func (p *page) load(buf *[]byte) (slots []byte, ok bool) {
 		n += want
 	}
 	return (*buf)[headerSize : n-n%slotSize], ok
+}
+
+// grown reports, each growthEvery looks, whether the program made its page larger:
+// it would take memory of the run directory that is everybody's.
+func (p *page) grown() bool {
+	if p.looks++; p.looks%growthEvery != 0 {
+		return false
+	}
+	var st unix.Stat_t
+	return unix.Fstat(p.fd, &st) == nil && st.Size > pageSize
 }
 
 // fill reads the bytes from one offset to another; ok says that all are there.

@@ -53,6 +53,9 @@ func TestPrograms(t *testing.T) {
 			"-o", exe, "examples/c/beats.c")
 		program(t, "100", exe)
 	})
+	t.Run("c11", func(t *testing.T) {
+		build(t, tool(t, "gcc"), "-std=c11", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror", "-fsyntax-only", "-x", "c", "include/gemel.h")
+	})
 	t.Run("python", func(t *testing.T) {
 		program(t, "100", tool(t, "python3"), "-B", "../../examples/python/beats.py")
 	})
