@@ -442,16 +442,32 @@ func (m *manager) event(code uint32) *gemelv1.Event {
 	return found[0]
 }
 
+// environ is the environment of a process that may be one of ours. That of others
+// is not read: the kernel may hold up a reader for as long as it holds them up.
+func environ(pid int, comms ...string) []byte {
+	comm, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
+	if err != nil || !slices.Contains(comms, strings.TrimSpace(string(comm))) || !alive(pid) {
+		return nil
+	}
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
+	if err != nil {
+		return nil
+	}
+	return b
+}
+
 // halves lists the living processes that play gemel in this directory.
 func (m *manager) halves() (shadows, monitors []int) {
+	comm := filepath.Base(m.exe)
+	comm = comm[:min(len(comm), 15)] // what the kernel keeps of a name
 	dirs, _ := os.ReadDir("/proc")
 	for _, d := range dirs {
 		pid, err := strconv.Atoi(d.Name())
-		if err != nil || !alive(pid) {
+		if err != nil {
 			continue
 		}
-		b, err := os.ReadFile(filepath.Join("/proc", d.Name(), "environ"))
-		if err != nil || !bytes.Contains(b, []byte(m.dir)) || !bytes.Contains(b, []byte(playEnv)) {
+		b := environ(pid, comm)
+		if !bytes.Contains(b, []byte(m.dir)) || !bytes.Contains(b, []byte(playEnv)) {
 			continue
 		}
 		b, _ = os.ReadFile(filepath.Join("/proc", d.Name(), "cmdline"))
@@ -483,8 +499,7 @@ func (m *manager) programs() (pids []int) {
 		if err != nil {
 			continue
 		}
-		b, err := os.ReadFile(filepath.Join("/proc", d.Name(), "environ"))
-		if err == nil && bytes.Contains(b, []byte("MARK="+m.dir+"\x00")) && alive(pid) {
+		if bytes.Contains(environ(pid, "sh", "dash", "bash", "sleep"), []byte("MARK="+m.dir+"\x00")) {
 			pids = append(pids, pid)
 		}
 	}
@@ -516,8 +531,6 @@ func (m *manager) end() {
 			m.t.Logf("notified by %d: %q", s.pid, s.text)
 		}
 	}
-	groups, _ := filepath.Glob("/sys/fs/cgroup/*/gemel-*")
-	_ = groups // those of others may be among them
 	_ = m.log.Close()
 	_ = os.RemoveAll(m.dir)
 }

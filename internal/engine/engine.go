@@ -187,7 +187,7 @@ func (l *loop) step(in ha.Input) {
 	actions := l.machine.Step(now, in)
 	sync := l.teller.complete(actions, now, wall)
 	err := l.s.Journal.Step(journal.Step{At: now, Wall: wall, Input: in, Actions: actions, Sync: sync})
-	l.programs.follow(in, err == nil)
+	l.programs.follow(in, now, err == nil)
 	unwritten := err
 	if !sync {
 		unwritten = nil

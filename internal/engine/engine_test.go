@@ -84,7 +84,7 @@ func TestAdoption(t *testing.T) {
 		if n := s.Node; n.Shadow != 11 || n.Cgroup != "v2" || len(n.Notes) != 1 {
 			t.Errorf("node: %+v", n)
 		}
-		if p := s.Processes[0]; p.Started != -5000 || p.PID != 100 {
+		if p := s.Processes[0]; p.Started != -5000 || p.Since != -5000 || p.PID != 100 {
 			t.Errorf("process: %+v", p)
 		}
 	})

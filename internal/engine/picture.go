@@ -88,6 +88,11 @@ func (l *loop) draw() {
 		if s.PID != 0 {
 			s.Usage = p.usage[s.Name]
 		}
+		// What this monitor found running has run since its start, not since a monitor
+		// was replaced.
+		if a, ok := l.programs.adopted[s.Name]; ok && a.start == s.Start && a.at == s.Since {
+			s.Since = s.Started
+		}
 	}
 	l.s.Board.Publish(shot)
 }

@@ -19,6 +19,7 @@ type programs struct {
 	specs   map[ha.Process]proc.Spec
 	live    map[ha.Process]running      // from the order of the start to the end
 	foreign map[ha.Process]attached     // programs that are attached to
+	adopted map[ha.Process]adoption     // programs that ran before this monitor
 	ends    map[ha.Process][]ha.StartID // the latest starts of each process whose ends are recorded
 	unsaid  []proc.Order                // acknowledgements of ends that are not in the journal yet
 }
@@ -27,6 +28,12 @@ type programs struct {
 type running struct {
 	start ha.StartID
 	pid   int // 0: its start was ordered and not told yet
+}
+
+// adoption is when this monitor took over a start that ran already.
+type adoption struct {
+	start ha.StartID
+	at    ha.Instant
 }
 
 // attached is a program that Gemel found, as the manifest described it then.
@@ -40,6 +47,7 @@ func newPrograms(s Setup, specs map[ha.Process]proc.Spec) programs {
 		edges: s.Edges, log: s.Log, specs: specs,
 		live:    make(map[ha.Process]running),
 		foreign: make(map[ha.Process]attached),
+		adopted: make(map[ha.Process]adoption),
 		ends:    make(map[ha.Process][]ha.StartID),
 	}
 	maps.Copy(p.ends, s.Past.Exits)
@@ -98,7 +106,7 @@ func (p *programs) known(name ha.Process, start ha.StartID) bool {
 // follow does with a fact what belongs to it outside of the core: the end of a
 // program is acknowledged once the journal has it (from then on the kernel may
 // forget it), and the edges learn which start runs.
-func (p *programs) follow(in ha.Input, written bool) {
+func (p *programs) follow(in ha.Input, now ha.Instant, written bool) {
 	switch in := in.(type) {
 	case ha.Started:
 		p.runs(in.Process, in.Start, in.PID)
@@ -110,6 +118,7 @@ func (p *programs) follow(in ha.Input, written bool) {
 		if in.Foreign && p.foreign[in.Process].start != in.Start {
 			return // it was let go meanwhile
 		}
+		p.adopted[in.Process] = adoption{in.Start, now}
 		p.runs(in.Process, in.Start, in.PID)
 	case ha.Exited:
 		p.ends[in.Process] = journal.Recent(p.ends[in.Process], in.Start)
@@ -156,6 +165,7 @@ func (p *programs) pid(name ha.Process, start ha.StartID) int {
 func (p *programs) forget(name ha.Process) {
 	delete(p.specs, name)
 	delete(p.foreign, name)
+	delete(p.adopted, name)
 	delete(p.live, name)
 	delete(p.ends, name)
 	p.order(proc.Order{Kind: proc.OrderForget, Process: name})
