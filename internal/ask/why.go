@@ -133,7 +133,7 @@ func whySubject(dir string, s ha.Subject, q Question) (Answer, error) {
 	}
 	eps = episodes(s, c.turns)
 	if len(c.turns) == 0 && !known(s, q.Now, c.manifest) {
-		return Answer{}, fmt.Errorf("nothing is recorded of %s, and no manifest names it; gemel status lists what there is", s)
+		return Answer{}, none("gemel status lists what there is", "nothing is recorded of %s, and no manifest names it", s)
 	}
 	a := Answer{Title: s.String(), Notes: c.notes}
 	a.State, a.Because = c.present(q.Now)
@@ -156,9 +156,9 @@ func whyEvent(dir string, q Question) (Answer, error) {
 	}
 	if e.ID == 0 {
 		if hi == 0 {
-			return Answer{}, fmt.Errorf("there is no event %d: nothing is recorded yet", q.Event)
+			return Answer{}, none("", "there is no event %d: nothing is recorded yet", q.Event)
 		}
-		return Answer{}, fmt.Errorf("there is no event %d: the journal holds %d to %d", q.Event, lo, hi)
+		return Answer{}, none("gemel events lists them", "there is no event %d: the journal holds %d to %d", q.Event, lo, hi)
 	}
 	s := e.Subject
 	if s.Kind == ha.KindShadow || s.Kind == ha.KindMonitor {
@@ -228,4 +228,9 @@ func findEvent(dir string, id uint64) (e ha.Event, lo, hi uint64, err error) {
 		return true
 	})
 	return ha.Event{}, lo, hi, err
+}
+
+// none is the error of a question about what there is not.
+func none(hint, format string, args ...any) error {
+	return &ha.Error{Kind: ha.ErrNotFound, Reason: "nothing", Hint: hint, Err: fmt.Errorf(format, args...)}
 }
