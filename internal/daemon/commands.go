@@ -42,12 +42,12 @@ func (h *hands) probe(ctx context.Context, argv, env []string, who string, timeo
 }
 
 // script runs a handler.
-func (h *hands) script(ctx context.Context, argv, env []string, timeout time.Duration) error {
-	return h.short(ctx, proc.Command{Args: argv, Env: env, Timeout: timeout})
+func script(ctx context.Context, argv, env []string, timeout time.Duration) error {
+	return short(ctx, proc.Command{Args: argv, Env: env, Timeout: timeout})
 }
 
 // short runs a command that is expected to end well.
-func (h *hands) short(ctx context.Context, c proc.Command) error {
+func short(ctx context.Context, c proc.Command) error {
 	c.Env = append([]string{"PATH=" + proc.DefaultPath}, c.Env...)
 	e, err := proc.Run(ctx, c)
 	switch {
@@ -66,7 +66,7 @@ func (h *hands) short(ctx context.Context, c proc.Command) error {
 // found runs a command of a program that Gemel attaches to: its start command,
 // which leaves the program behind, or its stop command.
 func (h *hands) found(argv, env []string, timeout time.Duration) error {
-	return h.short(h.group.ctx, proc.Command{Args: argv, Env: env, Timeout: timeout, Leave: true})
+	return short(h.group.ctx, proc.Command{Args: argv, Env: env, Timeout: timeout, Leave: true})
 }
 
 func (h *hands) reboot(r ha.Reboot, command []string) {

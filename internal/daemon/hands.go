@@ -69,7 +69,7 @@ func newHands(o Options, g *group, link *proc.Link, m *manifest.Manifest) (*hand
 	if err != nil {
 		return nil, err
 	}
-	h.scripts = notify.NewScripts(h.script, func(e ha.Event, err error) {
+	h.scripts = notify.NewScripts(script, func(e ha.Event, err error) {
 		h.engine.Note(ha.HandlerFailed, e.Subject, err.Error())
 	})
 	h.sinks = sinks(o, m)

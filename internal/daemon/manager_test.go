@@ -31,6 +31,8 @@ const patience = 40 * time.Second
 // manager plays systemd for one unit: Type=notify, NotifyAccess=all,
 // KillMode=process, Restart=always. Without it (alone) it is a shell that starts
 // gemel in the foreground.
+//
+//budget:fields it is a world
 type manager struct {
 	t     *testing.T
 	dir   string

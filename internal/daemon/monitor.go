@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"gemel/internal/clock"
 	"gemel/internal/config"
 	"gemel/internal/engine"
@@ -137,7 +139,7 @@ func live(ctx context.Context, o Options, link *proc.Link, b books, f inForce) e
 		Node: status.NodeStatus{Name: o.node(), Version: o.Version, Monitor: os.Getpid(), Since: clock.Now(),
 			Differs: h.file.differs(f.m.Digest)},
 		Booted: ha.Booted{Boot: boot, NewBoot: past.Boot != "" && past.Boot != boot, Version: o.Version,
-			First: past.Empty, Gap: gap(past, boot)},
+			First: past.Empty, Gap: gap(past, boot, clockSet())},
 		Stopped: func(ha.Reason) { h.quit() }, Before: b.crash,
 	})
 	if err != nil {
@@ -163,14 +165,24 @@ func live(ctx context.Context, o Options, link *proc.Link, b books, f inForce) e
 }
 
 // gap is the least time that is sure to have passed between the last record of
-// another boot and the beginning of this one. The wall clock may have been set in
-// between, so that only a clock that did not go back tells anything.
-func gap(past journal.Past, boot string) time.Duration {
-	if past.Boot == boot || past.LastWall.IsZero() {
+// another boot and the beginning of this one; set says that the wall clock is known
+// to be right. Without that nothing is sure: a hardware clock that is hours ahead
+// until the network corrects it would age the budget of reboots at each boot, and a
+// machine that reboots in a circle would never be stopped.
+func gap(past journal.Past, boot string, set bool) time.Duration {
+	if past.Boot == boot || past.LastWall.IsZero() || !set {
 		return 0
 	}
 	booted := time.Now().Add(-time.Duration(clock.Now()))
 	return max(booted.Sub(past.LastWall), 0)
+}
+
+// clockSet reports whether the kernel has been told that the wall clock is right,
+// as ntpd, chrony and systemd-timesyncd do.
+func clockSet() bool {
+	var t unix.Timex
+	state, err := unix.Adjtimex(&t)
+	return err == nil && state != unix.TIME_ERROR && t.Status&unix.STA_UNSYNC == 0
 }
 
 // beats tells the shadow that the engine turns: each beat goes through its inbox.
