@@ -53,7 +53,7 @@ func TestUrge(t *testing.T) {
 	}
 	state := func() byte { s, _ := readStat(c.PID); return s.state }
 	until(t, "it is stopped", func() bool { return state() == 'T' })
-	calm := (&plan{hand: hand{pid: uint64(c.PID)}}).urge()
+	calm := urge(&plan{hand: hand{pid: uint64(c.PID)}})
 	until(t, "it goes on", func() bool { return state() == 'S' })
 	calm()
 	if err := unix.PidfdSendSignal(c.PIDFD, unix.SIGKILL, nil, 0); err != nil {

@@ -111,7 +111,7 @@ func limitV1(dir, name string, s *proc.Spec) error {
 // because an earlier daemon ran in another place, it is found by its process.
 func (c *Cgroup) Lead(pid int) {
 	since := uint64(0)
-	if c.needsLead() {
+	if c.joins()[0] == "" {
 		since = startTicks(pid)
 	}
 	c.mu.Lock()
@@ -120,12 +120,6 @@ func (c *Cgroup) Lead(pid int) {
 	if c.dirs == [4]string{} {
 		c.find(pid)
 	}
-}
-
-func (c *Cgroup) needsLead() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.dirs[0] == ""
 }
 
 // find looks for the group of a pid in the mounted hierarchies.

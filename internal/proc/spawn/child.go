@@ -148,7 +148,7 @@ func (p *plan) stdio() {
 		}
 		p.must(stageStdio, i, e)
 		if p.files.from[i] > 2 {
-			p.patient(uintptr(i))
+			patient(uintptr(i))
 		}
 	}
 }
@@ -158,7 +158,7 @@ func (p *plan) stdio() {
 //
 //go:nosplit
 //go:norace
-func (p *plan) patient(fd uintptr) {
+func patient(fd uintptr) {
 	flags, _, e := syscall.RawSyscall(unix.SYS_FCNTL, fd, unix.F_GETFL, 0)
 	if e == 0 && flags&unix.O_NONBLOCK != 0 {
 		syscall.RawSyscall(unix.SYS_FCNTL, fd, unix.F_SETFL, flags&^unix.O_NONBLOCK)

@@ -73,8 +73,8 @@ func processes() (map[int]stat, error) {
 	return all, nil
 }
 
-// all lists the processes of the group and of those that the program made in it.
-func (c *Cgroup) all() ([]int, error) {
+// everyone lists the processes of a group and of those that the program made in it.
+func everyone(c *Cgroup) ([]int, error) {
 	pids, err := c.Procs()
 	dir := c.Path()
 	if err != nil || dir == "" {
@@ -101,7 +101,7 @@ func (c *Cgroup) killEach() error {
 	}
 	hit := map[int]uint64{}
 	for range killRounds {
-		pids, err := c.all()
+		pids, err := everyone(c)
 		if err != nil {
 			return err
 		}
@@ -129,7 +129,7 @@ func (c *Cgroup) stopEach(on bool) error {
 	if on {
 		sig = unix.SIGSTOP
 	}
-	pids, err := c.all()
+	pids, err := everyone(c)
 	if err != nil {
 		return err
 	}

@@ -42,7 +42,7 @@ func (r *Ready) Start() (Child, error) {
 	p.files.highest = r.highest()
 	calm := func() {}
 	if p.ids.setUID {
-		calm = p.urge()
+		calm = urge(p)
 	}
 	pid, errno := p.fork(true)
 	calm()
@@ -66,7 +66,7 @@ const urgeEvery = 100 * time.Millisecond
 // urge lets a child go on that is stopped before its exec, until calm is called:
 // from its setuid on, its user may send it a SIGSTOP, and this process waits for it.
 // A child that is not stopped does not notice.
-func (p *plan) urge() (calm func()) {
+func urge(p *plan) (calm func()) {
 	var mu sync.Mutex
 	over := false
 	var timer *time.Timer
