@@ -26,6 +26,9 @@ func Shadow(ctx context.Context, o Options) (int, error) {
 	if err != nil {
 		return 1, err
 	}
+	if err := claim(o.Places); err != nil {
+		return 1, err
+	}
 	if err := firstManifest(o); err != nil {
 		return 1, err
 	}
