@@ -35,7 +35,7 @@ func checkObject() object[manifest.Check] {
 		at("once", boolKind(), func(c *C) *bool { return &c.Once }, "Only once after each start."),
 		at("timeout", timeout, func(c *C) *time.Duration { return &c.Timeout }, "A run that takes longer has failed. Without it: 2s, or `every` if that is shorter.").
 			unless(func(c *C) bool { return c.Timeout == defaultTimeout(c) }),
-		at("failures", intKind(1, 1000), func(c *C) *int { return &c.Failures }, "Failures in a row that are a fault.").
+		at("failures", intKind(1, 1000), func(c *C) *int { return &c.Failures }, "Failures in a row that are a fault: the third of failures: 3. The CMM's -f N is N + 1.").
 			unless(func(c *C) bool { return c.Failures == defaultFailures(c) }),
 		at("covers", nameList[ha.Process]("process"), func(c *C) *[]ha.Process { return &c.Covers },
 			"The processes that it judges. [] only reports.").must().unless(func(*C) bool { return false }),

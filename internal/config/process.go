@@ -101,12 +101,28 @@ func defaultSpare(p *manifest.Process) bool {
 }
 
 func severityKind() kind[ha.Severity] {
-	return choiceKind([]string{"minor", "major", "critical"}, []ha.Severity{ha.Minor, ha.Major, ha.Critical})
+	words := []string{"minor", "major", "critical"}
+	return classic(words, choiceKind(words, []ha.Severity{ha.Minor, ha.Major, ha.Critical}))
 }
 
 func recoveryKind() kind[ha.Recovery] {
-	return choiceKind([]string{"none", "restart", "failover-restart", "failover-reboot"},
-		[]ha.Recovery{ha.RecoveryNone, ha.RecoveryRestart, ha.RecoveryFailoverRestart, ha.RecoveryFailoverReboot})
+	words := []string{"none", "restart", "failover-restart", "failover-reboot"}
+	return classic(words, choiceKind(words,
+		[]ha.Recovery{ha.RecoveryNone, ha.RecoveryRestart, ha.RecoveryFailoverRestart, ha.RecoveryFailoverReboot}))
+}
+
+// classic tells those who write the CMM's number of a word, from 1, the word.
+func classic[V any](words []string, k kind[V]) kind[V] {
+	read := k.read
+	k.read = func(r *reader, path string, t *tree) (V, bool) {
+		if n, err := strconv.Atoi(t.text); err == nil && t.kind == treeScalar && n >= 1 && n <= len(words) {
+			var none V
+			r.wrong(path, t, anyOf(words), "pms.ini has numbers; write "+words[n-1])
+			return none, false
+		}
+		return read(r, path, t)
+	}
+	return k
 }
 
 // uidKind is a number of the classic surface.

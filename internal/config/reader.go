@@ -103,7 +103,7 @@ func nearest(s string, words []string) string {
 	hyphens := strings.ReplaceAll(s, "_", "-")
 	for _, w := range words {
 		low := strings.ToLower(w)
-		if d := min(distance(s, low), distance(hyphens, low)); d < at {
+		if d := min(distance(s, low), distance(hyphens, low)); d < at && d < len(s) {
 			best, at = w, d
 		}
 	}

@@ -228,6 +228,9 @@ func modeKind() kind[int] {
 	return scalarKind("three or four octal digits up to 0777, as 0022", func(t *tree) (int, string, bool) {
 		n, err := strconv.ParseUint(t.text, 8, 16)
 		if err != nil || n > 0o777 || len(t.text) < 3 || len(t.text) > 4 {
+			if err == nil && len(t.text) < 3 {
+				return 0, fmt.Sprintf("write %04o", n), false
+			}
 			return 0, "", false
 		}
 		return int(n), "", true

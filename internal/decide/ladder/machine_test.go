@@ -187,3 +187,29 @@ func BenchmarkRequest(b *testing.B) {
 		i++
 	}
 }
+
+// A new monitor of the same boot knows since when a process rests.
+func TestSinceOutlivesTheMonitor(t *testing.T) {
+	man := parseManifest(t, []string{"process a recovery=none"})
+	kept := map[string]string{}
+	step := func(m *Machine, at ha.Instant, in ha.Input) {
+		for _, a := range m.Step(at, in) {
+			if k, ok := a.(ha.Keep); ok {
+				kept[k.Key] = k.Value
+			}
+		}
+	}
+	m := New(man, nil, 1)
+	step(m, 1, ha.Booted{Boot: "x", NewBoot: true})
+	step(m, 2, ha.Settled{})
+	step(m, 3, ha.Started{Process: "a", Start: 1, PID: 7})
+	step(m, 40, ha.Exited{Process: "a", Start: 1, Status: ha.ExitStatus{Code: 1}})
+	for i := range 2 { // the second one reads what the first one kept
+		m = New(man, kept, 2)
+		step(m, ha.Instant(100+i), ha.Booted{Boot: "x"})
+		step(m, ha.Instant(110+i), ha.Settled{})
+		if v := m.Processes()[0]; v.State != stateGivenUp || v.Since != 40 {
+			t.Errorf("monitor %d: %s since %d, want given-up since 40", i, v.State, v.Since)
+		}
+	}
+}

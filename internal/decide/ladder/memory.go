@@ -20,6 +20,7 @@ type memory struct {
 	Stop   ha.StartID     `json:"stop,omitempty"`   // the start whose stop was ordered
 	Ready  ha.StartID     `json:"ready,omitempty"`  // the start that was ready
 	Starts uint64         `json:"starts,omitempty"` // counted for ever
+	Rest   ha.Instant     `json:"rest,omitempty"`   // since when it rests: given up, stopped, down or done
 	Strays []ha.StartID   `json:"strays,omitempty"` // copies that nobody ordered, until they are gone
 	Last   *ha.ExitStatus `json:"last,omitempty"`
 }
@@ -94,7 +95,7 @@ func save(v any) string {
 func (m *memory) rebooted() {
 	m.Hard.Halted, m.Hard.Asked, m.Hard.Rebooting = false, false, false
 	m.Done, m.Fell = false, false
-	m.Stop, m.Ready, m.Strays = 0, 0, nil
+	m.Stop, m.Ready, m.Rest, m.Strays = 0, 0, 0, nil
 	m.Window = window{}
 	m.Cure.Stage, m.Cure.Mode, m.Cure.Due, m.Cure.Paid, m.Cure.Rule = idle, "", 0, 0, ""
 }

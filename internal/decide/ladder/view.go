@@ -116,8 +116,20 @@ func (m *Machine) Node() NodeView {
 
 // word notes since when the process is in its state.
 func word(p *proc) {
-	if s, _ := describe(p); s != p.state {
-		p.state, p.since = s, p.m.now
+	s, _ := describe(p)
+	if s == p.state {
+		return
+	}
+	known := p.state == "" && p.mem.Rest != 0
+	p.state, p.since = s, p.m.now
+	switch s {
+	case stateGivenUp, stateStopped, stateDown, stateDone:
+		if known {
+			p.since = p.mem.Rest // the monitor before saw it come to rest
+		}
+		p.mem.Rest = p.since
+	default:
+		p.mem.Rest = 0
 	}
 }
 
