@@ -267,7 +267,7 @@ func (b *book) ordered(o Order, fds []int) {
 			delete(b.arms, o.Start)
 			return
 		}
-		if b.held[o.Start] == nil {
+		if b.held[o.Start] == nil && b.starts[o.Start].Start == 0 {
 			return // its end is on the way to the one who orders this
 		}
 		b.arms[o.Start], b.names[o.Next] = o, o.Process

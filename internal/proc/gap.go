@@ -179,7 +179,7 @@ func (b *book) state() []parcel {
 	for name, fds := range b.kept {
 		add(Order{Kind: OrderKeep, Name: name}, fds...)
 	}
-	for _, m := range []map[ha.StartID]Order{b.arms, b.stops, b.starts} {
+	for _, m := range []map[ha.StartID]Order{b.starts, b.arms, b.stops} {
 		ids := make([]ha.StartID, 0, len(m))
 		for id := range m {
 			ids = append(ids, id)

@@ -18,13 +18,23 @@ type campaign struct {
 	dir          string
 	rand         *rand.Rand
 
+	// managed: the halves know of a service manager, and the monitor leaves it to
+	// it to start a new shadow; else both do, and one of them is refused.
+	managed bool
+
 	data, rund string
 	oracle     *oracle
 	pair       *pair
+
+	hits, during, ends [3]int // by victim: kills, those while programs ended, how many did
 }
 
 func (c *campaign) run(ctx context.Context) (violations []string, err error) {
-	if c.dir == "" {
+	if c.dir != "" {
+		if err := os.MkdirAll(c.dir, 0o700); err != nil {
+			return nil, err
+		}
+	} else {
 		if c.dir, err = os.MkdirTemp("", "exits"); err != nil {
 			return nil, err
 		}
@@ -52,11 +62,12 @@ func (c *campaign) run(ctx context.Context) (violations []string, err error) {
 	if c.oracle, err = listen(filepath.Join(c.dir, "oracle")); err != nil {
 		return nil, err
 	}
-	c.pair = &pair{exe: c.gemel, data: c.data, run: c.rund, file: file, log: filepath.Join(c.dir, "gemel.log")}
+	c.pair = &pair{exe: c.gemel, data: c.data, run: c.rund, file: file, log: filepath.Join(c.dir, "gemel.log"), managed: c.managed}
 	if err := c.pair.begin(ctx); err != nil {
 		return nil, err
 	}
 	err = c.nemesis(ctx)
+	c.oracle.finish()
 	if stopErr := c.pair.end(); err == nil {
 		err = stopErr
 	}
@@ -64,6 +75,7 @@ func (c *campaign) run(ctx context.Context) (violations []string, err error) {
 	if err != nil {
 		return nil, err
 	}
+	c.premise()
 	judged, err := c.judge()
 	return append(c.oracle.violations, judged...), err
 }
@@ -109,6 +121,18 @@ func (c *campaign) nemesis(ctx context.Context) error {
 	return nil
 }
 
+var victims = [3]string{"the monitor", "the shadow", "both"}
+
+// premise says what the kills met: a campaign in which nothing ended shows nothing.
+func (c *campaign) premise() {
+	for i, v := range victims {
+		if c.other == "" {
+			fmt.Printf("killed %s %d times; while it was not replaced yet, programs ended in %d of them, %d in all\n",
+				v, c.hits[i], c.during[i], c.ends[i])
+		}
+	}
+}
+
 // kill kills the monitor (0), the shadow (1), or both (2), and waits until a
 // complete pair answers again.
 func (c *campaign) kill(ctx context.Context, which int) error {
@@ -116,11 +140,15 @@ func (c *campaign) kill(ctx context.Context, which int) error {
 	if err != nil {
 		return err
 	}
+	before := c.oracle.ended()
+	hit := struct{ shadow, monitor int }{shadow, monitor}
 	switch which {
 	case 0:
 		c.pair.kill(monitor)
+		hit.shadow = 0
 	case 1:
 		c.pair.kill(shadow)
+		hit.monitor = 0
 	case 2:
 		first, second := shadow, monitor
 		if c.rand.IntN(2) == 0 {
@@ -128,8 +156,17 @@ func (c *campaign) kill(ctx context.Context, which int) error {
 		}
 		c.pair.killBoth(first, second, time.Duration(c.rand.Int64N(int64(3*time.Millisecond))))
 	}
-	if _, _, err := c.pair.whole(ctx); err != nil {
-		return fmt.Errorf("after killing %s: %w", [...]string{"the monitor", "the shadow", "both"}[which], err)
+	s, m, err := c.pair.whole(ctx)
+	if err != nil {
+		return fmt.Errorf("after killing %s: %w", victims[which], err)
+	}
+	if s == hit.shadow || m == hit.monitor {
+		return fmt.Errorf("killing %s had no effect: shadow %d, monitor %d", victims[which], s, m)
+	}
+	c.hits[which]++
+	if n := c.oracle.ended() - before; n > 0 {
+		c.during[which]++
+		c.ends[which] += n
 	}
 	return nil
 }

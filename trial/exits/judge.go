@@ -18,6 +18,9 @@ func (c *campaign) judge() ([]string, error) {
 		if r.Kind == journal.KindGap {
 			say("the journal has a gap at record %d: %s", r.Seq, r.Note)
 		}
+		if died, ok := r.Input.(ha.HalfDied); ok && died.Status.Unknown {
+			say("record %d: the end of the %s is not known: %v", r.Seq, died.Half, died.Status)
+		}
 		in, ok := r.Input.(ha.Exited)
 		if !ok {
 			return true

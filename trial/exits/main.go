@@ -33,9 +33,19 @@ func main() {
 	flag.IntVar(&c.programs, "programs", 50, "how many programs")
 	flag.Uint64Var(&c.seed, "seed", uint64(time.Now().UnixNano()), "seed of the schedule")
 	flag.StringVar(&c.dir, "dir", "", "where to work; empty: a temporary directory that is removed when all is well")
+	lazy := flag.Bool("init", false, "leave orphans to the machine's own init instead of one that takes them at once")
 	flag.Parse()
+	if !*lazy && os.Getenv(innerEnv) == "" {
+		code, err := reaper()
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "trial-exits:", err)
+		}
+		os.Exit(code)
+	}
 	c.other = upgrades
+	c.managed = c.seed%2 == 1
 	c.rand = rand.New(rand.NewPCG(c.seed, 1))
+	fmt.Printf("seed %d, service manager announced: %v\n", c.seed, c.managed)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	violations, err := c.run(ctx)

@@ -27,6 +27,8 @@ type oracle struct {
 	mu         sync.Mutex
 	lives      map[uint64]*life
 	running    map[string]*life
+	gone       int
+	last       bool // the campaign is over: programs are stopped
 	violations []string
 	wait       sync.WaitGroup
 }
@@ -79,12 +81,30 @@ func (o *oracle) hold(c net.Conn) {
 	if rest, _ := r.ReadString('\n'); rest != "" {
 		o.mu.Lock()
 		l.leaving = true
+		if !o.last {
+			o.violations = append(o.violations, fmt.Sprintf("start %d of %s (pid %d) was stopped although nobody asked for it", l.start, l.name, l.pid))
+		}
 		o.mu.Unlock()
 		_, _ = r.ReadString('\n')
 	}
 	o.mu.Lock()
 	l.ended = true
+	o.gone++
 	o.mu.Unlock()
+}
+
+// finish says that programs will be stopped from now on.
+func (o *oracle) finish() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.last = true
+}
+
+// ended counts the programs that have ended so far.
+func (o *oracle) ended() int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.gone
 }
 
 func (o *oracle) begin(l *life) {

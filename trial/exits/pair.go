@@ -22,6 +22,7 @@ import (
 // pair plays the service manager for both halves of Gemel.
 type pair struct {
 	exe, data, run, file, log string
+	managed                   bool
 
 	mu       sync.Mutex
 	cmd      *exec.Cmd // the shadow that the service manager started last
@@ -38,6 +39,9 @@ func (p *pair) args() []string {
 	return []string{"run", "--data-dir", p.data, "--run-dir", p.run, p.file}
 }
 
+// restartAfter is systemd's own RestartSec.
+const restartAfter = 100 * time.Millisecond
+
 // begin starts Gemel and keeps starting it, as Restart=always does, until end.
 func (p *pair) begin(ctx context.Context) error {
 	out, err := os.OpenFile(p.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
@@ -49,12 +53,15 @@ func (p *pair) begin(ctx context.Context) error {
 		defer close(p.done)
 		defer out.Close()
 		for {
-			cmd := exec.Command(p.exe, p.args()...)
-			cmd.Stdout, cmd.Stderr = out, out
 			p.mu.Lock()
 			if p.stopping {
 				p.mu.Unlock()
 				return
+			}
+			cmd := exec.Command(p.exe, p.args()...)
+			cmd.Stdout, cmd.Stderr = out, out
+			if p.managed {
+				cmd.Env = append(os.Environ(), "INVOCATION_ID=0123456789abcdef0123456789abcdef")
 			}
 			err := cmd.Start()
 			p.cmd = cmd
@@ -64,6 +71,7 @@ func (p *pair) begin(ctx context.Context) error {
 				return
 			}
 			_ = cmd.Wait()
+			time.Sleep(restartAfter)
 		}
 	}()
 	_, _, err = p.whole(ctx)
@@ -75,9 +83,9 @@ func (p *pair) end() error {
 	p.mu.Lock()
 	p.stopping = true
 	p.mu.Unlock()
-	shadow, _ := p.halves()
-	if shadow == 0 {
-		return errors.New("there is no shadow to end")
+	shadow, _, err := p.ask()
+	if err != nil || shadow == 0 {
+		return fmt.Errorf("finding the shadow to end: pid %d, %w", shadow, err)
 	}
 	if err := unix.Kill(shadow, unix.SIGTERM); err != nil {
 		return fmt.Errorf("ending gemel: %w", err)

@@ -19,6 +19,9 @@ const leaveCode = 77
 func program(oracle string) {
 	code := 1 + rand.IntN(60)
 	life := 20*time.Millisecond + time.Duration(rand.Int64N(int64(1500*time.Millisecond)))
+	// Caught from the first moment on: who is known to the oracle can say goodbye.
+	term := make(chan os.Signal, 1)
+	signal.Notify(term, syscall.SIGTERM)
 	conn, err := net.Dial("unix", oracle)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "no oracle:", err)
@@ -31,8 +34,6 @@ func program(oracle string) {
 	}
 	end := time.NewTimer(life)
 	tick := time.NewTicker(5 * time.Millisecond)
-	term := make(chan os.Signal, 1)
-	signal.Notify(term, syscall.SIGTERM)
 	for {
 		select {
 		case <-end.C:

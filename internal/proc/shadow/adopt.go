@@ -94,14 +94,7 @@ func (f *finder) nextOf(c *child) (next *child) {
 func (f *finder) settleFound() {
 	s := f.of
 	for _, c := range sorted(maps.Keys(s.late)) {
-		switch {
-		case c.told || c.exit == nil && c.pidfd >= 0:
-		case c.exit != nil:
-			c.died = time.Now()
-			c.settle(0)
-		default:
-			c.lost(max(c.since, s.life.before), clock.Now())
-		}
+		s.finishLate(c)
 	}
 	armed := s.orders()
 	for _, e := range s.table.Entries() {
@@ -110,6 +103,21 @@ func (f *finder) settleFound() {
 		}
 	}
 	s.sweepAll()
+}
+
+// finishLate ends the wait for news of c, unless its pidfd has yet to tell them.
+func (f *finder) finishLate(c *child) {
+	s := f.of
+	switch {
+	case c.told || c.exit == nil && c.pidfd >= 0:
+	case c.exit == nil:
+		c.lost(max(c.since, s.life.before), clock.Now())
+	case s.poll.left(c) == 0:
+		if c.died.IsZero() {
+			c.died = time.Now()
+		}
+		c.settle(0)
+	}
 }
 
 func sorted(list iter.Seq[*child]) []*child {

@@ -21,16 +21,17 @@ import (
 // programs are what the shadow starts: the specs it was given, and the starts that
 // run or whose exit is not acknowledged.
 type programs struct {
-	of      *shadow
-	tree    *spawn.Tree
-	table   *spawn.Table
-	specs   map[ha.Process]*program
-	kids    map[ha.StartID]*child
-	starts  map[ha.Process][]*child // the same, by process
-	helpers map[int]struct{}        // pidfds of stop commands
-	late    map[*child]struct{}     // ended, and not told yet because nobody knows how
-	unready []*child                // whose standing order waits until there is nothing else to do
-	untold  []func()                // reports of exits that wait until the successors of this round run
+	of       *shadow
+	tree     *spawn.Tree
+	table    *spawn.Table
+	specs    map[ha.Process]*program
+	kids     map[ha.StartID]*child
+	starts   map[ha.Process][]*child    // the same, by process
+	helpers  map[int]struct{}           // pidfds of stop commands
+	late     map[*child]struct{}        // ended, and not told yet because nobody knows how
+	deferred map[ha.StartID]*proc.Order // starts that wait for the end of an older copy to be told
+	unready  []*child                   // whose standing order waits until there is nothing else to do
+	untold   []func()                   // reports of exits that wait until the successors of this round run
 }
 
 // program is a Spec with what its starts share.
@@ -242,6 +243,9 @@ func (ps *programs) startNow(o *proc.Order) {
 	}
 	for _, c := range s.starts[o.Process] {
 		if !c.told {
+			if _, late := s.late[c]; late && s.defers(o, c) {
+				return
+			}
 			fail(fmt.Errorf("%s runs already, as start %d with pid %d", o.Process, c.start, c.pid))
 			return
 		}
@@ -270,6 +274,36 @@ func (ps *programs) startNow(o *proc.Order) {
 	s.report(proc.Report{Kind: proc.ReportStarted, Process: c.process, Start: c.start, PID: c.pid, At: c.since}, c.pidfd)
 	s.point("started")
 	n.ready.Close()
+}
+
+// defers puts a start off until the end of an older copy, which is dead, was told.
+// The monitor that ordered the start has told what it knew of it before.
+func (ps *programs) defers(o *proc.Order, c *child) bool {
+	s := ps.of
+	if c.died.IsZero() {
+		c.died = time.Now()
+	}
+	if time.Since(c.died) > s.c.Stuck {
+		return false
+	}
+	s.finishLate(c)
+	s.deferred[o.Start] = o
+	s.poll.after(time.Millisecond, o, func() {
+		if s.deferred[o.Start] == o {
+			delete(s.deferred, o.Start)
+			s.startNow(o)
+		}
+	})
+	return true
+}
+
+// callOff takes back a start that was put off, because its stop was ordered.
+func (ps *programs) callOff(start ha.StartID) {
+	s := ps.of
+	if o := s.deferred[start]; o != nil {
+		delete(s.deferred, start)
+		s.report(proc.Report{Kind: proc.ReportFailed, Process: o.Process, Start: start, At: clock.Now(), Error: "it was stopped before it was started"})
+	}
 }
 
 // arm carries out OrderArm.

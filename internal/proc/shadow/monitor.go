@@ -24,6 +24,7 @@ type monitor struct {
 	pidfd  int // -1: none lives
 	began  time.Time
 	beat   time.Time // when it was heard last; its start counts
+	fell   time.Time // when it was seen dead; zero while it lives
 	ready  bool      // it beat, and the service manager was told
 	hung   bool      // it was killed for silence
 	greet  bool      // it said hello and is told everything
@@ -92,7 +93,7 @@ func (m *monitor) hold(pid, pidfd int) {
 	s := m.of
 	m.pid, m.pidfd = pid, pidfd
 	m.began, m.beat = time.Now(), time.Now()
-	m.hung, m.greet = false, false
+	m.hung, m.greet, m.fell = false, false, time.Time{}
 	if err := s.poll.add(pidfd, m.gone); err != nil {
 		s.c.Log.Error("the monitor cannot be watched", "err", err)
 	}
@@ -131,6 +132,15 @@ func (m *monitor) gone() {
 	}
 	m.drain()
 	st, ok, err := spawn.ExitStatus(m.pidfd, true)
+	if m.fell.IsZero() {
+		m.fell = time.Now()
+	}
+	if err == nil && !ok && time.Since(m.fell) < time.Second {
+		// None of our children: how it ended is known when its parent has taken it.
+		s.poll.del(m.pidfd)
+		s.poll.after(2*time.Millisecond, m, m.gone)
+		return
+	}
 	if err != nil || !ok {
 		st.Unknown, st.Code = true, -1
 		st.After, st.Before = s.life.last(), clock.Now()

@@ -54,6 +54,8 @@ func (s *shadow) order(m proc.Message) {
 	case proc.OrderStop:
 		if c != nil {
 			c.halt(o.Kill)
+		} else {
+			s.callOff(o.Start)
 		}
 	case proc.OrderSignal:
 		if c != nil {

@@ -276,6 +276,12 @@ func TestSecondSignal(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.kind(m, proc.ReportQuit)
+	// The monitor hears of the second one too; this one does nothing about it.
+	m = w.mark()
+	if err := c.Process.Signal(unix.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+	w.kind(m, proc.ReportQuit)
 	if err := c.Process.Signal(unix.SIGINT); err != nil {
 		t.Fatal(err)
 	}

@@ -82,7 +82,7 @@ func Run(ctx context.Context, c Config) (code int, err error) {
 		c: c, kept: map[string][]int{},
 		programs: &programs{
 			specs: map[ha.Process]*program{}, kids: map[ha.StartID]*child{},
-			starts: map[ha.Process][]*child{}, helpers: map[int]struct{}{}, late: map[*child]struct{}{},
+			starts: map[ha.Process][]*child{}, helpers: map[int]struct{}{}, late: map[*child]struct{}{}, deferred: map[ha.StartID]*proc.Order{},
 		},
 	}
 	s.programs.of, s.finder.of = s, s
