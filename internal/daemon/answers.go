@@ -45,6 +45,8 @@ func reboot(ctx context.Context, tell func(ha.Input), r ha.Reboot, command []str
 	ended, err := proc.Run(ctx, proc.Command{Args: command, Timeout: rebootBound})
 	line, detail := strings.Join(command, " "), ""
 	switch {
+	case ctx.Err() != nil:
+		return // this monitor ends; the next one orders it again
 	case err != nil:
 		detail = err.Error()
 	case ended.Late:

@@ -526,6 +526,11 @@ func (m *manager) end() {
 	_ = m.sock.Close()
 	m.change(func() { m.main = 0 })
 	m.wg.Wait()
+	for _, bad := range []string{"DATA RACE", "panic:"} {
+		if strings.Contains(m.text(), bad) {
+			m.t.Errorf("gemel said %q", bad)
+		}
+	}
 	if m.t.Failed() {
 		b := m.text()
 		m.t.Logf("what gemel said:\n%s", b[max(0, len(b)-8192):])
