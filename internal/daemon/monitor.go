@@ -36,6 +36,12 @@ func Monitor(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
+	var first inForce
+	if fresh(o) {
+		if first, err = firstManifest(o); err != nil {
+			return err
+		}
+	}
 	link, err := proc.NewLink(proc.LinkConfig{
 		DataDir: o.Places.Data, RunDir: o.Places.Run, PairFD: pairFD(), Version: o.Version,
 		Shadow: append([]string{exe, "run"}, o.args()...), Patience: patience(), Log: o.Log,
@@ -53,9 +59,10 @@ func Monitor(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	first, err := begin(o, past)
-	if err != nil {
-		return errors.Join(err, j.Close())
+	if first.m == nil {
+		if first, err = begin(o, past); err != nil {
+			return errors.Join(err, j.Close())
+		}
 	}
 	crash := sayCrash(o, ha.KindMonitor)
 	j.Bound(first.m.Node.JournalLimit)

@@ -29,9 +29,6 @@ func Shadow(ctx context.Context, o Options) (int, error) {
 	if err := claim(o.Places); err != nil {
 		return 1, err
 	}
-	if err := firstManifest(o); err != nil {
-		return 1, err
-	}
 	sayCrash(o, ha.KindShadow)
 	_, silence := pace(watchdog())
 	// The shadow takes signals itself, and takes the end of a context for one more:
@@ -40,6 +37,7 @@ func Shadow(ctx context.Context, o Options) (int, error) {
 	code, err := shadow.Run(context.WithoutCancel(ctx), shadow.Config{
 		DataDir: o.Places.Data, RunDir: o.Places.Run, Name: instance(o.Places), Version: o.Version,
 		Monitor: append([]string{exe, "monitor"}, o.monitorArgs()...), Log: o.Log, Notify: notifier(o), Silence: silence,
+		First: fresh(o),
 	})
 	if errors.Is(err, shadow.ErrComplete) && proc.Managed() {
 		// The monitor's own new shadow was faster than the service manager: one pair
@@ -55,19 +53,24 @@ func Shadow(ctx context.Context, o Options) (int, error) {
 	return code, err
 }
 
-// firstManifest looks at the file of an instance that nothing was ever applied
-// to. A manifest with errors is told at once, and not by a monitor that ends and
-// is started again for ever.
-func firstManifest(o Options) error {
-	if list, err := os.ReadDir(filepath.Join(o.Places.Data, "journal")); err == nil && len(list) > 0 {
-		return nil
-	}
+// fresh reports whether nothing was ever applied to this instance.
+func fresh(o Options) bool {
+	list, err := os.ReadDir(filepath.Join(o.Places.Data, "journal"))
+	return err != nil || len(list) == 0
+}
+
+// firstManifest looks at the file of a fresh instance before anything is written.
+// A manifest with errors ends the first monitor, and with it the shadow, which
+// would else start monitors for ever. It is read by the monitor alone: of a
+// thousand programs that takes as long as to start half of them.
+func firstManifest(o Options) (inForce, error) {
 	f, err := begin(o, journal.Past{})
 	if err != nil {
-		return err
+		return inForce{}, err
 	}
-	_, err = engine.Resolve(f.m, func(p manifest.Process) (proc.Spec, error) { return proc.Resolve(p, proc.ThisMachine()) })
-	return err
+	world := proc.ThisMachine()
+	_, err = engine.Resolve(f.m, func(p manifest.Process) (proc.Spec, error) { return proc.Resolve(p, world) })
+	return f, err
 }
 
 // notifier tells the service manager of our state (sd_notify), nil without one.

@@ -12,8 +12,12 @@ import (
 )
 
 // spacing is the least time between two pictures that nobody asked for: a
-// thousand exits at once are not a thousand pictures of a thousand programs.
-const spacing = 50 * time.Millisecond
+// thousand exits at once are not a thousand pictures of a thousand programs. Where
+// a picture takes long it is share times what the last one took.
+const (
+	spacing = 50 * time.Millisecond
+	share   = 40
+)
 
 // picture is what is known for the next Snapshot besides the core's own view.
 type picture struct {
@@ -22,6 +26,20 @@ type picture struct {
 	usage    map[ha.Process]status.Usage // as measured last
 	stale    bool                        // something changed since the last one was drawn
 	drawn    ha.Instant
+	took     time.Duration // to draw the last one
+
+	of    *manifest.Manifest // what fixed is from
+	fixed map[ha.Process]fixed
+}
+
+// fixed is what of a process in the picture is the same until the manifest is
+// another.
+type fixed struct {
+	uid      ha.UID
+	line     string
+	severity ha.Severity
+	limit    int
+	group    string
 }
 
 func newPicture(node status.NodeStatus) picture { return picture{node: node, stale: true} }
@@ -56,7 +74,7 @@ func (l *loop) show() (wait time.Duration) {
 	if !p.stale {
 		return 0
 	}
-	if wait = p.drawn.Add(spacing).Sub(l.s.Clock.Now()); wait > 0 {
+	if wait = p.drawn.Add(max(spacing, share*p.took)).Sub(l.s.Clock.Now()); wait > 0 {
 		return wait
 	}
 	l.draw()
@@ -79,7 +97,7 @@ func (l *loop) draw() {
 	node.Manifest, node.Digest = l.force.name, m.Digest
 	shot := &status.Snapshot{
 		Revision: p.revision, At: p.drawn, Wall: time.Now(), Node: node,
-		Processes: processes(m, l.machine.Processes()), Checks: checks(m, l.machine.Checks()),
+		Processes: p.processes(m, l.machine.Processes()), Checks: checks(m, l.machine.Checks()),
 		Alarms: slices.Clone(l.teller.alarms.standing),
 	}
 	for i := range shot.Processes {
@@ -94,27 +112,40 @@ func (l *loop) draw() {
 			s.Since = s.Started
 		}
 	}
+	p.took = l.s.Clock.Now().Sub(p.drawn)
 	l.s.Board.Publish(shot)
 }
 
-func processes(m *manifest.Manifest, views []ladder.View) []status.ProcessStatus {
+func (p *picture) fix(m *manifest.Manifest) {
+	if p.of == m {
+		return
+	}
+	p.of, p.fixed = m, make(map[ha.Process]fixed, len(m.Processes))
 	groups := make(map[ha.Process]string)
 	for _, g := range m.Groups {
-		for _, p := range g.Run {
-			groups[p] = string(g.Name)
+		for _, name := range g.Run {
+			groups[name] = string(g.Name)
 		}
 	}
-	out := make([]status.ProcessStatus, 0, len(views))
-	for _, v := range views {
-		p, _ := m.Process(v.Name)
-		out = append(out, status.ProcessStatus{
-			Name: v.Name, UID: p.UID, Line: p.Line(), State: string(v.State), Reason: v.Reason,
-			Admin: admin(v.Locked), Op: op(v.Disabled), Severity: p.Severity,
+	for i := range m.Processes {
+		c := &m.Processes[i]
+		p.fixed[c.Name] = fixed{c.UID, c.Line(), c.Severity, c.Restarts.Limit, groups[c.Name]}
+	}
+}
+
+func (p *picture) processes(m *manifest.Manifest, views []ladder.View) []status.ProcessStatus {
+	p.fix(m)
+	out := make([]status.ProcessStatus, len(views))
+	for i := range views {
+		v, f := &views[i], p.fixed[views[i].Name]
+		out[i] = status.ProcessStatus{
+			Name: v.Name, UID: f.uid, Line: f.line, State: string(v.State), Reason: v.Reason,
+			Admin: admin(v.Locked), Op: op(v.Disabled), Severity: f.severity,
 			Recovery: v.Recovery, Escalation: v.Escalation, Overlay: v.Overlay,
 			Start: v.Start, PID: v.PID, Since: v.Since, Started: v.Started,
-			Starts: v.Starts, Window: v.Window, Limit: p.Restarts.Limit, Last: v.Last,
-			Group: groups[v.Name],
-		})
+			Starts: v.Starts, Window: v.Window, Limit: f.limit, Last: v.Last,
+			Group: f.group,
+		}
 	}
 	return out
 }

@@ -3,6 +3,7 @@ package manifest
 import (
 	"cmp"
 	"slices"
+	"sort"
 	"time"
 
 	"gemel/internal/ha"
@@ -276,10 +277,9 @@ type FileSet struct {
 
 // Process returns the process of that name.
 func (m *Manifest) Process(name ha.Process) (Process, bool) {
-	i, ok := slices.BinarySearchFunc(m.Processes, name, func(p Process, n ha.Process) int {
-		return cmp.Compare(p.Name, n)
-	})
-	if !ok {
+	// By index: a comparison of values would copy each Process on the way.
+	i := sort.Search(len(m.Processes), func(i int) bool { return m.Processes[i].Name >= name })
+	if i == len(m.Processes) || m.Processes[i].Name != name {
 		return Process{}, false
 	}
 	return m.Processes[i], true

@@ -155,6 +155,10 @@ func (m *monitor) gone() {
 		s.finish(*s.end.quit)
 		return
 	}
+	if s.c.First && !st.Unknown && st.Signal == 0 && st.Code > 0 {
+		s.finish(st.Code)
+		return
+	}
 	s.c.Log.Warn("the monitor died", "status", st.String(), "hung", m.hung)
 	if time.Since(m.began) > longLife {
 		m.tries = 0

@@ -81,7 +81,7 @@ func (s *shadow) order(m proc.Message) {
 // hello tells a monitor everything there is.
 func (s *shadow) hello() {
 	s.point("hello")
-	s.mon.greet = true
+	s.mon.greet, s.c.First = true, false
 	s.repark()
 	// By now everything is known that runs.
 	s.settleFound()

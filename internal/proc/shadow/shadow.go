@@ -42,6 +42,10 @@ type Config struct {
 	// Stuck is how long after SIGKILL a program is reported as unkillable. Zero:
 	// 5 s.
 	Stuck time.Duration
+	// First says that nothing ever ran here: a monitor that ends by itself before
+	// its hello has refused what it was given and said why, and its exit code is
+	// that of the shadow.
+	First bool
 	// Point is called at the named instants of a start and an end; nil but in tests,
 	// which end the shadow there.
 	Point func(name string)
