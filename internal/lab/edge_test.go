@@ -18,19 +18,27 @@ import (
 	"gemel/internal/need"
 )
 
-// fewDescriptors lets both halves have n descriptors.
-func (i *Instance) fewDescriptors(n int) {
-	i.Wrap = []string{"sh", "-c", fmt.Sprintf(`ulimit -n %d && exec "$@"`, n), "sh"}
+// spare lets a half have n more descriptors than it has open now.
+func spare(t *testing.T, pid, n int) {
+	t.Helper()
+	open, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	most := uint64(len(open) + n)
+	if err := unix.Prlimit(pid, unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: most, Max: most}, nil); err != nil {
+		t.Fatalf("limiting the descriptors of %d: %v", pid, err)
+	}
 }
 
 // TestDescriptorsOfTheMonitor: somebody takes every descriptor of the monitor by
 // connections that say nothing. Programs are restarted all the same, and when the
 // connections are gone, the API answers as before.
 func TestDescriptorsOfTheMonitor(t *testing.T) {
-	i := New(t, "processes:\n  one:\n    ramp-up: 50ms\n"+sleeper)
-	i.fewDescriptors(64)
-	i.Begin()
+	i := Start(t, "processes:\n  one:\n    ramp-up: 50ms\n"+sleeper)
 	p := i.Running("one")
+	_, monitor := i.halves()
+	spare(t, monitor, 20)
 	mark := i.Mark()
 	var conns []net.Conn
 	defer func() {
@@ -63,8 +71,8 @@ func TestDescriptorsOfTheMonitor(t *testing.T) {
 }
 
 // TestDescriptorsOfTheShadow: more programs than descriptors. Those that run are
-// not touched, those that cannot be started say why, and when others are stopped
-// the rest is started.
+// not touched, those that cannot be started say why, and with fewer programs the
+// rest is started.
 func TestDescriptorsOfTheShadow(t *testing.T) {
 	const many = 40
 	manifest := func(n int) string {
@@ -75,14 +83,14 @@ func TestDescriptorsOfTheShadow(t *testing.T) {
 		}
 		return b.String()
 	}
-	i := New(t, manifest(5))
-	i.fewDescriptors(80)
-	i.Begin()
+	i := Start(t, manifest(5))
 	pids := map[string]int32{}
 	for k := range 5 {
 		name := fmt.Sprintf("p%02d", k)
 		pids[name] = i.Running(name).GetPid()
 	}
+	shadow, _ := i.halves()
+	spare(t, shadow, 40)
 	mark := i.Mark()
 	i.apply(manifest(many))
 	var told *gemelv1.Event
@@ -102,7 +110,7 @@ func TestDescriptorsOfTheShadow(t *testing.T) {
 		return running == many
 	})
 	if told == nil {
-		t.Fatalf("%d programs run with 80 descriptors: the test has lost its point", many)
+		t.Fatalf("%d programs run with 40 descriptors more: the test has lost its point", many)
 	}
 	t.Logf("%s: %s", about(told), told.GetDetail())
 	for name, pid := range pids {
@@ -110,9 +118,7 @@ func TestDescriptorsOfTheShadow(t *testing.T) {
 			t.Errorf("%s was restarted: pid %d, now %d", name, pid, now.GetPid())
 		}
 	}
-	for k := 8; k < many; k++ {
-		i.Ask(gemelv1.Verb_VERB_STOP, aProcess, fmt.Sprintf("p%02d", k))
-	}
+	i.apply(manifest(8))
 	for k := range 8 {
 		i.Running(fmt.Sprintf("p%02d", k))
 	}

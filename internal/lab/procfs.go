@@ -66,7 +66,7 @@ func (i *traces) halves() (shadow, monitor int) {
 	var shadows []int
 	for _, pid := range pids() {
 		w := words(pid, "cmdline")
-		if len(w) < 2 || !slices.Contains(w, filepath.Join(i.dir, "run")) || !Alive(pid) || filepath.Base(w[0]) != "gemel" {
+		if len(w) < 2 || !slices.Contains(w, filepath.Join(i.dir, "run")) || !Alive(pid) {
 			continue
 		}
 		switch w[1] {
@@ -133,20 +133,30 @@ func (i *traces) Left() []string {
 			out = append(out, fmt.Sprintf("pid %d: %s", pid, strings.Join(words(pid, "cmdline"), " ")))
 		}
 	}
-	for _, dir := range i.groups() {
+	for _, dir := range append(i.groups(), i.bases()...) {
 		out = append(out, "control group "+dir)
+	}
+	return out
+}
+
+// bases lists the directories that hold the instance's control groups.
+func (i *traces) bases() []string {
+	if i.tree == "" {
+		return nil
+	}
+	var out []string
+	for _, pattern := range []string{"/sys/fs/cgroup/", "/sys/fs/cgroup/*/", "/sys/fs/cgroup/*/*/"} {
+		found, _ := filepath.Glob(pattern + i.tree)
+		out = append(out, found...)
 	}
 	return out
 }
 
 // groups lists the control groups of programs that are there.
 func (i *traces) groups() []string {
-	if i.tree == "" {
-		return nil
-	}
 	var out []string
-	for _, pattern := range []string{"/sys/fs/cgroup/", "/sys/fs/cgroup/*/", "/sys/fs/cgroup/*/*/"} {
-		found, _ := filepath.Glob(pattern + i.tree + "/*/cgroup.procs")
+	for _, base := range i.bases() {
+		found, _ := filepath.Glob(base + "/*/cgroup.procs")
 		for _, f := range found {
 			out = append(out, filepath.Dir(f))
 		}
@@ -154,12 +164,15 @@ func (i *traces) groups() []string {
 	return out
 }
 
-// sweep kills what is left.
+// sweep kills what is left, and removes the control groups that are empty.
 func (i *traces) sweep() {
 	shadow, monitor := i.halves()
 	for _, pid := range append([]int{shadow, monitor}, i.Programs()...) {
 		if pid != 0 {
 			_ = unix.Kill(pid, unix.SIGKILL)
 		}
+	}
+	for _, dir := range append(i.groups(), i.bases()...) {
+		_ = os.Remove(dir)
 	}
 }

@@ -7,10 +7,12 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	gemelv1 "gemel/api/gemel/v1"
+	"gemel/internal/clock"
 	"gemel/internal/ha"
 	"gemel/internal/need"
 )
@@ -80,14 +82,15 @@ func (i *machineOf) wreck(n int) (mark uint64) {
 	return mark
 }
 
-// boots lets the instance live in a mount namespace where the boot id is ours,
-// so that a boot of the machine can be played.
+// boots lets the instance live in name spaces where the boot id is ours and the
+// instants begin at zero, so that a boot of the machine can be played.
 func (i *machineOf) boots(id string) {
 	i.tb.Helper()
-	if err := os.WriteFile(i.Path("boot"), []byte(id+"\n"), 0o644); err != nil {
-		i.tb.Fatal(err)
-	}
-	i.Wrap = []string{"unshare", "--mount", "sh", "-c", `mount --bind "$0" /proc/sys/kernel/random/boot_id && exec "$@"`, i.Path("boot")}
+	i.put("boot", id+"\n")
+	_, err := os.Stat("/proc/self/ns/time")
+	need.That(i.tb, err == nil, "a kernel with time name spaces")
+	since := fmt.Sprintf("-%d", time.Duration(clock.Now())/time.Second)
+	i.Wrap = []string{"unshare", "--mount", "--time", "--boottime", since, "--fork", "sh", "-c", `mount --bind "$0" /proc/sys/kernel/random/boot_id && exec "$@"`, i.Path("boot")}
 }
 
 // boot ends everything as a reboot does, and begins again in the next boot.
