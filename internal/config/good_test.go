@@ -111,7 +111,7 @@ func TestEverything(t *testing.T) {
 			t.Errorf("%s: spare is %v", name, p.Spare)
 		}
 	}
-	if p, _ := m.Process("by-pidfile"); p.Recovery != ha.RecoveryNone || p.Attach.Every != 5*time.Second {
+	if p, _ := m.Process("by-pidfile"); p.Recovery != ha.RecoveryRestart || p.Attach.Every != 5*time.Second {
 		t.Errorf("by-pidfile is %+v", p)
 	}
 	if p, _ := m.Process("critical"); p.Restarts.DelayMax != 2*time.Minute {

@@ -33,23 +33,12 @@ func settleAll(r *reader, m *manifest.Manifest) {
 // settle fills in what a process has for a default because of its other keys.
 func settle(r *reader, path string, p *manifest.Process) {
 	given := func(key string) bool { return r.given(path + "." + key) }
-	if !given("recovery") {
-		p.Recovery = defaultRecovery(p)
-	}
 	if !given("restarts.delay-max") {
 		p.Restarts.DelayMax = defaultDelayMax(p.Restarts)
 	}
 	if !given("spare") {
 		p.Spare = defaultSpare(p)
 	}
-}
-
-// defaultRecovery is restart, where Gemel knows how.
-func defaultRecovery(p *manifest.Process) ha.Recovery {
-	if p.Attach.Set() && len(p.Attach.Start) == 0 {
-		return ha.RecoveryNone
-	}
-	return ha.RecoveryRestart
 }
 
 func defaultDelayMax(r manifest.Restarts) time.Duration {
@@ -174,10 +163,6 @@ func (j *judge) attached(path string, p *manifest.Process) {
 	}
 	if p.Watchdog.Interval > 0 && p.Watchdog.By != "command" {
 		j.refuse(path+".watchdog", "allowed with attach: by: command", "a program that Gemel did not start has no beat page and no notify socket")
-	}
-	restarts := p.Recovery == ha.RecoveryRestart || p.Recovery == ha.RecoveryFailoverRestart
-	if restarts && j.given(path+".recovery") && !j.given(path+".attach.start") {
-		j.refuse(path+".recovery", "found "+p.Recovery.String()+", but nothing says how this program is started again", "add attach.start, as [systemctl, restart, ssh.service]")
 	}
 }
 

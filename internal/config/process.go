@@ -70,8 +70,7 @@ func processConduct() []field[manifest.Process] {
 		at("follows", names, func(p *P) *[]ha.Process { return &p.Follows }, "Restart when one of these was restarted."),
 		at("ready", readyKind(), func(p *P) *manifest.Ready { return &p.Ready }, "When it can be used: notify, or {port: 8080}, {file: /run/x}, {check: NAME}."),
 		at("severity", severityKind(), func(p *P) *ha.Severity { return &p.Severity }, "The severity of its events. Only critical may reboot a node that is still active."),
-		at("recovery", recoveryKind(), func(p *P) *ha.Recovery { return &p.Recovery }, "What is done about a fault.").
-			unless(func(p *P) bool { return p.Recovery == defaultRecovery(p) }),
+		at("recovery", recoveryKind(), func(p *P) *ha.Recovery { return &p.Recovery }, "What is done about a fault."),
 		at("restarts", restartsObject().kind(), func(p *P) *manifest.Restarts { return &p.Restarts }, "How many restarts in which time, and what follows."),
 		at("ramp-up", durationKind(0, time.Hour), func(p *P) *time.Duration { return &p.RampUp }, "The time after each start in which faults of function do not count."),
 		at("exits", exitsKind(), func(p *P) *[]manifest.ExitRule { return &p.Exits }, "What an exit code or a signal means. The first that matches counts."),
