@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -53,6 +54,9 @@ func (c *campaign) run(ctx context.Context) (violations []string, err error) {
 		if *p, err = filepath.Abs(*p); err != nil {
 			return nil, err
 		}
+		if *p, err = filepath.EvalSymlinks(*p); err != nil {
+			return nil, err
+		}
 	}
 	c.data, c.rund = filepath.Join(c.dir, "data"), filepath.Join(c.dir, "run")
 	file := filepath.Join(c.dir, "gemel.yaml")
@@ -68,9 +72,7 @@ func (c *campaign) run(ctx context.Context) (violations []string, err error) {
 	}
 	err = c.nemesis(ctx)
 	c.oracle.finish()
-	if stopErr := c.pair.end(); err == nil {
-		err = stopErr
-	}
+	err = errors.Join(err, c.pair.end())
 	c.oracle.close()
 	if err != nil {
 		return nil, err

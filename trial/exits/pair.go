@@ -78,11 +78,22 @@ func (p *pair) begin(ctx context.Context) error {
 	return err
 }
 
-// end asks for the orderly end and waits for it.
-func (p *pair) end() error {
+// end asks for the orderly end and waits for it. If that fails, both halves are
+// killed: nothing of a campaign goes on after it.
+func (p *pair) end() (err error) {
 	p.mu.Lock()
 	p.stopping = true
 	p.mu.Unlock()
+	defer func() {
+		for s, m := p.halves(); err != nil && s+m != 0; s, m = p.halves() {
+			for _, pid := range []int{s, m} {
+				if pid != 0 {
+					p.kill(pid)
+				}
+			}
+		}
+		<-p.done
+	}()
 	shadow, _, err := p.ask()
 	if err != nil || shadow == 0 {
 		return fmt.Errorf("finding the shadow to end: pid %d, %w", shadow, err)
@@ -92,7 +103,6 @@ func (p *pair) end() error {
 	}
 	for range 600 {
 		if s, m := p.halves(); s == 0 && m == 0 {
-			<-p.done
 			return nil
 		}
 		time.Sleep(50 * time.Millisecond)
@@ -183,8 +193,12 @@ func (p *pair) killBoth(first, second int, gap time.Duration) {
 	p.kill(second)
 }
 
-// upgrade replaces both halves by another build and waits until it answers.
+// upgrade replaces both halves by another build and waits until both run it.
 func (p *pair) upgrade(ctx context.Context, exe string) error {
+	shadow, monitor, err := p.whole(ctx)
+	if err != nil {
+		return err
+	}
 	p.mu.Lock()
 	p.exe = exe
 	p.mu.Unlock()
@@ -192,6 +206,25 @@ func (p *pair) upgrade(ctx context.Context, exe string) error {
 	if err != nil {
 		return fmt.Errorf("upgrading to %s: %w: %s", exe, err, b)
 	}
-	_, _, err = p.whole(ctx)
-	return err
+	// The answer comes before the exec of the monitor, and that before the shadow's.
+	for range 1500 {
+		s, m, err := p.whole(ctx)
+		if err != nil {
+			return fmt.Errorf("after upgrading to %s: %w", exe, err)
+		}
+		if s != shadow || m != monitor {
+			return fmt.Errorf("upgrading to %s: shadow %d is now %d, monitor %d is now %d; both must keep their pids", exe, shadow, s, monitor, m)
+		}
+		if runs(s, exe) && runs(m, exe) {
+			return nil
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	return fmt.Errorf("upgrading to %s: one of the halves still runs the other build after 30 s", exe)
+}
+
+// runs reports whether a process runs that binary.
+func runs(pid int, exe string) bool {
+	is, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
+	return err == nil && is == exe
 }

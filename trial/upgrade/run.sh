@@ -1,0 +1,14 @@
+#!/bin/bash
+# trial-upgrade: N pairs (50) of upgrade and downgrade between two builds while 50 programs end with known codes;
+# then the same comparison as in trial-exits. SEED= repeats a schedule. GEMEL_SHORT=1: N=10.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+n=${N:-50}
+if [ -n "${GEMEL_SHORT:-}" ]; then n=${N:-10}; fi
+bin=.bench/trial
+mkdir -p "$bin"
+export CGO_ENABLED=0
+go build -trimpath -o "$bin/gemel" -ldflags '-X main.version=0.1.0' ./cmd/gemel
+go build -trimpath -o "$bin/gemel-next" -ldflags '-X main.version=0.1.1' ./cmd/gemel
+go build -trimpath -o "$bin/exits" ./trial/exits
+exec "$bin/exits" -gemel "$bin/gemel" -upgrade "$bin/gemel-next" -n "$n" ${SEED:+-seed "$SEED"} ${DIR:+-dir "$DIR"}
