@@ -60,7 +60,7 @@ func (t *tool) fail(err error) int {
 		return p.status
 	}
 	text := clean(p.text)
-	if !strings.HasPrefix(text, "gemel ") {
+	if !strings.HasPrefix(text, "gemel ") && !strings.HasPrefix(text, "gemel: ") {
 		text = "gemel: " + text
 	}
 	fmt.Fprintln(t.w.Err, text)

@@ -200,16 +200,18 @@ func followEvents(ctx context.Context, t *tool, f eventFlags, filter *gemelv1.Ev
 	if past == 0 && filter.Since == nil {
 		past = fewFollowed
 	}
+	ctx, stop := t.out.reader(ctx)
+	defer stop()
 	p := &eventPrinter{t: t}
 	// Follow goes on over a restart of the daemon's monitor, from the last event.
-	return client.Follow(ctx, &gemelv1.WatchEventsRequest{
+	return because(ctx, client.Follow(ctx, &gemelv1.WatchEventsRequest{
 		Filter: filter, After: f.after, Past: past, AllSince: f.number == 0 && filter.Since != nil,
 	}, func(r *gemelv1.WatchEventsResponse) error {
 		if e := r.GetEvent(); e != nil {
 			return errors.Join(p.print(e), t.out.err)
 		}
 		return nil
-	})
+	}))
 }
 
 // eventPrinter writes events one below the other. A terminal gets the day on a

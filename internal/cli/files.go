@@ -240,7 +240,7 @@ started.`,
 				return err
 			}
 			if t.json {
-				return t.printJSON(map[string]any{"from": kind, "manifest": string(made.Manifest), "notes": made.Notes})
+				return t.printJSON(map[string]any{"from": kind, "manifest": string(made.Manifest), "notes": append([]Note{}, made.Notes...)})
 			}
 			for _, n := range made.Notes {
 				fmt.Fprintf(t.w.Err, "%s:%d: %s\n", args[0], n.Line, clean(n.Text))

@@ -92,6 +92,8 @@ func (l *logReader) follow(ctx context.Context, q *gemelv1.LogsRequest) error {
 	if err != nil {
 		return err
 	}
+	ctx, stop := l.t.out.reader(ctx)
+	defer stop()
 	patience := client.Patience()
 	l.told = patience.Back
 	q.Follow = true
@@ -105,7 +107,7 @@ func (l *logReader) follow(ctx context.Context, q *gemelv1.LogsRequest) error {
 		}
 		for err != nil {
 			if err := patience.Wait(ctx, err); err != nil {
-				return err
+				return because(ctx, err)
 			}
 			err = l.missed(ctx)
 		}

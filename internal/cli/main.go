@@ -92,7 +92,7 @@ func Main(w World) int {
 		return ExitOK
 	case errors.As(err, &st):
 		return int(st)
-	case ctx.Err() != nil && errors.As(context.Cause(ctx), &by):
+	case errors.As(err, &by), ctx.Err() != nil && errors.As(context.Cause(ctx), &by):
 		return 128 + int(by)
 	}
 	return t.fail(err)

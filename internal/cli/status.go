@@ -185,32 +185,42 @@ func nodeLine(w io.Writer, out *screen, s *gemelv1.Snapshot, now time.Time) {
 		age(now.Sub(n.GetSince().AsTime())), n.GetMonitor(), n.GetShadow())
 }
 
+// wideStatus is how wide a terminal must be for what gemel top shows as well.
+const wideStatus = 100
+
 func processTable(w io.Writer, out *screen, ps []*gemelv1.ProcessStatus, now time.Time) {
 	if len(ps) == 0 {
 		return
 	}
+	usage := !out.terminal() || out.columns >= wideStatus
+	head := []string{"PROCESS", "STATE", "PID", "SINCE", "RESTARTS"}
+	if usage {
+		head = append(head, "CPU%", "MEM")
+	}
 	rows := make([][]cell, 0, len(ps))
 	for _, p := range ps {
-		pid, cpu, mem := "-", "-", "-"
+		pid := "-"
 		if p.GetPid() != 0 {
 			pid = strconv.Itoa(int(p.GetPid()))
 		}
-		if u := p.GetUsage(); u != nil && p.GetPid() != 0 {
-			cpu, mem = fmt.Sprintf("%.1f", u.GetPercent()), amount(u.GetMemory())
-		}
-		rows = append(rows, []cell{
+		row := []cell{
 			{text: p.GetName()},
 			{text: stateText(p), colour: stateColour(p)},
 			{text: pid, right: true},
 			{text: age(now.Sub(since(p))), right: true},
 			{text: fmt.Sprintf("%d/%d", p.GetWindow(), p.GetLimit()), right: true},
-			{text: cpu, right: true},
-			{text: mem, right: true},
-			{text: oneLine(why(p, now))},
-		})
+		}
+		if usage {
+			cpu, mem := "-", "-"
+			if u := p.GetUsage(); u != nil && p.GetPid() != 0 {
+				cpu, mem = fmt.Sprintf("%.1f", u.GetPercent()), amount(u.GetMemory())
+			}
+			row = append(row, cell{text: cpu, right: true}, cell{text: mem, right: true})
+		}
+		rows = append(rows, append(row, cell{text: oneLine(why(p, now))}))
 	}
 	fmt.Fprintln(w)
-	out.table(w, []string{"PROCESS", "STATE", "PID", "SINCE", "RESTARTS", "CPU%", "MEM", "WHY"}, rows)
+	out.table(w, append(head, "WHY"), rows)
 }
 
 // since is when a process came into its state. What runs does so since its start:
@@ -225,15 +235,19 @@ func since(p *gemelv1.ProcessStatus) time.Time {
 // why is what a table has room for: nothing of a process that simply runs, what
 // it says of itself if it does, and how it ended before if it was restarted.
 func why(p *gemelv1.ProcessStatus, now time.Time) string {
-	if p.GetState() != "running" || p.GetAdmin() == gemelv1.Admin_ADMIN_LOCKED || p.GetOp() == gemelv1.Op_OP_DISABLED {
-		return p.GetReason()
+	switch {
+	case p.GetState() != "running":
+		// The state says the rest, and the end of a long sentence would be cut off.
+		return strings.TrimPrefix(p.GetReason(), "it was given up: ")
+	case p.GetAdmin() == gemelv1.Admin_ADMIN_LOCKED:
+		return "not watched"
 	}
 	var parts []string
 	if s := p.GetStatus(); s != "" {
 		parts = append(parts, s)
 	}
 	if p.GetWindow() > 0 && p.GetLast() != nil {
-		parts = append(parts, fmt.Sprintf("ended %s ago: %s", age(now.Sub(p.GetStarted().AsTime())), p.GetLast().GetText()))
+		parts = append(parts, fmt.Sprintf("%s %s ago", p.GetLast().GetText(), age(now.Sub(p.GetStarted().AsTime()))))
 	}
 	return strings.Join(parts, "; ")
 }

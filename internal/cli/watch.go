@@ -3,7 +3,10 @@ package cli
 import (
 	"context"
 	"errors"
+	"os"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	gemelv1 "gemel/api/gemel/v1"
 	"gemel/internal/ha"
@@ -19,6 +22,8 @@ func watch(ctx context.Context, t *tool, every time.Duration, each func(*gemelv1
 	if err != nil {
 		return err
 	}
+	ctx, stop := t.out.reader(ctx)
+	defer stop()
 	patience := client.Patience()
 	for {
 		stream, err := client.WatchStatus(ctx, &gemelv1.WatchStatusRequest{IntervalMs: uint32(every.Milliseconds())})
@@ -42,7 +47,7 @@ func watch(ctx context.Context, t *tool, every time.Duration, each func(*gemelv1
 			_ = stream.Close() // it ended already
 		}
 		if err := patience.Wait(ctx, err); err != nil {
-			return err
+			return because(ctx, err)
 		}
 	}
 }
@@ -50,4 +55,42 @@ func watch(ctx context.Context, t *tool, every time.Duration, each func(*gemelv1
 // ended is the error of a stream that the daemon ended without saying why.
 func ended(what string) error {
 	return &ha.Error{Kind: ha.ErrUnavailable, Reason: "connection", Err: errors.New("gemel ended " + what)}
+}
+
+// reader returns a context that ends when nobody can read the answer any more: a
+// command that waits for something to happen would find out only when it next
+// writes, and what began "gemel events -f | head -1" would wait for it. What is
+// returned with it ends the look-out.
+func (s *screen) reader(ctx context.Context) (context.Context, func()) {
+	f, ok := s.w.(*os.File)
+	if !ok {
+		return ctx, func() {}
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for ctx.Err() == nil {
+			// No event is asked for: an error is told all the same.
+			look := []unix.PollFd{{Fd: int32(f.Fd())}}
+			if n, err := unix.Poll(look, int(lookEvery.Milliseconds())); n > 0 && err == nil && look[0].Revents&(unix.POLLERR|unix.POLLNVAL) != 0 {
+				cancel(signalled(unix.SIGPIPE))
+			}
+		}
+	}()
+	return ctx, func() {
+		cancel(nil)
+		<-done
+	}
+}
+
+// lookEvery bounds how long the look-out outlives its command.
+const lookEvery = 100 * time.Millisecond
+
+// because returns what a context ended for, where err only says that it ended.
+func because(ctx context.Context, err error) error {
+	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		return context.Cause(ctx)
+	}
+	return err
 }
