@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -56,6 +57,7 @@ func eat([]string) {
 			b[i] = byte(i)
 		}
 		all = append(all, b)
+		runtime.KeepAlive(all)
 	}
 }
 

@@ -36,7 +36,7 @@ func (r *record) add(e *gemelv1.Event, err error) {
 }
 
 // look returns the events after an id, and what is closed when there are more.
-func (r *record) look(after uint64) ([]*gemelv1.Event, error, <-chan struct{}) {
+func (r *record) look(after uint64) ([]*gemelv1.Event, <-chan struct{}, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.more == nil {
@@ -45,7 +45,7 @@ func (r *record) look(after uint64) ([]*gemelv1.Event, error, <-chan struct{}) {
 	n, _ := slices.BinarySearchFunc(r.events, after+1, func(e *gemelv1.Event, id uint64) int {
 		return int(int64(e.GetId()) - int64(id))
 	})
-	return r.events[n:len(r.events):len(r.events)], r.err, r.more
+	return r.events[n:len(r.events):len(r.events)], r.more, r.err
 }
 
 func (r *record) text(after uint64) string {
@@ -131,7 +131,7 @@ func (i *told) Await(after uint64, code ha.Code, subject string) *gemelv1.Event 
 	bound := time.NewTimer(Bound)
 	defer bound.Stop()
 	for {
-		events, err, more := i.record.look(after)
+		events, more, err := i.record.look(after)
 		for _, e := range events {
 			if e.GetCode() == uint32(code) && about(e) == subject {
 				return e
