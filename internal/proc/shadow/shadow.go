@@ -195,6 +195,9 @@ func (s *shadow) close() {
 	if s.link != nil {
 		s.link.close()
 	}
+	if s.tree != nil {
+		s.tree.Close() // before the lock: the next shadow makes the directories anew
+	}
 	if s.lock != nil {
 		s.lock.Close()
 	}
