@@ -82,9 +82,13 @@ func playShadow() int {
 	if os.Getenv("SHADOW_TEST_NO_MONITOR") != "" {
 		command = []string{filepath.Join(dir, "missing")}
 	}
+	var point func(string)
+	if os.Getenv("SHADOW_TEST_POINTS") != "" {
+		point = strike(dir)
+	}
 	code, err := Run(context.Background(), Config{
 		DataDir: dir, RunDir: dir, Name: os.Getenv("SHADOW_TEST_NAME"), Version: version(),
-		Monitor: command, Log: testLog("shadow"), Notify: notify, Silence: silence, Stuck: stuck,
+		Monitor: command, Log: testLog("shadow"), Notify: notify, Silence: silence, Stuck: stuck, Point: point,
 	})
 	if errors.Is(err, ErrComplete) {
 		fmt.Fprintln(os.Stderr, err)

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"hash/fnv"
+	"maps"
 	"net"
 	"os"
 	"os/exec"
@@ -135,7 +136,8 @@ func (w *world) clean() {
 				}
 			}
 		}
-		for pid := range pids {
+		// One that was just started may not have told anybody yet.
+		for pid := range everybody(pids) {
 			if isHalf(pid, w.dir) {
 				alive = true
 				_ = unix.Kill(pid, unix.SIGKILL)
@@ -166,6 +168,17 @@ func (w *world) clean() {
 		}
 	}
 	tree.Close()
+}
+
+func everybody(known map[int]bool) map[int]bool {
+	all := maps.Clone(known)
+	dirs, _ := os.ReadDir("/proc")
+	for _, d := range dirs {
+		if pid, err := strconv.Atoi(d.Name()); err == nil {
+			all[pid] = true
+		}
+	}
+	return all
 }
 
 func asHeld(err error, held **proc.HeldError) bool {
