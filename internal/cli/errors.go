@@ -59,13 +59,18 @@ func (t *tool) fail(err error) int {
 		_ = t.printJSON(map[string]any{"error": map[string]any{"kind": p.kind, "text": p.text, "hint": p.hint, "status": p.status}})
 		return p.status
 	}
-	text := clean(p.text)
-	if !strings.HasPrefix(text, "gemel ") && !strings.HasPrefix(text, "gemel: ") {
-		text = "gemel: " + text
-	}
-	fmt.Fprintln(t.w.Err, text)
+	t.say(p.text)
 	if p.hint != "" {
 		fmt.Fprintln(t.w.Err, "  "+clean(t.command(p.hint)))
 	}
 	return p.status
+}
+
+// say writes a sentence to standard error, where it must be seen whose it is.
+func (t *tool) say(text string) {
+	text = clean(text)
+	if !strings.HasPrefix(text, "gemel ") && !strings.HasPrefix(text, "gemel: ") {
+		text = "gemel: " + text
+	}
+	fmt.Fprintln(t.w.Err, text)
 }

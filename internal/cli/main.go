@@ -195,7 +195,7 @@ func (t *tool) dial() (*rpc.Client, error) {
 	if t.client, err = rpc.Dial(p.Socket); err != nil {
 		return nil, err
 	}
-	t.client.Away = func(text string) { fmt.Fprintln(t.w.Err, "gemel: "+text) }
+	t.client.Away = t.say
 	return t.client, nil
 }
 
