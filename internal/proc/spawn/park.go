@@ -54,10 +54,10 @@ func (p *Parked) PID() int { return p.child.PID }
 // also when the child was killed while it waited; then Start can be tried.
 func (p *Parked) Release() (Child, error) {
 	r := p.ready
-	f := result{stage: uint32(stagePark), errno: uint32(unix.ESRCH)}
-	if _, err := unix.Write(p.wake, []byte{1}); err == nil { // else EPIPE: it is dead; Go gives no SIGPIPE for this descriptor
-		f = p.outcome()
-	}
+	// EPIPE (Go makes no SIGPIPE of it for this descriptor) says that it is dead: of
+	// what, it may have left in the report.
+	_, _ = unix.Write(p.wake, []byte{1})
+	f := p.outcome()
 	shut(p.wake, p.report)
 	p.wake, p.report = -1, -1
 	if f.stage == uint32(stageNone) {
