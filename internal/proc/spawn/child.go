@@ -19,7 +19,7 @@ import (
 func (p *plan) child() {
 	p.open()
 	if !p.parked {
-		p.announce()
+		p.enter()
 	}
 	p.separate()
 	p.join()
@@ -36,7 +36,11 @@ func (p *plan) child() {
 	}
 	if p.parked {
 		p.wait()
-		p.announce()
+		p.enter()
+	}
+	// Last, because it wakes the monitor, which then wants a processor as well.
+	p.announce()
+	if p.parked {
 		if p.pipes.hold >= 0 {
 			syscall.RawSyscall(unix.SYS_CLOSE, uintptr(p.pipes.hold), 0, 0)
 		}
@@ -81,15 +85,22 @@ func (p *plan) open() {
 	}
 }
 
-// announce writes the pid into the table and tells the monitor. That the monitor
-// does not listen is no reason to fail: it finds the table.
+// enter writes the pid into the table.
+//
+//go:nosplit
+//go:norace
+func (p *plan) enter() {
+	if p.row != nil {
+		p.row.pid = uint32(p.hand.pid)
+	}
+}
+
+// announce tells the monitor. That it does not listen is no reason to fail: it
+// finds the table.
 //
 //go:nosplit
 //go:norace
 func (p *plan) announce() {
-	if p.row != nil {
-		p.row.pid = uint32(p.hand.pid)
-	}
 	if p.hand.socket < 0 {
 		return
 	}
