@@ -59,6 +59,7 @@ func (l *loop) act(a ha.Action, unwritten error) {
 		l.tell(a.Event)
 	case ha.Keep: // the journal has it
 	case ha.Answer:
+		l.draw() // who asks again at once sees what was answered
 		l.requests.answer(a, unwritten)
 	case ha.Done:
 		if l.s.Stopped != nil {
