@@ -27,9 +27,6 @@ import (
 // monitor or a program.
 const roleEnv = "SHADOW_TEST_ROLE"
 
-// version is what a role calls itself; upgrades are told by it.
-const versionEnv = "SHADOW_TEST_VERSION"
-
 func TestMain(m *testing.M) {
 	role := os.Getenv(roleEnv)
 	if os.Getenv(proc.PairEnv) != "" {
