@@ -92,8 +92,8 @@ func (c *campaign) manifest(file string) error {
 	var b strings.Builder
 	b.WriteString("processes:\n")
 	for i := range c.programs {
-		fmt.Fprintf(&b, "  p%03d:\n    command: [%q, program, %q]\n    ramp-up: 0s\n    restarts: {limit: 10000, within: 1s, delay: 0s}\n",
-			i, self, filepath.Join(c.dir, "oracle"))
+		fmt.Fprintf(&b, "  p%03d:\n    command: [%q, program, %q]\n    ramp-up: 0s\n    restarts: {limit: 10000, within: 1s, delay: 0s}\n    spare: %v\n",
+			i, self, filepath.Join(c.dir, "oracle"), i%5 == 0) // some have a parked child
 	}
 	return os.WriteFile(file, []byte(b.String()), 0o600)
 }
