@@ -26,7 +26,7 @@ func (p *plan) child() {
 	p.stdio()
 	p.shut()
 	p.temper()
-	p.unmask()
+	unmask(p)
 	p.limit()
 	p.confine()
 	p.become()
@@ -287,7 +287,7 @@ func (p *plan) temper() {
 //
 //go:nosplit
 //go:norace
-func (p *plan) unmask() {
+func unmask(p *plan) {
 	for sig := uintptr(1); sig <= 64; sig++ {
 		if p.mood.cleared && p.mood.ignored>>(sig-1)&1 == 0 {
 			continue
