@@ -4,7 +4,7 @@ import json, os, sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 from common import stats, verdict
 
-COLUMNS = (("start all", "start_all_s", "s", 1), ("all back", "restart_all_ms", "ms", 1), ("half back", "restart_half_ms", "ms", 1),
+COLUMNS = (("start all", "start_all_s", "s", 1), ("its CPU", "start_cpu_s", "s", 1), ("all back", "restart_all_ms", "ms", 1), ("half back", "restart_half_ms", "ms", 1),
            ("PSS", "pss_MiB", "MiB", 1), ("PSS after", "pss_after_MiB", "MiB", 1), ("idle CPU", "idle_cpu_pct", "%", 1))
 
 

@@ -158,6 +158,7 @@ func live(ctx context.Context, o Options, link *proc.Link, b books, f inForce) e
 	if err != nil {
 		return err
 	}
+	g.start(giveBack)
 	g.start(link.Run)
 	g.start(j.Run)
 	g.start(e.Run)

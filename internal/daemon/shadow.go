@@ -31,6 +31,12 @@ func Shadow(ctx context.Context, o Options) (int, error) {
 	}
 	sayCrash(o, ha.KindShadow)
 	_, silence := pace(watchdog())
+	g := newGroup(context.WithoutCancel(ctx))
+	g.start(giveBack)
+	defer func() {
+		g.cancel(errStopped)
+		_ = g.wait() // says that it was stopped
+	}()
 	// The shadow takes signals itself, and takes the end of a context for one more:
 	// a caller's context that ends by SIGTERM would make two of each, and the second
 	// one means at once.
