@@ -112,7 +112,13 @@ func readable(fd int) (bool, error) {
 // taken the zombie; any other says that the kernel cannot tell.
 func kernelExit(pidfd int) (ha.ExitStatus, error) {
 	info := unix.PidfdInfo{Mask: unix.PIDFD_INFO_EXIT}
-	if err := unix.IoctlPidfdInfo(pidfd, &info); err != nil {
+	err := unix.IoctlPidfdInfo(pidfd, &info)
+	if errors.Is(err, unix.ESRCH) {
+		// It was taken between two steps of the kernel's answer; the record is there.
+		info = unix.PidfdInfo{Mask: unix.PIDFD_INFO_EXIT}
+		err = unix.IoctlPidfdInfo(pidfd, &info)
+	}
+	if err != nil {
 		return ha.ExitStatus{}, err
 	}
 	if info.Mask&unix.PIDFD_INFO_EXIT == 0 {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"runtime"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -19,6 +20,7 @@ const innerEnv = "EXITS_BELOW_REAPER"
 // campaign shows there is less.) It runs the campaign below itself and returns
 // its exit status.
 func reaper() (int, error) {
+	runtime.LockOSThread() // the child below hangs on the life of this thread
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return 2, fmt.Errorf("becoming the parent of orphans: %w", err)
 	}
