@@ -31,6 +31,7 @@ type programs struct {
 	late     map[*child]struct{}        // ended, and not told yet because nobody knows how
 	deferred map[ha.StartID]*proc.Order // starts that wait for the end of an older copy to be told
 	unready  []*child                   // whose standing order waits until there is nothing else to do
+	settled  []*child                   // whose end is written down, to be taken away
 	untold   []func()                   // reports of exits that wait until the successors of this round run
 }
 
@@ -54,6 +55,7 @@ type child struct {
 	exit    *ha.ExitStatus // nil while it runs
 	died    time.Time      // when the exit was seen
 	told    bool           // the exit was reported
+	acked   bool           // the exit is written down
 	heir    *child         // its successor by the standing order
 	stuck   bool           // told as unkillable
 }
@@ -333,7 +335,8 @@ func (ps *programs) arm(o *proc.Order) {
 	s.poll.busy = true
 }
 
-// idle makes one standing order ready; it reports whether there are more.
+// idle makes one standing order ready, or else takes one ended start away; it
+// reports whether there is more to do.
 func (ps *programs) idle() bool {
 	s := ps.of
 	for len(s.unready) > 0 {
@@ -347,7 +350,13 @@ func (ps *programs) idle() bool {
 			break
 		}
 	}
-	return len(s.unready) > 0
+	if len(s.unready) == 0 && len(s.settled) > 0 {
+		c := s.settled[0]
+		s.settled[0] = nil
+		s.settled = s.settled[1:]
+		c.clear()
+	}
+	return len(s.unready)+len(s.settled) > 0
 }
 
 // makeReady makes what the standing order of c needs.

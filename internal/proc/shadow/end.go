@@ -122,6 +122,7 @@ func (s *shadow) quit(code int) { s.leave("quit", code) }
 // leave ends the loop once the monitor is gone, so that nothing of the pair is
 // left when the service manager sees the end of its main process.
 func (s *shadow) leave(why string, code int) {
+	clearAll(s)
 	if s.end == nil {
 		s.end = &ending{why: why}
 		s.notify("STOPPING=1")

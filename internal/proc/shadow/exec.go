@@ -94,6 +94,7 @@ func become(s *shadow, path string) error {
 	if err := unix.Access(path, unix.X_OK); err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}
+	clearAll(s)
 	restore := s.signals.hold()
 	defer restore()
 	st := capture(s)

@@ -147,7 +147,11 @@ func (c *child) succeed() {
 		c.tellExit(c.heir)
 		n.ready.Close()
 	})
+	s.poll.busy = true // the next round does not wait
 }
+
+// manyUntold bounds how many deaths wait for each other's successors.
+const manyUntold = 4096
 
 // tellAll reports the exits of this round. It comes before anything that could
 // build on them.
@@ -201,9 +205,28 @@ func (c *child) afterAnother() bool {
 func (ps *programs) ack(start ha.StartID) {
 	s := ps.of
 	c := s.kids[start]
-	if c == nil || !c.told {
+	if c == nil || !c.told || c.acked {
 		return
 	}
+	// It can wait until nothing else does: after a thousand deaths at once the
+	// successors come first.
+	c.acked = true
+	s.settled = append(s.settled, c)
+	s.poll.busy = true
+}
+
+// clearAll takes away what is left of the starts whose ends are written down.
+func clearAll(s *shadow) {
+	for len(s.settled) > 0 {
+		c := s.settled[0]
+		s.settled = s.settled[1:]
+		c.clear()
+	}
+}
+
+// clear takes away what is left of an ended start.
+func (c *child) clear() {
+	s := c.of
 	s.drop(c)
 	s.poll.cancel(c)
 	if c.pidfd >= 0 {
@@ -213,7 +236,7 @@ func (ps *programs) ack(start ha.StartID) {
 	}
 	s.point("reaped")
 	s.removeGroup(c.group)
-	s.table.Free(start)
+	s.table.Free(c.start)
 	s.point("acked")
 }
 

@@ -103,8 +103,8 @@ func Run(ctx context.Context, c Config) (code int, err error) {
 	if err := s.begin(ctx); err != nil {
 		return 1, err
 	}
+	s.tellAll()
 	for s.done == nil {
-		s.tellAll()
 		seen := clock.Now()
 		all, err := s.poll.wait()
 		if err != nil {
@@ -113,7 +113,9 @@ func Run(ctx context.Context, c Config) (code int, err error) {
 		if all {
 			s.life.seen(seen)
 		}
-		s.tellAll()
+		if all || len(s.untold) >= manyUntold {
+			s.tellAll()
+		}
 		s.tidy()
 	}
 	return *s.done, nil
