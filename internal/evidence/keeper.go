@@ -84,8 +84,8 @@ func (k *Keeper) Take(c Case, bound time.Duration) (ref string, err error) {
 	done := make(chan written, 1)
 	k.lost.Add(1) // until it is done: nobody waits for it after the bound
 	go func() {
-		defer k.lost.Add(-1)
 		ref, err := k.write(c, text, began)
+		k.lost.Add(-1) // before it is told: who waited counts it no more
 		done <- written{ref, err}
 	}()
 	select {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"strconv"
 	"syscall"
 	"time"
@@ -326,12 +327,18 @@ func resumeChild(s *shadow, k childState) {
 }
 
 // hold keeps signals from being lost in an exec: they stay pending in the kernel,
-// and come to the next version. The function it returns takes that back.
+// and come to the next version. The function it returns takes that back. The
+// goroutine stays on its thread, because it is the mask of the thread that calls
+// exec that the next version begins with.
 func (g *signals) hold() (restore func()) {
+	runtime.LockOSThread()
 	if err := maskAll(unix.SIG_BLOCK, asked()); err != nil {
-		return func() {}
+		return runtime.UnlockOSThread
 	}
-	return func() { _ = maskAll(unix.SIG_UNBLOCK, asked()) }
+	return func() {
+		_ = maskAll(unix.SIG_UNBLOCK, asked())
+		runtime.UnlockOSThread()
+	}
 }
 
 // asked are the signals that mean something.

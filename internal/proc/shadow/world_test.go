@@ -49,9 +49,6 @@ type world struct {
 
 func newWorld(t *testing.T, env ...string) *world {
 	t.Helper()
-	if testing.Short() {
-		t.Skip("starts processes")
-	}
 	dir := t.TempDir()
 	sum := fnv.New64a()
 	_, _ = sum.Write([]byte(dir))
