@@ -50,29 +50,44 @@ func (t *tool) each(names []string, f func(string) error) error {
 
 // request asks for one change and prints how to take it back.
 func (t *tool) request(ctx context.Context, verb gemelv1.Verb, name, value string, forGood bool) error {
-	client, err := t.dial()
-	if err != nil {
-		return err
-	}
 	target, err := t.target(ctx, name)
 	if err != nil {
 		return err
 	}
-	r, err := client.Request(ctx, &gemelv1.RequestRequest{Verb: verb, Target: target, Value: value})
+	r, err := t.ask(ctx, &gemelv1.RequestRequest{Verb: verb, Target: target, Value: value})
 	if err != nil {
 		return err
 	}
+	return t.answer(target, r, nil, forGood)
+}
+
+// ask asks for one change. A refusal is no error.
+func (t *tool) ask(ctx context.Context, q *gemelv1.RequestRequest) (*gemelv1.RequestResponse, error) {
+	client, err := t.dial()
+	if err != nil {
+		return nil, err
+	}
+	return client.Request(ctx, q)
+}
+
+// answer prints what became of one change: of what takes a while, how far it is.
+func (t *tool) answer(target *gemelv1.Subject, r *gemelv1.RequestResponse, p *progress, forGood bool) error {
 	switch {
 	case t.json:
 		o := object(r)
 		o["target"] = subject(target)
+		p.put(o)
 		if err := t.printJSON(o); err != nil {
 			return err
 		}
 	case !r.GetOk():
 		fmt.Fprintf(t.w.Err, "gemel: refused: %s\n", clean(t.command(r.GetReason().GetText())))
-	default:
-		fmt.Fprintln(t.out, clean(r.GetReason().GetText()))
+	case p == nil || p.wrong == "":
+		if p == nil || p.reached {
+			fmt.Fprintln(t.out, clean(r.GetReason().GetText()))
+		} else {
+			fmt.Fprintln(t.out, clean(p.text(target.GetName())))
+		}
 		if u := r.GetUndo(); u != "" {
 			fmt.Fprintf(t.out, "  to take it back: %s\n", t.command(u))
 		} else if forGood {
@@ -86,23 +101,26 @@ func (t *tool) request(ctx context.Context, verb gemelv1.Verb, name, value strin
 }
 
 func startCommand(t *tool) *cobra.Command {
-	return changeCommand(t, change{use: "start NAME...", verb: gemelv1.Verb_VERB_START,
+	return reachCommand(t, change{use: "start NAME...", verb: gemelv1.Verb_VERB_START,
 		short: "start a process that was stopped or has not been started",
-		long: `Starts processes, and before them what they need. One that was given up must be locked
-and unlocked instead: gemel lock NAME; gemel unlock NAME.`})
+		long: `Starts processes, and before them what they need. It returns when they are ready, or have
+run for a second where the manifest has no ready:. One that was given up must be locked and
+unlocked instead: gemel lock NAME; gemel unlock NAME.`})
 }
 
 func stopCommand(t *tool) *cobra.Command {
-	return changeCommand(t, change{use: "stop NAME...", verb: gemelv1.Verb_VERB_STOP,
+	return reachCommand(t, change{use: "stop NAME...", verb: gemelv1.Verb_VERB_STOP,
 		short: "stop a process; it stays stopped until it is started",
 		long: `Stops processes in two stages: the stop signal, and after the grace SIGKILL to the whole
-tree. What needs them is stopped first. They stay stopped, also when Gemel is restarted.`})
+tree. What needs them is stopped first. It returns when they have ended. They stay stopped,
+also when Gemel is restarted.`})
 }
 
 func restartCommand(t *tool) *cobra.Command {
-	return changeCommand(t, change{use: "restart NAME...", verb: gemelv1.Verb_VERB_RESTART,
+	return reachCommand(t, change{use: "restart NAME...", verb: gemelv1.Verb_VERB_RESTART,
 		short: "stop and start a process; no restart is counted",
-		long:  "Stops and starts processes. It is no fault: no alarm is raised and no restart counted."})
+		long: `Stops and starts processes. It is no fault: no alarm is raised and no restart counted. It
+returns when they run again, as start does.`})
 }
 
 func lockCommand(t *tool) *cobra.Command {

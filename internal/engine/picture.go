@@ -40,9 +40,13 @@ type fixed struct {
 	severity ha.Severity
 	limit    int
 	group    string
+	ready    bool // it has a condition of readiness
 }
 
 func newPicture(node status.NodeStatus) picture { return picture{node: node, stale: true} }
+
+// rampUp is the core's word for a program that runs and was not judged yet.
+const rampUp ladder.State = "ramp-up"
 
 // Sight is what is measured only when somebody looks.
 type Sight struct {
@@ -129,7 +133,8 @@ func (p *picture) fix(m *manifest.Manifest) {
 	}
 	for i := range m.Processes {
 		c := &m.Processes[i]
-		p.fixed[c.Name] = fixed{c.UID, c.Line(), c.Severity, c.Restarts.Limit, groups[c.Name]}
+		p.fixed[c.Name] = fixed{c.UID, c.Line(), c.Severity, c.Restarts.Limit, groups[c.Name],
+			c.Ready.Kind != manifest.ReadyStarted}
 	}
 }
 
@@ -144,7 +149,7 @@ func (p *picture) processes(m *manifest.Manifest, views []ladder.View) []status.
 			Recovery: v.Recovery, Escalation: v.Escalation, Overlay: v.Overlay,
 			Start: v.Start, PID: v.PID, Since: v.Since, Started: v.Started,
 			Starts: v.Starts, Window: v.Window, Limit: f.limit, Last: v.Last,
-			Group: f.group,
+			Group: f.group, Unready: f.ready && v.State == rampUp,
 		}
 	}
 	return out

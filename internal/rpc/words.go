@@ -141,7 +141,7 @@ func processOf(at scene, p *status.ProcessStatus) *gemelv1.ProcessStatus {
 		Recovery: gemelv1.Recovery(p.Recovery), Escalation: gemelv1.Escalation(p.Escalation), Overlay: p.Overlay,
 		Start: uint64(p.Start), Pid: int32(p.PID), Since: at.when(p.Since), SinceInstant: int64(p.Since),
 		Started: at.when(p.Started), StartedInstant: int64(p.Started), Starts: p.Starts, Window: int32(p.Window), Limit: int32(p.Limit),
-		Last: exitOf(p.Last), Status: clean(p.Status), Threads: int32(p.Threads), Cgroup: clean(p.Cgroup), Group: p.Group,
+		Last: exitOf(p.Last), Status: clean(p.Status), Threads: int32(p.Threads), Cgroup: clean(p.Cgroup), Group: p.Group, Unready: p.Unready,
 		Usage: &gemelv1.Usage{Cpu: durationOf(p.Usage.CPU), Percent: p.Usage.Percent, Memory: p.Usage.Memory, Tasks: int32(p.Usage.Tasks)},
 	}
 }

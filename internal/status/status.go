@@ -105,6 +105,7 @@ type ProcessStatus struct {
 	Usage      Usage
 	Cgroup     string
 	Group      string // group of the manifest that runs it
+	Unready    bool   // it runs, and its condition of readiness does not hold yet
 }
 
 // Usage is what a process and its tree use; all zero when it is not known.

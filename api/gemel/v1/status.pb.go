@@ -594,7 +594,10 @@ type ProcessStatus struct {
 	// Its cgroup; empty without one.
 	Cgroup string `protobuf:"bytes,25,opt,name=cgroup,proto3" json:"cgroup,omitempty"`
 	// Group of the manifest that runs it; empty if none.
-	Group         string `protobuf:"bytes,26,opt,name=group,proto3" json:"group,omitempty"`
+	Group string `protobuf:"bytes,26,opt,name=group,proto3" json:"group,omitempty"`
+	// It runs, and its condition of readiness (ready: in the manifest) does not
+	// hold yet.
+	Unready       bool `protobuf:"varint,27,opt,name=unready,proto3" json:"unready,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -809,6 +812,13 @@ func (x *ProcessStatus) GetGroup() string {
 		return x.Group
 	}
 	return ""
+}
+
+func (x *ProcessStatus) GetUnready() bool {
+	if x != nil {
+		return x.Unready
+	}
+	return false
 }
 
 // Usage is what a process and its tree use; all zero when it is not known.
@@ -1063,7 +1073,7 @@ const file_gemel_v1_status_proto_rawDesc = "" +
 	"\x06budget\x18\x0f \x03(\v2\x1a.google.protobuf.TimestampR\x06budget\x12\x1d\n" +
 	"\n" +
 	"budget_max\x18\x10 \x01(\x05R\tbudgetMax\x12\x1a\n" +
-	"\bstopping\x18\x11 \x01(\bR\bstopping\"\xc1\x06\n" +
+	"\bstopping\x18\x11 \x01(\bR\bstopping\"\xdb\x06\n" +
 	"\rProcessStatus\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
 	"\x03uid\x18\x02 \x01(\rR\x03uid\x12\x12\n" +
@@ -1093,7 +1103,8 @@ const file_gemel_v1_status_proto_rawDesc = "" +
 	"\athreads\x18\x17 \x01(\x05R\athreads\x12%\n" +
 	"\x05usage\x18\x18 \x01(\v2\x0f.gemel.v1.UsageR\x05usage\x12\x16\n" +
 	"\x06cgroup\x18\x19 \x01(\tR\x06cgroup\x12\x14\n" +
-	"\x05group\x18\x1a \x01(\tR\x05group\"|\n" +
+	"\x05group\x18\x1a \x01(\tR\x05group\x12\x18\n" +
+	"\aunready\x18\x1b \x01(\bR\aunready\"|\n" +
 	"\x05Usage\x12+\n" +
 	"\x03cpu\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x03cpu\x12\x18\n" +
 	"\apercent\x18\x02 \x01(\x01R\apercent\x12\x16\n" +
