@@ -228,6 +228,9 @@ func missed(t turn, in ha.Missed) string {
 		who = "thread " + in.Thread
 	}
 	s := fmt.Sprintf("%s had not been heard for %s", who, human(t.At.Sub(in.Last)))
+	if in.Last == 0 {
+		s = who + " had never been heard since its start"
+	}
 	if in.Missing > 1 {
 		s += fmt.Sprintf("; %d threads were late", in.Missing)
 	}

@@ -15,7 +15,7 @@ type ExitStatus struct {
 	Code    int           `json:"code"`              // exit code; -1 if ended by a signal or unknown
 	Signal  int           `json:"signal,omitempty"`  // number of the signal; 0 if none
 	Core    bool          `json:"core,omitempty"`    // a core was dumped
-	OOM     bool          `json:"oom,omitempty"`     // the kernel's out-of-memory killer did it
+	OOM     bool          `json:"oom,omitempty"`     // the kernel's out-of-memory killer ended it, or one of its tree
 	Unknown bool          `json:"unknown,omitempty"` // see above
 	After   Instant       `json:"after,omitempty"`   // if unknown: seen alive at this instant
 	Before  Instant       `json:"before,omitempty"`  // if unknown: found dead at this instant
@@ -29,8 +29,8 @@ func (s ExitStatus) Success() bool { return !s.Unknown && s.Signal == 0 && s.Cod
 // diedBetween stands before the instants of an end that nobody saw.
 const diedBetween = ", died between "
 
-// String prints "exit 3", "signal 9 (SIGKILL)", "signal 9 (SIGKILL), out of
-// memory" or "unknown, died between 1.2s and 1.9s".
+// String prints "exit 3", "exit 137; out of memory: ...", "signal 9 (SIGKILL)",
+// "signal 9 (SIGKILL), out of memory" or "unknown, died between 1.2s and 1.9s".
 func (s ExitStatus) String() string {
 	switch {
 	case s.Unknown:
@@ -45,6 +45,9 @@ func (s ExitStatus) String() string {
 			b.WriteString(", out of memory")
 		}
 		return b.String()
+	}
+	if s.OOM {
+		return fmt.Sprintf("exit %d; out of memory: the kernel ended a process of its tree", s.Code)
 	}
 	return fmt.Sprintf("exit %d", s.Code)
 }

@@ -284,6 +284,22 @@ func TestOutOfMemoryIsNamed(t *testing.T) {
 	}
 }
 
+// TestOutOfMemoryOfAChildIsNamed: what the program says of it is only a code.
+func TestOutOfMemoryOfAChildIsNamed(t *testing.T) {
+	need.Root(t)
+	need.Cgroup(t, "memory")
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := Start(t, "processes:\n"+script("parent", exe+"; exit $?", "environment: {"+helperEnv+": eat}", "resources: {memory: 48MiB}", "recovery: none"))
+	i.Await(0, ha.ExistenceDisabled, "parent")
+	last := i.State("parent", "given-up").GetLast()
+	if e := i.Await(0, ha.ExistenceRecovering, "parent"); !strings.Contains(e.GetDetail(), "exit 137; out of memory") || !last.GetOom() {
+		t.Errorf("it ended with %q, oom %v", e.GetDetail(), last.GetOom())
+	}
+}
+
 // TestHungThreadIsFound: one thread of a program hangs and the others go on.
 func TestHungThreadIsFound(t *testing.T) {
 	i := Start(t, "processes:\n  threads:\n    ready: notify\n    severity: major\n    watchdog: {interval: 500ms, retries: 2, by: page}\n"+Helper(t, "threads"))

@@ -510,7 +510,7 @@ type ExitStatus struct {
 	Signal int32 `protobuf:"varint,2,opt,name=signal,proto3" json:"signal,omitempty"`
 	// A core was dumped.
 	Core bool `protobuf:"varint,3,opt,name=core,proto3" json:"core,omitempty"`
-	// The kernel's out-of-memory killer did it.
+	// The kernel's out-of-memory killer ended it, or a process of its tree.
 	Oom bool `protobuf:"varint,4,opt,name=oom,proto3" json:"oom,omitempty"`
 	// It ended while nobody could see how.
 	Unknown bool `protobuf:"varint,5,opt,name=unknown,proto3" json:"unknown,omitempty"`

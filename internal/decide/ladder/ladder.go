@@ -2,6 +2,7 @@ package ladder
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"gemel/internal/ha"
@@ -59,13 +60,27 @@ func missed(p *proc, in ha.Missed) {
 	}
 	detail := fmt.Sprintf("%s has not beaten for %v", who, p.m.now.Sub(in.Last).Round(time.Millisecond))
 	if in.Last == 0 {
-		detail = who + " has never beaten"
+		detail = who + " has not sent a beat since its start; " + wayToBeat(p.cfg.Watchdog)
 	}
 	if in.Missing > 1 {
 		detail += fmt.Sprintf("; %d threads are late", in.Missing)
 	}
 	fault(p, ha.FaultWatchdog, in.Start, detail, because(ruleFault, fmt.Sprintf("no beat for %s", span(p.cfg.Watchdog.Silence())),
 		"thread", in.Thread, "last", in.Last, "missing", in.Missing))
+}
+
+// wayToBeat says what a program that never beat should do.
+func wayToBeat(w manifest.Watchdog) string {
+	how := "the SDK's Beat or WATCHDOG=1"
+	switch w.By {
+	case "command":
+		return fmt.Sprintf("%s must end with 0 within its interval of %s", strings.Join(w.Command, " "), span(w.Interval))
+	case "page":
+		how = "the SDK's Beat"
+	case "notify":
+		how = "WATCHDOG=1 by sd_notify"
+	}
+	return fmt.Sprintf("it must beat each %s by %s, or its watchdog: must go from the manifest", span(w.Interval), how)
 }
 
 // examined takes the evidence.

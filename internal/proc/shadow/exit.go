@@ -169,7 +169,9 @@ func (ps *programs) tellAll() {
 func (c *child) tellExit(next *child) {
 	s := c.of
 	c.endStop()
-	if c.exit.Signal == int(unix.SIGKILL) && c.group.OOMKills() > 0 {
+	// What a shell calls 137 is the end of its child; a program whose worker was
+	// ended often fails in a way of its own.
+	if mayBeOOM := c.exit.Signal == int(unix.SIGKILL) || c.exit.Code > 0; mayBeOOM && c.group.OOMKills() > 0 {
 		c.exit.OOM = true
 		s.table.End(c.start, *c.exit)
 	}
