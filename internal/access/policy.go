@@ -152,6 +152,14 @@ func (p *Policy) Changed() <-chan struct{} {
 	return p.changed
 }
 
+// Unknown returns the names of the lists that nobody on this machine has, groups
+// with % before them.
+func (p *Policy) Unknown() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.unknown)
+}
+
 // Shared reports whether anybody but root and the daemon's own user has a role,
 // so that the socket must let others connect.
 func (p *Policy) Shared() bool {

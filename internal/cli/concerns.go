@@ -108,8 +108,9 @@ func downAdvice(p *gemelv1.ProcessStatus) string {
 	return "gemel why " + n
 }
 
-// remarks lists what is unusual and may well be meant.
-func remarks(s *gemelv1.Snapshot, skew string) []concern {
+// remarks lists what is unusual and may well be meant. What the machine lacks is
+// one line unless verbose: it is the same each day.
+func remarks(s *gemelv1.Snapshot, skew string, verbose bool) []concern {
 	var out []concern
 	add := func(who, text, do string) { out = append(out, concern{who, text, do}) }
 	n := s.GetNode()
@@ -137,8 +138,16 @@ func remarks(s *gemelv1.Snapshot, skew string) []concern {
 	if n.GetDiffers() {
 		add("node", n.GetManifest()+" is not what is in force", fmt.Sprintf("gemel diff %s; gemel apply %s", quoted(n.GetManifest()), quoted(n.GetManifest())))
 	}
-	for _, note := range n.GetNotes() {
-		add("node", note, "")
+	if names := n.GetUnknownAccess(); len(names) > 0 {
+		add("node", "node.access names "+strings.Join(names, ", ")+", which nobody on this machine is: that lets nobody in",
+			"correct the manifest, or make the user or group")
+	}
+	if notes := n.GetNotes(); len(notes) > 1 && !verbose {
+		add("node", fmt.Sprintf("%d things that Gemel would use are not here", len(notes)), "gemel status -v lists them")
+	} else {
+		for _, note := range notes {
+			add("node", note, "")
+		}
 	}
 	if skew != "" {
 		add("gemel", skew, "")

@@ -18,7 +18,7 @@ type fact struct{ name, value string }
 func showDetails(w io.Writer, t *tool, s *gemelv1.Snapshot, all []*gemelv1.CheckStatus) {
 	now := s.GetAt().AsTime()
 	cs := concerns(&gemelv1.Snapshot{Processes: s.GetProcesses(), Checks: s.GetChecks(), Alarms: s.GetAlarms()}, now)
-	cs = append(cs, remarks(&gemelv1.Snapshot{Processes: s.GetProcesses(), Checks: s.GetChecks()}, "")...)
+	cs = append(cs, remarks(&gemelv1.Snapshot{Processes: s.GetProcesses(), Checks: s.GetChecks()}, "", true)...)
 	first := true
 	next := func() {
 		if !first {

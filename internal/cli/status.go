@@ -16,7 +16,7 @@ import (
 const watchEvery = 500 * time.Millisecond
 
 func statusCommand(t *tool) *cobra.Command {
-	var follow, check bool
+	var follow, check, verbose bool
 	c := &cobra.Command{
 		Use: "status [NAME...]", GroupID: "look",
 		Short: "what runs, in which state and why; with NAME all that is known of it",
@@ -36,7 +36,7 @@ stopped by order is not.`,
 				if t.json {
 					return statusJSON(t, s, names)
 				}
-				text, err := statusText(t, s, names)
+				text, err := statusText(t, s, names, verbose)
 				if err != nil {
 					return err
 				}
@@ -64,6 +64,7 @@ stopped by order is not.`,
 		},
 	}
 	c.Flags().BoolVarP(&follow, "watch", "w", false, "draw it anew whenever it changes, until Ctrl-C")
+	c.Flags().BoolVarP(&verbose, "verbose", "v", false, "list all that Gemel would use and this machine or user does not have")
 	c.Flags().BoolVar(&check, "check", false, "print only what is wrong; exit status 1 if anything is")
 	return c
 }
@@ -109,7 +110,7 @@ func chosen(s *gemelv1.Snapshot, names []string) error {
 }
 
 // statusText is the screen of status.
-func statusText(t *tool, s *gemelv1.Snapshot, names []string) (string, error) {
+func statusText(t *tool, s *gemelv1.Snapshot, names []string, verbose bool) (string, error) {
 	all := s.GetChecks()
 	if err := chosen(s, names); err != nil {
 		return "", err
@@ -127,7 +128,7 @@ func statusText(t *tool, s *gemelv1.Snapshot, names []string) (string, error) {
 	if t.client != nil {
 		skew = t.client.Skew(t.w.Version)
 	}
-	showConcerns(&b, t, append(concerns(s, now), remarks(s, skew)...))
+	showConcerns(&b, t, append(concerns(s, now), remarks(s, skew, verbose)...))
 	return b.String(), nil
 }
 

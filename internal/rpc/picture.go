@@ -36,7 +36,16 @@ func (a *api) Status(ctx context.Context, _ *gemelv1.StatusRequest) (*gemelv1.St
 	if err != nil {
 		return nil, err
 	}
-	return &gemelv1.StatusResponse{Snapshot: snapshotOf(last)}, nil
+	return &gemelv1.StatusResponse{Snapshot: a.shot(last)}, nil
+}
+
+// shot is a picture with what only the server knows.
+func (s *Server) shot(last *status.Snapshot) *gemelv1.Snapshot {
+	out := snapshotOf(last)
+	for _, name := range s.policy.Unknown() {
+		out.Node.UnknownAccess = append(out.Node.UnknownAccess, clean(name))
+	}
+	return out
 }
 
 // look lets the daemon measure what it measures only when somebody looks.
@@ -82,7 +91,7 @@ func (a *api) WatchStatus(ctx context.Context, req *gemelv1.WatchStatusRequest, 
 		last, changed := a.b.Board.Last()
 		if last != nil && last != told {
 			told = last
-			now := snapshotOf(last)
+			now := a.shot(last)
 			res := &gemelv1.WatchStatusResponse{Snapshot: now}
 			if req.GetChangesOnly() && before != nil {
 				res = changes(before, now)

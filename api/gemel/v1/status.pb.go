@@ -381,6 +381,9 @@ type NodeStatus struct {
 	Cgroup string `protobuf:"bytes,13,opt,name=cgroup,proto3" json:"cgroup,omitempty"`
 	// What this machine lacks, one sentence each.
 	Notes []string `protobuf:"bytes,14,rep,name=notes,proto3" json:"notes,omitempty"`
+	// Names in node.access that nobody on this machine has, groups with % before
+	// them: they let nobody in.
+	UnknownAccess []string `protobuf:"bytes,19,rep,name=unknown_access,json=unknownAccess,proto3" json:"unknown_access,omitempty"`
 	// Reboots and failovers counted now, wall times.
 	Budget []*timestamppb.Timestamp `protobuf:"bytes,15,rep,name=budget,proto3" json:"budget,omitempty"`
 	// How many of them are allowed.
@@ -515,6 +518,13 @@ func (x *NodeStatus) GetCgroup() string {
 func (x *NodeStatus) GetNotes() []string {
 	if x != nil {
 		return x.Notes
+	}
+	return nil
+}
+
+func (x *NodeStatus) GetUnknownAccess() []string {
+	if x != nil {
+		return x.UnknownAccess
 	}
 	return nil
 }
@@ -1052,7 +1062,7 @@ const file_gemel_v1_status_proto_rawDesc = "" +
 	"\x04node\x18\x04 \x01(\v2\x14.gemel.v1.NodeStatusR\x04node\x125\n" +
 	"\tprocesses\x18\x05 \x03(\v2\x17.gemel.v1.ProcessStatusR\tprocesses\x12-\n" +
 	"\x06checks\x18\x06 \x03(\v2\x15.gemel.v1.CheckStatusR\x06checks\x12'\n" +
-	"\x06alarms\x18\a \x03(\v2\x0f.gemel.v1.EventR\x06alarms\"\x97\x04\n" +
+	"\x06alarms\x18\a \x03(\v2\x0f.gemel.v1.EventR\x06alarms\"\xbe\x04\n" +
 	"\n" +
 	"NodeStatus\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
@@ -1069,7 +1079,8 @@ const file_gemel_v1_status_proto_rawDesc = "" +
 	"\x06digest\x18\v \x01(\tR\x06digest\x12\x18\n" +
 	"\adiffers\x18\f \x01(\bR\adiffers\x12\x16\n" +
 	"\x06cgroup\x18\r \x01(\tR\x06cgroup\x12\x14\n" +
-	"\x05notes\x18\x0e \x03(\tR\x05notes\x122\n" +
+	"\x05notes\x18\x0e \x03(\tR\x05notes\x12%\n" +
+	"\x0eunknown_access\x18\x13 \x03(\tR\runknownAccess\x122\n" +
 	"\x06budget\x18\x0f \x03(\v2\x1a.google.protobuf.TimestampR\x06budget\x12\x1d\n" +
 	"\n" +
 	"budget_max\x18\x10 \x01(\x05R\tbudgetMax\x12\x1a\n" +

@@ -221,10 +221,14 @@ func (t *Tree) remark() {
 			t.notes = append(t.notes, "The kernel has no cgroup.freeze (Linux 5.2): the processes of a program are stopped one by one.")
 		}
 	}
+	var none []string
 	for _, c := range controllers {
 		if !t.Has(c) {
-			t.notes = append(t.notes, "There is no "+c+" controller here: a start with a "+c+" limit is refused.")
+			none = append(none, c)
 		}
+	}
+	if len(none) > 0 {
+		t.notes = append(t.notes, "There is no "+strings.Join(none, ", no ")+" controller here: a start with such a limit is refused.")
 	}
 }
 
