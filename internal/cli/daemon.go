@@ -142,41 +142,6 @@ func detachCommand(t *tool) *cobra.Command {
 	}
 }
 
-func upgradeCommand(t *tool) *cobra.Command {
-	return &cobra.Command{
-		Use: "upgrade [BINARY]", GroupID: "daemon", Args: args(0, 1),
-		Short: "replace the running daemon by another binary; no program is touched",
-		Long: `Replaces the monitor, then the shadow, by exec in the same pids. Without an argument the
-path that runs now is read again (after a package update). A binary that does not run is
-refused before anything is done.`,
-		Example: "  gemel upgrade\n  gemel upgrade ./bin/gemel",
-		RunE: func(c *cobra.Command, args []string) error {
-			q := &gemelv1.UpgradeRequest{}
-			if len(args) == 1 {
-				abs, err := filepath.Abs(args[0])
-				if err != nil {
-					return fmt.Errorf("finding %s: %w", args[0], err)
-				}
-				q.Binary = abs
-			}
-			client, err := t.dial()
-			if err != nil {
-				return err
-			}
-			r, err := client.Upgrade(c.Context(), q)
-			if err != nil {
-				return err
-			}
-			if t.json {
-				return t.printJSON(object(r))
-			}
-			fmt.Fprintf(t.out, "upgrading from %s to %s; %s tells when it runs\n", r.GetFrom(), r.GetTo(), t.command("gemel status"))
-			fmt.Fprintf(t.out, "  to take it back: %s, with the binary of %s\n", t.command("gemel upgrade BINARY"), r.GetFrom())
-			return nil
-		},
-	}
-}
-
 func shutdownCommand(t *tool) *cobra.Command {
 	return &cobra.Command{
 		Use: "shutdown", GroupID: "daemon", Args: args(0, 0),

@@ -44,11 +44,13 @@ type hands struct {
 	sinks   []*notify.Queue
 	scripts *notify.Scripts
 	waits   *waits
+	pairing *pairing
 	admit   func(manifest.Access) // set with the server
 }
 
 func newHands(o Options, g *group, link *proc.Link, m *manifest.Manifest) (*hands, error) {
-	h := &hands{o: o, file: source{path: o.File}, group: g, link: link, world: proc.ThisMachine(), waits: newWaits()}
+	h := &hands{o: o, file: source{path: o.File}, group: g, link: link, world: proc.ThisMachine(), waits: newWaits(), pairing: newPairing(o)}
+	h.pairing.h, h.pairing.cut = h, g.cancel
 	tree, err := spawn.Open(instance(o.Places))
 	if err != nil {
 		return nil, err
@@ -136,7 +138,7 @@ func (h *hands) edges() engine.Edges {
 		Seek: h.attach.Seek, Launch: h.attach.Launch, Halt: h.attach.Stop,
 		Examine: h.examine, Handle: h.handle,
 		Failover: alone(tell), Reboot: h.reboot, Notify: h.notify,
-		Kept: h.kept, Synced: h.synced, Reload: h.reload, Admit: func(a manifest.Access) { h.admit(a) },
+		Kept: h.kept, Synced: h.pairing.synced, Half: h.pairing.half, Reload: h.reload, Admit: func(a manifest.Access) { h.admit(a) },
 		Runs: h.beats.Began, Gone: func(p ha.Process, s ha.StartID) { h.waits.end(p, s, forReady, forBeats) },
 		Beating: func(p ha.Process) (int, string) { return h.beats.Threads(p), h.beats.Status(p) },
 	}
@@ -197,19 +199,6 @@ func (h *hands) notify(e ha.Event, node manifest.Handler) {
 
 func (h *hands) handle(a ha.Handle, hd manifest.Handler, e ha.Event) {
 	h.scripts.Offer(hd, a.Rung, e)
-}
-
-// synced has the shadow follow the monitor, when this life began by an upgrade.
-func (h *hands) synced() {
-	path := os.Getenv(upgradeEnv)
-	if path == "" {
-		return
-	}
-	_ = os.Unsetenv(upgradeEnv)
-	h.engine.Note(ha.Upgraded, ha.Subject{Kind: ha.KindMonitor}, "the monitor is version "+h.o.Version)
-	if err := h.link.Send(proc.Order{Kind: proc.OrderExec, Path: path}); err != nil {
-		h.o.Log.Error("the shadow was not told to upgrade", "error", err)
-	}
 }
 
 // quit ends both halves after every program has stopped: the shadow goes when

@@ -2,10 +2,8 @@ package daemon
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -17,14 +15,11 @@ import (
 	"gemel/internal/proc"
 )
 
-// upgradeEnv tells a monitor that was put in the place of another one by exec
-// which binary the shadow is to become as well.
-const upgradeEnv = "GEMEL_UPGRADE"
-
 // Replace is how a life of the monitor ends that another binary goes on with, in
 // the same pid.
 type Replace struct {
 	Path string
+	Env  string // is set to Path
 	Args []string
 	FD   int // the socket to the shadow, -1 if there is none
 }
@@ -35,11 +30,11 @@ func (r *Replace) Error() string { return "to be replaced by " + r.Path }
 func (r *Replace) Exec() error {
 	env := make([]string, 0, len(os.Environ())+2)
 	for _, kv := range os.Environ() {
-		if !strings.HasPrefix(kv, upgradeEnv+"=") && !strings.HasPrefix(kv, proc.PairEnv+"=") {
+		if !strings.HasPrefix(kv, proc.PairEnv+"=") {
 			env = append(env, kv)
 		}
 	}
-	env = append(env, upgradeEnv+"="+r.Path)
+	env = append(env, r.Env+"="+r.Path)
 	if r.FD >= 0 {
 		if _, err := unix.FcntlInt(uintptr(r.FD), unix.F_SETFD, 0); err != nil {
 			return fmt.Errorf("keeping the socket to the shadow: %w", err)
@@ -97,36 +92,6 @@ func (l life) Shutdown(_ context.Context, why string) error {
 	return nil
 }
 
-// Upgrade tries the binary, and then lets it take the place of the monitor; the
-// new monitor has the shadow follow.
-func (l life) Upgrade(ctx context.Context, binary string) (from, to string, err error) {
-	if binary == "" {
-		if binary, err = l.h.o.exe(); err != nil {
-			return "", "", err
-		}
-	}
-	if binary, err = filepath.EvalSymlinks(binary); err != nil {
-		return "", "", refused("no-binary", fmt.Errorf("upgrading: %w", err))
-	}
-	e, err := proc.Run(ctx, proc.Command{Args: []string{binary, "--version"}, Timeout: 10 * time.Second})
-	if err == nil && (e.Code != 0 || !strings.HasPrefix(e.Output, "gemel version ")) {
-		err = fmt.Errorf("%s --version ended with exit %d and said %q", binary, e.Code, strings.TrimSpace(e.Output))
-	}
-	if err != nil {
-		return "", "", refused("no-gemel", fmt.Errorf("upgrading: this is no gemel that runs here: %w", err))
-	}
-	to = strings.TrimSpace(strings.TrimPrefix(e.Output, "gemel version "))
-	l.later(func() {
-		fd, err := l.h.link.Dup()
-		if err != nil {
-			l.h.o.Log.Error("not upgraded", "error", err)
-			return
-		}
-		l.cut(&Replace{Path: binary, Args: append([]string{os.Args[0], "monitor"}, l.h.o.monitorArgs()...), FD: fd})
-	})
-	return l.h.o.Version, to, nil
-}
-
 // later does what ends this life only after the answer had time to leave.
 func (l life) later(f func()) {
 	l.h.group.wg.Go(func() {
@@ -138,12 +103,4 @@ func (l life) later(f func()) {
 			f()
 		}
 	})
-}
-
-func refused(reason string, err error) error {
-	var known *ha.Error
-	if errors.As(err, &known) {
-		return err
-	}
-	return &ha.Error{Kind: ha.ErrRefused, Reason: reason, Hint: "nothing was changed", Err: err}
 }

@@ -32,6 +32,7 @@ func Monitor(ctx context.Context, o Options) error {
 	if err := o.Places.Make(); err != nil {
 		return err
 	}
+	proc.Name()
 	exe, err := o.exe()
 	if err != nil {
 		return err
@@ -44,7 +45,7 @@ func Monitor(ctx context.Context, o Options) error {
 	}
 	link, err := proc.NewLink(proc.LinkConfig{
 		DataDir: o.Places.Data, RunDir: o.Places.Run, PairFD: pairFD(), Version: o.Version,
-		Shadow: append([]string{exe, "run"}, o.args()...), Patience: patience(), Log: o.Log,
+		Shadow: append([]string{exe, "run"}, o.args()...), Else: elseShadow(o), Patience: patience(), Log: o.Log,
 	})
 	if err != nil {
 		return fmt.Errorf("starting the monitor: %w", err)

@@ -22,6 +22,7 @@ func Shadow(ctx context.Context, o Options) (int, error) {
 	if err := o.Places.Make(); err != nil {
 		return 1, err
 	}
+	proc.Name()
 	exe, err := o.exe()
 	if err != nil {
 		return 1, err

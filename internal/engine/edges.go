@@ -53,6 +53,8 @@ type Edges struct {
 	// Synced is called once, when the shadow has told everything and the programs
 	// were started.
 	Synced func()
+	// Half is told what concerns the halves of Gemel, after the engine took it.
+	Half func(proc.Report)
 	// Reload reads the manifest's file again (SIGHUP).
 	Reload func()
 	// Beating returns how many threads beat and the STATUS= text of a process.
@@ -92,6 +94,7 @@ func (e Edges) whole(tell func(ha.Input)) Edges {
 		}
 	})
 	or(&e.Synced, func() {})
+	or(&e.Half, func(proc.Report) {})
 	or(&e.Reload, func() {})
 	or(&e.Beating, func(ha.Process) (int, string) { return 0, "" })
 	return e

@@ -32,6 +32,7 @@ func (l *loop) report(r proc.Report) {
 		l.s.Edges.Reload()
 	default:
 		l.half(r)
+		l.s.Edges.Half(r)
 	}
 }
 

@@ -88,4 +88,6 @@ var catalogue = [...]Entry{
 	{HandlerFailed, "handler-failed", "Handler failed", Info, "A handler of a rung ended badly or took too long.", "None for the recovery.", "Repair the handler.", false},
 	{LimitUnavailable, "limit-unavailable", "Limit not available", Info, "This machine lacks the controller for a limit.", "The start is refused.", "Mount the controller, or take the limit out.", false},
 	{Crashed, "crashed", "Gemel ended by a fault of its own", Info, "A half of Gemel met an error in its own code; the other half started it again.", "None for the programs.", "Report it, with its evidence.", false},
+	{UpgradeFailed, "upgrade-failed", "Gemel not upgraded", Info, "Another binary was to take over and did not.", "None for the programs; the version that is named goes on.",
+		"See the reason; then gemel upgrade again.", false},
 }

@@ -69,6 +69,7 @@ const (
 	HandlerFailed
 	LimitUnavailable
 	Crashed
+	UpgradeFailed
 )
 
 // An Entry of the catalogue says what a code means to a person.

@@ -48,6 +48,7 @@ type other struct {
 	greeted    bool     // it said hello
 	hung       bool     // it was killed for silence
 	early      []Report // of a new shadow, before its hello
+	word       string   // names our hello, and comes back in the answer
 }
 
 // NewClient takes fd over, one end of a SEQPACKET pair, and begins to read. Say

@@ -44,6 +44,13 @@ func (b *book) exits() []Report {
 			}
 			continue
 		}
+		if h.Process == "" {
+			// A child showed itself to the monitor before this one: whose it is, the
+			// table knows. The next shadow is given its end, and tells it.
+			b.ends[id] = Order{Kind: OrderHold, Start: id, PID: h.PID, At: h.Since, Status: &st}
+			b.release(id)
+			continue
+		}
 		r := Report{Kind: ReportExited, Process: h.Process, Start: id, At: now, Status: st}
 		if arm, ok := b.arms[id]; ok {
 			if n := b.held[arm.Next]; n != nil {

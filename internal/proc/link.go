@@ -24,6 +24,9 @@ type LinkConfig struct {
 	// Shadow is the command that starts a new shadow; it finds this monitor by
 	// itself. Empty: none is started, one is only waited for.
 	Shadow []string
+	// Else takes its place at each third attempt in a row: the version before, in the
+	// middle of an upgrade. Empty: there is none.
+	Else []string
 	// Patience is how long a service manager is given to start the new shadow
 	// before this monitor does. Zero: it does at once. Under a service manager it
 	// is 2 s.
@@ -61,8 +64,14 @@ type Link struct {
 	closed bool
 	pulse
 
-	started []int         // pids of the shadows that Run started and did not reap yet
-	enough  chan struct{} // closed when the end was ordered
+	started
+	enough chan struct{} // closed when the end was ordered
+}
+
+// started are the shadows that Run started.
+type started struct {
+	pids  []int // not reaped yet
+	tries int   // since one said hello
 }
 
 // pulse is the life sign of the shadow.

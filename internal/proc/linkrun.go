@@ -88,12 +88,20 @@ func (l *Link) lost(ctx context.Context, c *Client) {
 // pass tells what is for the user. What a new shadow did before its hello (it
 // carried out what had waited) is told after it.
 func (l *Link) pass(ctx context.Context, c *Client, r Report) bool {
+	if r.Kind == ReportHello && r.Name != "" && r.Name != c.at.word {
+		// The answer to the monitor before this one in the same pid, with what was then.
+		closeAll(r.FDs)
+		return true
+	}
 	if c.at.inherit && !c.at.greeted && r.Kind != ReportHello && r.Kind != ReportBeat {
 		c.at.early = append(c.at.early, r)
 		return true
 	}
 	if c.sift(&r) && !l.tell(ctx, r) {
 		return false
+	}
+	if r.Kind == ReportHello {
+		l.tries = 0
 	}
 	if r.Kind == ReportHello && c.at.next {
 		// To a user that was told only a part: what it hears now is no sequel.
@@ -222,7 +230,7 @@ func (l *Link) attach(fd int, inherit bool) error {
 		}
 		l.queue = nil
 	}
-	err = errors.Join(err, c.Send(Order{Kind: OrderHello, Protocol: Protocol, Version: l.c.Version}))
+	err = errors.Join(err, c.Send(Order{Kind: OrderHello, Name: c.at.word, Protocol: Protocol, Version: l.c.Version}))
 	if err != nil {
 		c.Close()
 		return fmt.Errorf("greeting the shadow: %w", err)
@@ -259,7 +267,12 @@ func (l *Link) accept(ctx context.Context) {
 // startShadow starts the command of a new shadow, apart from this process: it is
 // to outlive it.
 func (l *Link) startShadow() error {
-	path, err := exec.LookPath(l.c.Shadow[0])
+	l.tries++
+	command := l.c.Shadow
+	if len(l.c.Else) > 0 && l.tries%3 == 0 {
+		command = l.c.Else
+	}
+	path, err := exec.LookPath(command[0])
 	if err != nil {
 		return err
 	}
@@ -268,14 +281,14 @@ func (l *Link) startShadow() error {
 		return fmt.Errorf("opening /dev/null: %w", err)
 	}
 	defer unix.Close(null)
-	pid, err := syscall.ForkExec(path, l.c.Shadow, &syscall.ProcAttr{
+	pid, err := syscall.ForkExec(Image(path), command, &syscall.ProcAttr{
 		Dir: "/", Env: os.Environ(), Files: []uintptr{uintptr(null), 1, 2},
 		Sys: &syscall.SysProcAttr{Setpgid: true},
 	})
 	if err != nil {
 		return fmt.Errorf("starting %s: %w", path, err)
 	}
-	l.started = append(l.started, pid)
+	l.pids = append(l.pids, pid)
 	return nil
 }
 
@@ -283,8 +296,8 @@ func (l *Link) startShadow() error {
 // not its shadow now.
 func (l *Link) reap() {
 	now := l.Shadow()
-	left := l.started[:0]
-	for _, pid := range l.started {
+	left := l.pids[:0]
+	for _, pid := range l.pids {
 		if pid != now {
 			if got, err := unix.Wait4(pid, nil, unix.WNOHANG, nil); got == pid || errors.Is(err, unix.ECHILD) {
 				continue
@@ -292,13 +305,13 @@ func (l *Link) reap() {
 		}
 		left = append(left, pid)
 	}
-	l.started = left
+	l.pids = left
 }
 
 // peer notes which process is at the other end. Inherit: it is a new shadow of
 // a monitor that knows its programs already.
 func (c *Client) peer(fd, pid int, inherit bool) {
-	c.at = &other{pid: pid, inherit: inherit}
+	c.at = &other{pid: pid, inherit: inherit, word: fmt.Sprintf("%d-%d", os.Getpid(), clock.Now())}
 	pidfd, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PEERPIDFD)
 	if err != nil {
 		pidfd, err = unix.PidfdOpen(pid, 0)

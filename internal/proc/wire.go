@@ -73,7 +73,7 @@ const (
 	OrderExec   OrderKind = "exec"   // replace yourself by Path, in the same pid
 	OrderDetach OrderKind = "detach" // end, leave the programs
 	OrderQuit   OrderKind = "quit"   // every program has stopped: end with Code
-	OrderHello  OrderKind = "hello"  // first word of a monitor, with its Protocol and Version: tell everything (the reports "at hello")
+	OrderHello  OrderKind = "hello"  // first word of a monitor, with its Protocol and Version, and a Name that the answer bears: tell everything (the reports "at hello")
 	OrderHold   OrderKind = "hold"   // to a new shadow: Start of Process runs as PID since At, its pidfd comes along; or it ended with Status
 )
 
@@ -104,7 +104,7 @@ type ReportKind string
 
 // The reports.
 const (
-	ReportHello   ReportKind = "hello"   // the shadow is there: PID, Protocol, Version, Cgroup
+	ReportHello   ReportKind = "hello"   // the shadow is there: PID, Protocol, Version, Cgroup, Name of the hello
 	ReportRunning ReportKind = "running" // at hello: Start of Process runs as PID since At; Next is its standing order
 	ReportKept    ReportKind = "kept"    // at hello: the descriptors held under Name come along
 	ReportSynced  ReportKind = "synced"  // at hello: everything was told

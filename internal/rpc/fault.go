@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"syscall"
 
 	"connectrpc.com/connect"
 
@@ -101,9 +102,9 @@ func Explain(err error) error {
 // the two sides do not know each other's words.
 func bare(wire *connect.Error) error {
 	e := &ha.Error{Kind: ha.ErrFailed, Err: errors.New(wire.Message())}
-	if errors.Is(wire, io.ErrUnexpectedEOF) {
-		// A monitor that was killed within a message: it looks like a protocol
-		// error and is none.
+	if errors.Is(wire, io.ErrUnexpectedEOF) || errors.Is(wire, syscall.ECONNRESET) || errors.Is(wire, syscall.EPIPE) {
+		// A monitor that was killed within a message, or before it had read one: it
+		// looks like a protocol error and is none.
 		e.Kind, e.Reason = ha.ErrUnavailable, "connection"
 		e.Err = errors.New("the daemon ended in the middle of an answer")
 		e.Hint = "the monitor may be starting again; try once more"

@@ -7,11 +7,14 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
 
 // campaign is one run: a service manager, a nemesis, an oracle, and a judge.
+//
+//budget:fields it is a world
 type campaign struct {
 	gemel, other string // other: a second build, for upgrades
 	n, programs  int
@@ -22,12 +25,14 @@ type campaign struct {
 	// managed: the halves know of a service manager, and the monitor leaves it to
 	// it to start a new shadow; else both do, and one of them is refused.
 	managed bool
+	fixed   bool // the service manager starts the first build whatever was upgraded to
 
 	data, rund string
 	oracle     *oracle
 	pair       *pair
 
 	hits, during, ends [3]int // by victim: kills, those while programs ended, how many did
+	tally              tally  // of upgrades
 }
 
 func (c *campaign) run(ctx context.Context) (violations []string, err error) {
@@ -79,7 +84,7 @@ func (c *campaign) run(ctx context.Context) (violations []string, err error) {
 	}
 	c.premise()
 	judged, err := c.judge()
-	return append(c.oracle.violations, judged...), err
+	return slices.Concat(c.oracle.violations, c.tally.violations, judged), err
 }
 
 // manifest writes one process for each program, each of which ends again and
@@ -127,8 +132,11 @@ var victims = [3]string{"the monitor", "the shadow", "both"}
 
 // premise says what the kills met: a campaign in which nothing ended shows nothing.
 func (c *campaign) premise() {
+	if c.other != "" {
+		fmt.Println(c.tally)
+	}
 	for i, v := range victims {
-		if c.other == "" {
+		if c.hits[i] > 0 {
 			fmt.Printf("killed %s %d times; while it was not replaced yet, programs ended in %d of them, %d in all\n",
 				v, c.hits[i], c.during[i], c.ends[i])
 		}
@@ -169,16 +177,6 @@ func (c *campaign) kill(ctx context.Context, which int) error {
 	if n := c.oracle.ended() - before; n > 0 {
 		c.during[which]++
 		c.ends[which] += n
-	}
-	return nil
-}
-
-// upgrade goes to the other build and back.
-func (c *campaign) upgrade(ctx context.Context) error {
-	for _, to := range []string{c.other, c.gemel} {
-		if err := c.pair.upgrade(ctx, to); err != nil {
-			return err
-		}
 	}
 	return nil
 }

@@ -43,9 +43,9 @@ func main() {
 		os.Exit(code)
 	}
 	c.other = upgrades
-	c.managed = c.seed%2 == 1
+	c.managed, c.fixed = c.seed%2 == 1, c.seed/2%2 == 1
 	c.rand = rand.New(rand.NewPCG(c.seed, 1))
-	fmt.Printf("seed %d, service manager announced: %v\n", c.seed, c.managed)
+	fmt.Printf("seed %d, service manager announced: %v, it starts only the first build: %v\n", c.seed, c.managed, c.fixed)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	violations, err := c.run(ctx)

@@ -192,39 +192,3 @@ func (p *pair) killBoth(first, second int, gap time.Duration) {
 	time.Sleep(gap)
 	p.kill(second)
 }
-
-// upgrade replaces both halves by another build and waits until both run it.
-func (p *pair) upgrade(ctx context.Context, exe string) error {
-	shadow, monitor, err := p.whole(ctx)
-	if err != nil {
-		return err
-	}
-	p.mu.Lock()
-	p.exe = exe
-	p.mu.Unlock()
-	b, err := exec.CommandContext(ctx, exe, "upgrade", "--run-dir", p.run, exe).CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("upgrading to %s: %w: %s", exe, err, b)
-	}
-	// The answer comes before the exec of the monitor, and that before the shadow's.
-	for range 1500 {
-		s, m, err := p.whole(ctx)
-		if err != nil {
-			return fmt.Errorf("after upgrading to %s: %w", exe, err)
-		}
-		if s != shadow || m != monitor {
-			return fmt.Errorf("upgrading to %s: shadow %d is now %d, monitor %d is now %d; both must keep their pids", exe, shadow, s, monitor, m)
-		}
-		if runs(s, exe) && runs(m, exe) {
-			return nil
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
-	return fmt.Errorf("upgrading to %s: one of the halves still runs the other build after 30 s", exe)
-}
-
-// runs reports whether a process runs that binary.
-func runs(pid int, exe string) bool {
-	is, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
-	return err == nil && is == exe
-}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"runtime"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -82,6 +83,11 @@ type endState struct {
 // upgrade carries out OrderExec: this process becomes the program at path. It only
 // returns if that failed, and then everything is as before.
 func upgrade(s *shadow, path string) {
+	if len(s.deferred) > 0 {
+		// A start that was put off for an instant is not in the state.
+		s.poll.after(2*time.Millisecond, &path, func() { upgrade(s, path) })
+		return
+	}
 	err := become(s, path)
 	s.c.Log.Error("the upgrade of the shadow failed; it goes on as it is", "path", path, "err", err)
 	s.report(proc.Report{
@@ -152,6 +158,9 @@ func become(s *shadow, path string) error {
 		}
 	}()
 	args := append([]string{path}, os.Args[1:]...)
+	if strings.HasPrefix(path, "/proc/") {
+		args[0] = os.Args[0] // the kernel's name of a file that is gone tells nobody anything
+	}
 	env := append(without(os.Environ(), stateEnv), stateEnv+"="+strconv.Itoa(mem))
 	return fmt.Errorf("exec %s: %w", path, syscall.Exec(path, args, env))
 }

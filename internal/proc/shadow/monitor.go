@@ -74,7 +74,7 @@ func (m *monitor) try() error {
 	}
 	defer unix.Close(null)
 	pidfd := -1
-	pid, err := syscall.ForkExec(path, s.c.Monitor, &syscall.ProcAttr{
+	pid, err := syscall.ForkExec(proc.Image(path), s.c.Monitor, &syscall.ProcAttr{
 		Env:   append(without(os.Environ(), stateEnv), proc.PairEnv+"=3"),
 		Files: []uintptr{uintptr(null), 1, 2, uintptr(sv[1])},
 		// In a process group of its own: Ctrl-C is for the shadow alone.
@@ -148,6 +148,7 @@ func (m *monitor) gone() {
 	s.poll.del(m.pidfd)
 	unix.Close(m.pidfd)
 	s.poll.cancel(m)
+	clear(s.deferred) // the next one decides anew
 	s.link.down()
 	m.died(proc.Report{Kind: proc.ReportMonitor, PID: m.pid, At: clock.Now(), Status: st, Hung: m.hung})
 	m.pidfd, m.pid = -1, 0

@@ -38,7 +38,7 @@ func (s *shadow) order(m proc.Message) {
 	c := s.kids[o.Start]
 	switch o.Kind {
 	case proc.OrderHello:
-		s.hello()
+		s.hello(o.Name)
 	case proc.OrderBeat:
 		s.beat()
 	case proc.OrderSpec:
@@ -78,15 +78,22 @@ func (s *shadow) order(m proc.Message) {
 	}
 }
 
-// hello tells a monitor everything there is.
-func (s *shadow) hello() {
+// hello tells a monitor everything there is. The answer bears the name of the hello:
+// a monitor that took the place of another one by exec may read the answer to that
+// one's first.
+func (s *shadow) hello(name string) {
 	s.point("hello")
+	if s.mon.greet {
+		// This is another monitor on the same socket, which decides anew. What the one
+		// before ordered and is not begun would be a stray to it.
+		clear(s.deferred)
+	}
 	s.mon.greet, s.c.First = true, false
 	s.repark()
 	// By now everything is known that runs.
 	s.settleFound()
 	s.report(proc.Report{
-		Kind: proc.ReportHello, PID: os.Getpid(), At: clock.Now(), Protocol: proc.Protocol,
+		Kind: proc.ReportHello, Name: name, PID: os.Getpid(), At: clock.Now(), Protocol: proc.Protocol,
 		Version: s.c.Version, Cgroup: s.tree.String(), Notes: s.tree.Notes(),
 	})
 	for _, r := range s.mon.deaths {
