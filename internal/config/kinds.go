@@ -201,7 +201,7 @@ func pairsKind(what string, key rule) kind[map[string]string] {
 	return kind[map[string]string]{
 		read: func(r *reader, path string, n *tree) (map[string]string, bool) {
 			if n.kind != treeMap {
-				r.wrong(path, n, "a map from "+what+" to texts", "")
+				r.wrong(path, n, "a map from "+what+" to texts", asPairs(n))
 				return nil, false
 			}
 			out, good := map[string]string{}, true

@@ -149,7 +149,12 @@ func readyKind() kind[manifest.Ready] {
 					v.Kind = manifest.ReadyNotify
 					return v, true
 				}
-				r.wrong(path, n, "notify, or a map with one of port, file or check", didYouMean(n.text, []string{"notify"}))
+				hint := didYouMean(n.text, []string{"notify"})
+				if hint == "" {
+					ways := object[R]{fresh: o.fresh, fields: []field[R]{o.fields[2], o.fields[1]}} // a path, else a port
+					hint = ways.wrap(r, n)
+				}
+				r.wrong(path, n, "notify, or a map with one of port, file or check", hint)
 				return v, false
 			}
 			ok := o.fill(r, path, n, &v)

@@ -206,6 +206,9 @@ func accountKind(what string) kind[string] {
 		if n, err := strconv.ParseInt(s, 10, 64); err == nil {
 			return "", n >= 0 && n < 1<<32-1
 		}
+		if user, group, ok := strings.Cut(s, ":"); ok && what == "user" {
+			return fmt.Sprintf("write user: %s and group: %s", clip(user), clip(group)), false
+		}
 		return "", s != "" && len(s) < 256 && !strings.ContainsAny(s, ":, /\t\n") && s[0] != '-' && s[0] != '+' && s[0] != '%'
 	})
 }

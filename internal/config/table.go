@@ -70,17 +70,13 @@ func (o object[T]) keys() []string {
 func (o object[T]) fill(r *reader, path string, n *tree, to *T) bool {
 	if n.kind != treeMap {
 		r.notMap[path] = true
-		r.wrong(path, n, "a map with "+anyOf(o.keys()), o.wrap(n))
+		r.wrong(path, n, "a map with "+anyOf(o.keys()), o.wrap(r, n))
 		return false
 	}
 	before := len(r.errs)
 	for _, p := range n.pairs {
 		if !o.fillKey(r, path, p, to) && len(r.errs) < maxKept {
-			hint := didYouMean(p.key, o.keys())
-			if hint == "" {
-				hint = "allowed: " + anyOf(o.keys())
-			}
-			r.add(p.at, Error{Path: path, Text: "unknown key " + quoted(p.key), Found: p.key, Allowed: anyOf(o.keys()), Hint: hint})
+			r.add(p.at, Error{Path: path, Text: "unknown key " + quoted(p.key), Found: p.key, Allowed: anyOf(o.keys()), Hint: o.otherKey(p.key)})
 		}
 	}
 	for i := range o.fields {
@@ -89,20 +85,6 @@ func (o object[T]) fill(r *reader, path string, n *tree, to *T) bool {
 		}
 	}
 	return len(r.errs) == before
-}
-
-// wrap is the hint for a value that stands where a map should: it was most likely
-// meant for the key that must be there.
-func (o object[T]) wrap(n *tree) string {
-	if n.kind == treeNull {
-		return "leave the key out, or give it keys of its own"
-	}
-	for i := range o.fields {
-		if text := flow(n); o.fields[i].required && len(text) <= 60 {
-			return "write {" + o.fields[i].key + ": " + text + "}"
-		}
-	}
-	return ""
 }
 
 // fillKey reads one key and reports whether it is known.

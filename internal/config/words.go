@@ -163,6 +163,9 @@ func sizeKind(least, most int64) kind[int64] {
 	return scalarKind(fmt.Sprintf("a size from %s to %s, such as 64KiB, 512MiB or 2GiB", sizeText(least), sizeText(most)),
 		func(t *tree) (int64, string, bool) {
 			n, hint, ok := parseSize(t.text)
+			if ok && n < least && strings.Trim(t.text, "0123456789") == "" && n > 0 {
+				hint = fmt.Sprintf("a number is bytes; write %dMiB, or the unit that is meant", n)
+			}
 			return n, hint, ok && n >= least && n <= most
 		},
 		func(n int64) *tree { return sizeTree(n) },

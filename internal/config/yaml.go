@@ -195,7 +195,7 @@ func (k *keyCount) add(column int) bool {
 func (g *grower) syntax(err error) {
 	var ye yamlerr.Error
 	if errors.As(err, &ye) && ye.GetToken() != nil && ye.GetToken().Position != nil {
-		g.fail(spotOf(ye.GetToken()), "not YAML: "+ye.GetMessage(), "")
+		g.fail(spotOf(ye.GetToken()), "not YAML: "+ye.GetMessage(), indentation(ye.GetMessage()))
 		return
 	}
 	g.fail(spot{}, "not YAML: "+err.Error(), "")
