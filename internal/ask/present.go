@@ -78,6 +78,9 @@ func (c *collector) present(now *status.Snapshot) (state string, because []strin
 		if k.Failures > 0 {
 			state += fmt.Sprintf(": %d failures in a row, a fault at %d", k.Failures, k.Limit)
 		}
+		if k.State == "elsewhere" {
+			state += ": what it covers is not for this node"
+		}
 		if k.State == "off" && k.Admin != status.Locked && now.Node.Admin != status.Locked {
 			state += ": nothing that it covers runs and is watched"
 			if k.Detail != "" {
@@ -87,13 +90,13 @@ func (c *collector) present(now *status.Snapshot) (state string, because []strin
 		if k.Detail != "" {
 			state += ": " + k.Detail
 		}
-		return state, c.barred(k.Admin, now)
+		return state, c.barred(k.Admin, k.Lock, now)
 	case ha.KindNode:
 		state = fmt.Sprintf("%v, %v", now.Node.Admin, now.Node.Op)
 		if n := len(now.Alarms); n > 0 {
 			state += fmt.Sprintf("; alarms standing: %d", n)
 		}
-		return state, c.barred(now.Node.Admin, now)
+		return state, c.barred(now.Node.Admin, now.Node.Lock, now)
 	}
 	p, ok := process(now, ha.Process(c.subject.Name))
 	if !ok {
@@ -109,7 +112,7 @@ func (c *collector) present(now *status.Snapshot) (state string, because []strin
 	if p.PID != 0 {
 		state += fmt.Sprintf(" (start %d, pid %d)", p.Start, p.PID)
 	}
-	because = c.barred(p.Admin, now)
+	because = c.barred(p.Admin, p.Lock, now)
 	if p.State == "stopped" {
 		because = append(because, c.asked(ha.VerbStop, "it was stopped", "gemel start "+c.subject.Name)...)
 	}
@@ -120,21 +123,34 @@ func (c *collector) present(now *status.Snapshot) (state string, because []strin
 }
 
 // barred tells of locks.
-func (c *collector) barred(admin status.Admin, now *status.Snapshot) (because []string) {
+func (c *collector) barred(admin status.Admin, lock status.Lock, now *status.Snapshot) (because []string) {
 	if admin == status.Locked {
 		name := c.subject.Name
 		if c.subject.Kind != ha.KindProcess {
 			name = strings.Trim(string(c.subject.Kind)+"/"+name, "/")
 		}
-		because = c.asked(ha.VerbLock, "it is locked", "gemel unlock "+name)
+		because = c.lock("it is locked", "gemel unlock "+name, lock)
 	}
 	if c.subject.Kind != ha.KindNode && now.Node.Admin == status.Locked {
-		because = append(because, c.asked(ha.VerbLock, "the node is locked: nothing is watched", "gemel unlock node")...)
+		because = append(because, c.lock("the node is locked: nothing is watched", "gemel unlock node", now.Node.Lock)...)
 	}
 	if now.Node.Stopping {
 		because = append(because, "Gemel is stopping every program")
 	}
 	return because
+}
+
+// lock tells who locked it: by the journal, and where that does not reach back, by
+// the lock itself.
+func (c *collector) lock(what, undo string, l status.Lock) []string {
+	if _, ok := c.last[ha.VerbLock]; ok || l.Since.IsZero() {
+		return c.asked(ha.VerbLock, what, undo)
+	}
+	by := ""
+	if l.By != "" {
+		by = " by " + l.By
+	}
+	return []string{fmt.Sprintf("%s: lock%s at %s; to undo: %s", what, by, clockTime(l.Since), undo)}
 }
 
 // asked tells who asked for what holds now, and how to take it back.

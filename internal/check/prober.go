@@ -233,7 +233,7 @@ func (p *Prober) begin(ctx context.Context, probes *sync.WaitGroup) time.Duratio
 		probing, cancel := context.WithCancel(ctx)
 		e.cancel = cancel
 		p.running++
-		began := e.due
+		next := slot(e.due, now, c.Every)
 		probes.Go(func() {
 			defer cancel()
 			start := time.Now()
@@ -242,7 +242,7 @@ func (p *Prober) begin(ctx context.Context, probes *sync.WaitGroup) time.Duratio
 			if in := p.note(e, life, a, took); in != nil && ctx.Err() == nil {
 				in()
 			}
-			p.finish(e, life, began)
+			p.finish(e, life, next)
 		})
 	}
 	return time.Hour
@@ -272,9 +272,19 @@ func (p *Prober) note(e *entry, life uint64, a answer, took time.Duration) func(
 	return func() { p.out(v) }
 }
 
-// finish ends a probe and plans the next one: one interval after the last began,
-// or at its next multiple if that is over.
-func (p *Prober) finish(e *entry, life uint64, began time.Time) {
+// slot is when the run after one that was due, and began at now, is due: one
+// interval later, and in the check's phase also if it began late.
+func slot(due, now time.Time, every time.Duration) time.Time {
+	if every <= 0 {
+		return now
+	}
+	return due.Add((now.Sub(due)/every + 1) * every)
+}
+
+// finish ends a probe and plans the next one: when it is due, or at once if it is
+// due by now. A run that takes as long as the interval delays the next one and never
+// makes it fall out.
+func (p *Prober) finish(e *entry, life uint64, next time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.running--
@@ -288,8 +298,10 @@ func (p *Prober) finish(e *entry, life uint64, began time.Time) {
 	case e.stalled > 0:
 		p.plan(e, time.Now())
 	case e.c.Every > 0:
-		late := time.Since(began)
-		p.plan(e, began.Add((late/e.c.Every+1)*e.c.Every))
+		if now := time.Now(); next.Before(now) {
+			next = now
+		}
+		p.plan(e, next)
 	}
 }
 

@@ -229,6 +229,53 @@ func TestNoOverlap(t *testing.T) {
 	})
 }
 
+// A check whose time-out is its interval, and that hangs, runs each interval: none
+// falls out. One that is quick keeps its phase.
+func TestOverrun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var hangs, quick atomic.Int32
+		run := func(ctx context.Context, argv, _ []string, _ string, timeout time.Duration) (int, string, error) {
+			if argv[0] == "quick" {
+				quick.Add(1)
+				return 0, "", nil
+			}
+			hangs.Add(1)
+			time.Sleep(timeout + time.Millisecond) // it is found and killed a little late
+			return -1, "", context.DeadlineExceeded
+		}
+		p := New(run, func(ha.Input) {}, slog.New(slog.DiscardHandler))
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- p.Run(ctx) }()
+		for _, name := range []string{"hangs", "quick"} {
+			c := command(name)
+			c.Every, c.Timeout = 10*time.Second, 10*time.Second
+			p.Set(c)
+			p.Judge(c.Name, true)
+		}
+		time.Sleep(10 * time.Minute)
+		if h, q := hangs.Load(), quick.Load(); h < 58 || h > 61 || q < 59 || q > 61 {
+			t.Errorf("in 60 intervals %d runs of what hangs and %d of what is quick", h, q)
+		}
+		cancel()
+		<-done
+	})
+}
+
+// A run that begins late, as after a stall of this process, does not move the
+// phase and is not made up for.
+func TestSlot(t *testing.T) {
+	due := time.Unix(1000, 0)
+	for late, want := range map[time.Duration]time.Duration{
+		0: 10 * time.Second, time.Millisecond: 10 * time.Second, 9 * time.Second: 10 * time.Second,
+		10 * time.Second: 20 * time.Second, time.Hour + time.Second: time.Hour + 10*time.Second,
+	} {
+		if got := slot(due, due.Add(late), 10*time.Second).Sub(due); got != want {
+			t.Errorf("begun %v late: the next after %v, want %v", late, got, want)
+		}
+	}
+}
+
 // A command that does not end is a failure, and the prober goes on.
 func TestTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -123,7 +123,11 @@ func showChanges(t *tool, cs []*gemelv1.ManifestChange) {
 
 func showProblems(t *tool, ps []*gemelv1.Problem) {
 	for _, p := range ps {
-		fmt.Fprintf(t.w.Err, "%s:%d:%d: %s: %s\n", p.GetFile(), p.GetLine(), p.GetColumn(), p.GetPath(), clean(p.GetText()))
+		kind := ""
+		if p.GetWarning() {
+			kind = "warning: "
+		}
+		fmt.Fprintf(t.w.Err, "%s:%d:%d: %s: %s%s\n", p.GetFile(), p.GetLine(), p.GetColumn(), p.GetPath(), kind, clean(p.GetText()))
 		if p.GetHint() != "" {
 			fmt.Fprintln(t.w.Err, "  "+clean(p.GetHint()))
 		}

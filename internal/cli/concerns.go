@@ -115,7 +115,7 @@ func remarks(s *gemelv1.Snapshot, skew string, verbose bool) []concern {
 	add := func(who, text, do string) { out = append(out, concern{who, text, do}) }
 	n := s.GetNode()
 	if n.GetAdmin() == gemelv1.Admin_ADMIN_LOCKED {
-		add("node", "locked: nothing on it is watched", "gemel why node tells who did it; gemel unlock node")
+		add("node", "locked"+lockText(n.GetLock())+": nothing on it is watched", lockAdvice(n.GetLock(), "node"))
 	}
 	for _, p := range s.GetProcesses() {
 		if p.GetAdmin() == gemelv1.Admin_ADMIN_LOCKED {
@@ -123,13 +123,13 @@ func remarks(s *gemelv1.Snapshot, skew string, verbose bool) []concern {
 			if p.GetPid() == 0 {
 				does = "it does not run"
 			}
-			add(p.GetName(), "locked: "+does, fmt.Sprintf("gemel why %s tells since when; gemel unlock %s", p.GetName(), p.GetName()))
+			add(p.GetName(), "locked"+lockText(p.GetLock())+": "+does, lockAdvice(p.GetLock(), p.GetName()))
 		}
 	}
 	for _, c := range s.GetChecks() {
 		if c.GetAdmin() == gemelv1.Admin_ADMIN_LOCKED {
 			who := "check/" + c.GetName()
-			add(who, "locked: it judges nothing", fmt.Sprintf("gemel why %s tells since when; gemel unlock %s", who, who))
+			add(who, "locked"+lockText(c.GetLock())+": it judges nothing", lockAdvice(c.GetLock(), who))
 		}
 	}
 	if used := len(n.GetBudget()); used > 0 && used < int(n.GetBudgetMax()) {
@@ -153,6 +153,15 @@ func remarks(s *gemelv1.Snapshot, skew string, verbose bool) []concern {
 		add("gemel", skew, "")
 	}
 	return out
+}
+
+// lockAdvice is how a lock is ended, and where to look for who made it if the lock
+// itself does not tell.
+func lockAdvice(l *gemelv1.Lock, who string) string {
+	if l != nil {
+		return "gemel unlock " + who
+	}
+	return fmt.Sprintf("gemel why %s tells since when; gemel unlock %s", who, who)
 }
 
 // showConcerns ends a status with what to look at.

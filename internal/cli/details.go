@@ -89,7 +89,7 @@ func processFacts(p *gemelv1.ProcessStatus, all []*gemelv1.CheckStatus, now time
 		fact{"recovery", fmt.Sprintf("%s, then %s; %d of %d restarts of the window are counted%s", wordOf(p.GetRecovery()), wordOf(p.GetEscalation()),
 			p.GetWindow(), p.GetLimit(), hand)},
 		fact{"severity", wordOf(p.GetSeverity())},
-		fact{"states", wordOf(p.GetAdmin()) + ", " + wordOf(p.GetOp())},
+		fact{"states", wordOf(p.GetAdmin()) + lockText(p.GetLock()) + ", " + wordOf(p.GetOp())},
 	)
 	if p.GetUid() != 0 {
 		out = append(out, fact{"target", fmt.Sprintf("PmsProc%d", p.GetUid())})
@@ -121,7 +121,7 @@ func checkFacts(c *gemelv1.CheckStatus, now time.Time) []fact {
 	out := []fact{
 		{"does", c.GetLine()}, {"said", c.GetDetail()}, {"covers", strings.Join(c.GetCovers(), ", ")},
 		{"failures", fmt.Sprintf("%d in a row; %d are a fault", c.GetFailures(), c.GetLimit())},
-		{"states", wordOf(c.GetAdmin()) + ", " + wordOf(c.GetOp())},
+		{"states", wordOf(c.GetAdmin()) + lockText(c.GetLock()) + ", " + wordOf(c.GetOp())},
 	}
 	if c.GetLast() != nil {
 		out = append(out, fact{"told", fmt.Sprintf("%s, %s ago", clockTime(c.GetLast().AsTime()), age(now.Sub(c.GetLast().AsTime())))})

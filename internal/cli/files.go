@@ -13,6 +13,8 @@ import (
 
 	gemelv1 "gemel/api/gemel/v1"
 	"gemel/internal/config"
+	"gemel/internal/ha"
+	"gemel/internal/places"
 )
 
 // mostManifest is the size of the largest manifest that is read: the parser
@@ -51,26 +53,33 @@ func bounded(name string, r io.Reader) ([]byte, error) {
 }
 
 func checkCommand(t *tool) *cobra.Command {
-	return &cobra.Command{
+	var node string
+	c := &cobra.Command{
 		Use: "check FILE...", GroupID: "file", Args: args(1, -1),
 		Short: "say everything that is wrong with a manifest",
 		Long: `Reads manifests and prints every error at once, with line, column, what was found, what
 is allowed and a hint. FILE may be - for standard input. It asks no daemon and changes
-nothing. The exit status is 7 if there is an error.`,
+nothing. The exit status is 7 if there is an error.
+
+What is right and does not come about on this machine is said as a warning: a process
+whose on: names other nodes only, and a group, which waits for a cluster. The name of this
+node is the host's; --name tells another, as for gemel run.`,
 		Example:           "  gemel check gemel.yaml",
 		ValidArgsFunction: manifests,
 		RunE: func(_ *cobra.Command, args []string) error {
-			return t.each(args, func(name string) error { return check(t, name) })
+			return t.each(args, func(name string) error { return check(t, name, places.Node(node)) })
 		},
 	}
+	c.Flags().StringVar(&node, "name", "", "the `NAME` of the node that it is for (default: the host's)")
+	return c
 }
 
-func check(t *tool, name string) error {
+func check(t *tool, name, node string) error {
 	b, err := t.read(name)
 	if err != nil {
 		return err
 	}
-	m, err := config.Parse(name, b)
+	m, warnings, err := config.Read(name, b, ha.Node(node))
 	var bad config.Errors
 	switch {
 	case errors.As(err, &bad) && t.json:
@@ -84,7 +93,12 @@ func check(t *tool, name string) error {
 	case err != nil:
 		return err
 	case t.json:
-		return t.printJSON(map[string]any{"file": name, "ok": true, "processes": len(m.Processes), "checks": len(m.Checks), "groups": len(m.Groups), "digest": m.Digest})
+		return t.printJSON(map[string]any{"file": name, "ok": true, "processes": len(m.Processes), "checks": len(m.Checks), "groups": len(m.Groups), "digest": m.Digest,
+			"warnings": append([]map[string]any{}, mistakes(warnings)...)})
+	}
+	for _, w := range warnings {
+		w.Text = "warning: " + w.Text
+		fmt.Fprintln(t.w.Err, clean(w.Error()))
 	}
 	fmt.Fprintf(t.out, "%s: no errors; %s, %s, %s\n", name, plural(len(m.Processes), "process"), plural(len(m.Checks), "check"), plural(len(m.Groups), "group"))
 	return nil

@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -230,7 +231,7 @@ func startDaemon(ts *testscript.TestScript, file string) {
 			return err
 		}
 		for _, p := range r.GetSnapshot().GetProcesses() {
-			if p.GetState() != "running" && p.GetState() != "stopped" && p.GetState() != "done" {
+			if !slices.Contains([]string{"running", "stopped", "done", "elsewhere"}, p.GetState()) {
 				return fmt.Errorf("%s is %s", p.GetName(), p.GetState())
 			}
 		}

@@ -3,6 +3,7 @@ package cli
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -20,10 +21,10 @@ func statusCommand(t *tool) *cobra.Command {
 	c := &cobra.Command{
 		Use: "status [NAME...]", GroupID: "look",
 		Short: "what runs, in which state and why; with NAME all that is known of it",
-		Long: `Prints the node, each process and each check: state, since when, restarts counted in the
-window of the limit, processor and memory use, and the reason for the state. It ends
-with what to look at when something is wrong or unusual. With names it prints all that
-is known of these.
+		Long: `Prints the node, each process, each check and each group: state, since when, restarts
+counted in the window of the limit, processor and memory use, and the reason for the
+state. It ends with what to look at when something is wrong or unusual. With names it
+prints all that is known of these.
 
 --check is for scripts: it prints only what is wrong, one line each, and the exit status
 is 1 if anything is. Wrong are a standing alarm, a process that is down although it
@@ -105,8 +106,34 @@ func chosen(s *gemelv1.Snapshot, names []string) error {
 			}
 		}
 	}
-	s.Processes, s.Checks, s.Alarms = ps, cs, as
+	s.Processes, s.Checks, s.Alarms, s.Groups = ps, cs, as, groupsOf(s.GetGroups(), ps)
 	return nil
+}
+
+// groupsOf keeps the groups that the processes belong to.
+func groupsOf(gs []*gemelv1.GroupStatus, ps []*gemelv1.ProcessStatus) []*gemelv1.GroupStatus {
+	var out []*gemelv1.GroupStatus
+	for _, g := range gs {
+		if slices.ContainsFunc(ps, func(p *gemelv1.ProcessStatus) bool {
+			return slices.Contains(g.GetRun(), p.GetName()) || slices.Contains(g.GetStandby(), p.GetName())
+		}) {
+			out = append(out, g)
+		}
+	}
+	return out
+}
+
+// lockText says since when something is locked and who did it, as " since TIME by
+// WHO"; empty if that is not known.
+func lockText(l *gemelv1.Lock) string {
+	if l == nil {
+		return ""
+	}
+	text := " since " + clockTime(l.GetSince().AsTime())
+	if by := l.GetBy(); by != "" {
+		text += " by " + oneLine(by)
+	}
+	return text
 }
 
 // statusText is the screen of status.
@@ -124,6 +151,7 @@ func statusText(t *tool, s *gemelv1.Snapshot, names []string, verbose bool) (str
 	nodeLine(&b, t.out, s, now)
 	processTable(&b, t.out, s.GetProcesses(), now)
 	checkTable(&b, t.out, s.GetChecks(), now)
+	groupTable(&b, t.out, s.GetGroups())
 	skew := ""
 	if t.client != nil {
 		skew = t.client.Skew(t.w.Version)
@@ -272,7 +300,7 @@ func stateColour(p *gemelv1.ProcessStatus) string {
 		return green
 	case "given-up", "stuck", "down":
 		return red
-	case "stopped", "standby":
+	case "stopped", "standby", "elsewhere":
 		return plain
 	}
 	return yellow
@@ -284,7 +312,7 @@ func checkColour(c *gemelv1.CheckStatus) string {
 		return green
 	case "failing":
 		return red
-	case "off":
+	case "off", "elsewhere":
 		return plain
 	}
 	return yellow
@@ -314,6 +342,19 @@ func checkTable(w io.Writer, out *screen, cs []*gemelv1.CheckStatus, now time.Ti
 	}
 	fmt.Fprintln(w)
 	out.table(w, []string{"CHECK", "STATE", "SINCE", "FAILURES", "SAID"}, rows)
+}
+
+func groupTable(w io.Writer, out *screen, gs []*gemelv1.GroupStatus) {
+	if len(gs) == 0 {
+		return
+	}
+	rows := make([][]cell, 0, len(gs))
+	for _, g := range gs {
+		rows = append(rows, []cell{{text: g.GetName()}, {text: g.GetState(), colour: yellow}, {text: strings.Join(g.GetNodes(), ", ")},
+			{text: oneLine(g.GetReason())}})
+	}
+	fmt.Fprintln(w)
+	out.table(w, []string{"GROUP", "STATE", "NODES", "WHY"}, rows)
 }
 
 func subject(s *gemelv1.Subject) string {

@@ -13,16 +13,32 @@ import (
 // Parse reads a manifest. The file is only a name for the errors. If anything is
 // wrong there is no manifest, and the error is an Errors with everything that is.
 func Parse(file string, b []byte) (*manifest.Manifest, error) {
+	m, _, err := Read(file, b, "")
+	return m, err
+}
+
+// Read is Parse, and tells what is not wrong with a manifest but does not come
+// about on the node of that name as long as there is no cluster.
+func Read(file string, b []byte, node ha.Node) (*manifest.Manifest, Errors, error) {
+	m, r, err := parse(file, b)
+	if err != nil {
+		return nil, nil, err
+	}
+	(&judge{reader: r, m: m}).remark(node)
+	return m, r.errs.sorted(), nil
+}
+
+func parse(file string, b []byte) (*manifest.Manifest, *reader, error) {
 	src, errs := newSource(file, b)
 	if len(errs) > 0 {
-		return nil, errs.sorted()
+		return nil, nil, errs.sorted()
 	}
 	t, errs := grow(src)
 	if len(errs) > 0 {
-		return nil, errs.sorted()
+		return nil, nil, errs.sorted()
 	}
 	if t == nil {
-		return nil, Errors{{File: file, Text: "the manifest is empty; allowed: a map with " + anyOf(topObject().keys()),
+		return nil, nil, Errors{{File: file, Text: "the manifest is empty; allowed: a map with " + anyOf(topObject().keys()),
 			Hint: "begin with a line processes:, and below it the name of a program and its command"}}
 	}
 	r := &reader{src: src, spots: map[string]spot{}, notMap: map[string]bool{}}
@@ -32,11 +48,11 @@ func Parse(file string, b []byte) (*manifest.Manifest, error) {
 	settleAll(r, &m)
 	(&judge{reader: r, m: &m}).run()
 	if len(r.errs) > 0 {
-		return nil, r.errs.sorted()
+		return nil, nil, r.errs.sorted()
 	}
 	sum := sha256.Sum256(b)
 	m.Digest = hex.EncodeToString(sum[:])
-	return &m, nil
+	return &m, r, nil
 }
 
 // topObject is the table of the manifest as a whole.

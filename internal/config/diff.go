@@ -15,7 +15,7 @@ type Effect string
 // The effects.
 const (
 	EffectStart   Effect = "start"    // it is new and is started, or from now on run
-	EffectStop    Effect = "stop"     // it is no more in the manifest: it is stopped
+	EffectStop    Effect = "stop"     // it is no more in the manifest, or not for this node: it is stopped
 	EffectRestart Effect = "restart"  // what it was started with changed
 	EffectInPlace Effect = "in place" // what runs goes on
 )
@@ -50,8 +50,9 @@ func orDefault(s string) string {
 }
 
 // Diff returns what changes from one manifest to another, in the order of the
-// tables and of the names. A manifest that is nil is one without anything.
-func Diff(before, after *manifest.Manifest) []Change {
+// tables and of the names, and what that does on a node. A manifest that is nil is
+// one without anything.
+func Diff(before, after *manifest.Manifest, node ha.Node) []Change {
 	none := topObject().fresh()
 	if before == nil {
 		before = &none
@@ -63,11 +64,17 @@ func Diff(before, after *manifest.Manifest) []Change {
 	out = append(out, diffNamed("process", processObject(), before.Processes, after.Processes,
 		func(p *manifest.Process) string { return string(p.Name) })...)
 	for i := range out {
-		if out[i].Effect == EffectInPlace {
-			p, _ := before.Process(ha.Process(out[i].Name))
-			q, _ := after.Process(ha.Process(out[i].Name))
+		p, had := before.Process(ha.Process(out[i].Name))
+		q, kept := after.Process(ha.Process(out[i].Name))
+		was, is := had && p.For(node), kept && q.For(node)
+		switch {
+		case was && is:
 			out[i].Effect = processEffect(p, q)
-		} else if p, ok := after.Process(ha.Process(out[i].Name)); ok && !p.AutoStart {
+		case was || !kept:
+			out[i].Effect = EffectStop
+		case is && q.AutoStart:
+			out[i].Effect = EffectStart
+		default:
 			out[i].Effect = EffectInPlace
 		}
 	}
@@ -77,8 +84,8 @@ func Diff(before, after *manifest.Manifest) []Change {
 		func(g *manifest.Group) string { return string(g.Name) })...)
 	out = append(out, diffNamed("files", filesObject(), before.Files, after.Files,
 		func(f *manifest.FileSet) string { return f.Name })...)
-	node := nodeObject()
-	if fields := diffTrees("", node.tree(&before.Node), node.tree(&after.Node)); len(fields) > 0 {
+	o := nodeObject()
+	if fields := diffTrees("", o.tree(&before.Node), o.tree(&after.Node)); len(fields) > 0 {
 		out = append(out, Change{Kind: "node", Fields: fields, Effect: EffectInPlace})
 	}
 	return out

@@ -65,18 +65,18 @@ node: in place
   budget: (default) -> {limit: 5}
   syslog: (default) -> true`
 	a, b := parsed(t, before), parsed(t, after)
-	if got := printed(Diff(a, b)); got != want {
+	if got := printed(Diff(a, b, "")); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
-	if c := Diff(a, a); len(c) > 0 {
+	if c := Diff(a, a, ""); len(c) > 0 {
 		t.Errorf("a manifest differs from itself: %v", c)
 	}
-	for _, c := range Diff(nil, a) {
+	for _, c := range Diff(nil, a, "") {
 		if c.Effect != EffectStart && c.Name != "parked" {
 			t.Errorf("from nothing: %v", c)
 		}
 	}
-	for _, c := range Diff(a, nil) {
+	for _, c := range Diff(a, nil, "") {
 		if c.Effect != EffectStop {
 			t.Errorf("to nothing: %v", c)
 		}

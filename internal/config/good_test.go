@@ -45,7 +45,7 @@ func roundTrip(t *testing.T, m *manifest.Manifest) {
 	if same := equal(m, again); !same {
 		t.Fatalf("not the same manifest:\n%s\nbefore %+v\nafter  %+v", out, m, again)
 	}
-	if c := Diff(m, again); len(c) > 0 {
+	if c := Diff(m, again, ""); len(c) > 0 {
 		t.Fatalf("equal manifests differ: %v", c)
 	}
 	twice, err := Encode(again)

@@ -57,13 +57,19 @@ func (j *judge) need(at string, p, other *manifest.Process) {
 	if len(other.On) == 0 {
 		return
 	}
-	for _, n := range p.On {
+	on, hint := p.On, "make the two lists in on: agree"
+	for i := range j.m.Groups {
+		if g := &j.m.Groups[i]; slices.Contains(g.Run, p.Name) || slices.Contains(g.Standby, p.Name) {
+			on, hint = g.Nodes, fmt.Sprintf("%s runs where group %s is: make its nodes: and on: of %s agree", p.Name, g.Name, other.Name)
+		}
+	}
+	for _, n := range on {
 		if !slices.Contains(other.On, n) {
-			j.refuse(at, fmt.Sprintf("%s runs on node %s, where %s does not run", p.Name, n, other.Name), "make the two lists in on: agree")
+			j.refuse(at, fmt.Sprintf("%s runs on node %s, where %s does not run", p.Name, n, other.Name), hint)
 			return
 		}
 	}
-	if len(p.On) == 0 {
+	if len(on) == 0 {
 		j.refuse(at, fmt.Sprintf("%s runs on all nodes, and %s does not", p.Name, other.Name), "add the same on: here")
 	}
 }

@@ -64,15 +64,7 @@ func (o Options) exe() (string, error) {
 }
 
 // node is the name of this node.
-func (o Options) node() string {
-	if o.Name != "" {
-		return o.Name
-	}
-	if h, err := os.Hostname(); err == nil {
-		return h
-	}
-	return "localhost"
-}
+func (o Options) node() string { return places.Node(o.Name) }
 
 // The times of the two halves. A service manager that watches us (WatchdogSec=)
 // wants to hear of us more often than it asks for, and is to find a new monitor

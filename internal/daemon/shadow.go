@@ -76,7 +76,7 @@ func firstManifest(o Options) (inForce, error) {
 		return inForce{}, err
 	}
 	world := proc.ThisMachine()
-	_, err = engine.Resolve(f.m, func(p manifest.Process) (proc.Spec, error) { return proc.Resolve(p, world) })
+	_, err = engine.Resolve(f.m, ha.Node(o.node()), func(p manifest.Process) (proc.Spec, error) { return proc.Resolve(p, world) })
 	return f, err
 }
 

@@ -48,7 +48,7 @@ func (e *Engine) Apply(ctx context.Context, name string, b []byte, dry bool) ([]
 	if err != nil {
 		return nil, err
 	}
-	specs, err := Resolve(m, e.loop.s.Resolve)
+	specs, err := Resolve(m, e.loop.s.Booted.Node, e.loop.s.Resolve)
 	if err != nil {
 		return nil, err
 	}
@@ -62,7 +62,7 @@ func (e *Engine) Apply(ctx context.Context, name string, b []byte, dry bool) ([]
 			done <- outcome{err: ctx.Err()} // nobody waits for it any more
 			return
 		}
-		o := outcome{changes: config.Diff(e.loop.force.manifest, m)}
+		o := outcome{changes: config.Diff(e.loop.force.manifest, m, e.loop.s.Booted.Node)}
 		if !dry {
 			o.err = e.loop.swap(name, b, m, specs)
 		}
@@ -86,9 +86,12 @@ func (l *loop) swap(name string, b []byte, m *manifest.Manifest, specs map[ha.Pr
 	old, was := l.force.manifest, l.programs.specs
 	l.programs.specs = specs
 	for _, p := range m.Processes {
+		if !p.For(l.s.Booted.Node) {
+			continue
+		}
 		spec := specs[p.Name]
 		changed := !reflect.DeepEqual(was[p.Name], spec)
-		if before, ok := old.Process(p.Name); !ok || changed || before.Output != p.Output {
+		if before, ok := l.ours(old, p.Name); !ok || changed || before.Output != p.Output {
 			l.programs.open(p, spec)
 		}
 		if changed {
@@ -131,12 +134,13 @@ func (l *loop) record(name string, b []byte) error {
 		Err: fmt.Errorf("the manifest cannot be written to the journal: %w", err)}
 }
 
-// abandon gives back what belongs to processes that are in the manifest no more.
+// abandon gives back what belongs to processes that are in the manifest, or for
+// this node, no more.
 // Those that run are forgotten when the core has stopped them; a program that was
 // found and not started is let go.
 func (l *loop) abandon(old *manifest.Manifest) {
 	for _, p := range old.Processes {
-		if _, ok := l.force.manifest.Process(p.Name); ok {
+		if _, ok := l.ours(l.force.manifest, p.Name); ok || !p.For(l.s.Booted.Node) {
 			continue
 		}
 		_, foreign := l.programs.foreign[p.Name]
@@ -146,11 +150,15 @@ func (l *loop) abandon(old *manifest.Manifest) {
 	}
 }
 
-// Resolve makes a spec of every process, or tells everything that is wrong.
-func Resolve(m *manifest.Manifest, resolve func(manifest.Process) (proc.Spec, error)) (map[ha.Process]proc.Spec, error) {
+// Resolve makes a spec of every process that is for the node, or tells everything
+// that is wrong.
+func Resolve(m *manifest.Manifest, node ha.Node, resolve func(manifest.Process) (proc.Spec, error)) (map[ha.Process]proc.Spec, error) {
 	specs := make(map[ha.Process]proc.Spec, len(m.Processes))
 	var wrong []error
 	for _, p := range m.Processes {
+		if !p.For(node) {
+			continue
+		}
 		s, err := resolve(p)
 		if err != nil {
 			wrong = append(wrong, err)

@@ -72,7 +72,7 @@ type loop struct {
 
 // New makes an Engine; nothing runs before Run.
 func New(s Setup) (*Engine, error) {
-	specs, err := Resolve(s.Manifest, s.Resolve)
+	specs, err := Resolve(s.Manifest, s.Booted.Node, s.Resolve)
 	if err != nil {
 		return nil, err
 	}
@@ -205,9 +205,17 @@ func (l *loop) step(in ha.Input) {
 	l.picture.stale = true
 }
 
-// retire forgets a process that ended and is not in the manifest any more.
+// ours returns a process of m if it is for this node. What is not has no specs, no
+// names in the file system, and nothing that the shadow knows: it need not be
+// possible to start it here.
+func (l *loop) ours(m *manifest.Manifest, name ha.Process) (manifest.Process, bool) {
+	p, ok := m.Process(name)
+	return p, ok && p.For(l.s.Booted.Node)
+}
+
+// retire forgets a process that ended and is not to run here any more.
 func (l *loop) retire(p ha.Process) {
-	if _, wanted := l.force.manifest.Process(p); wanted {
+	if _, wanted := l.ours(l.force.manifest, p); wanted {
 		return
 	}
 	if _, runs := l.programs.live[p]; !runs {

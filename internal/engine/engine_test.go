@@ -681,7 +681,7 @@ func TestResolve(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, err = Resolve(m, func(p manifest.Process) (proc.Spec, error) {
+		_, err = Resolve(m, "", func(p manifest.Process) (proc.Spec, error) {
 			if p.Name == "c" {
 				return proc.Spec{}, nil
 			}
@@ -689,6 +689,61 @@ func TestResolve(t *testing.T) {
 		})
 		if err == nil || !strings.Contains(err.Error(), "2 of 3") || strings.Index(err.Error(), "a is bad") > strings.Index(err.Error(), "b is bad") {
 			t.Errorf("%v", err)
+		}
+	})
+}
+
+// What is for other nodes is in the picture and nowhere else: it need not be
+// possible to start it here. An apply that changes "on:" is as one that takes the
+// process out, or brings it in.
+func TestOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, `
+processes:
+  a: {command: [/bin/a], on: [here, there], ramp-up: 1s}
+  far: {command: [/bin/far], on: [there], user: nobody-here}
+`)
+		r.settle()
+		said := r.since()
+		want(t, said, "open a", "order spec a", "order start a 1")
+		never(t, said, "open far")
+		never(t, said, "order spec far")
+		r.reports <- started("a", 1, 100)
+		if p := r.process("far"); p.State != "elsewhere" || p.Reason != "it is not for this node (here): on: names there" {
+			t.Errorf("far is %s: %s", p.State, p.Reason)
+		}
+		r.since()
+		changes, err := r.e.Apply(t.Context(), "next.yaml", []byte(`
+processes:
+  a: {command: [/bin/a], on: [there], ramp-up: 1s}
+  far: {command: [/bin/far], on: [here]}
+`), false)
+		if err != nil || len(changes) != 2 || changes[0].Effect != config.EffectStop || changes[1].Effect != config.EffectStart {
+			t.Errorf("changes %v, %v", changes, err)
+		}
+		said = r.since()
+		want(t, said, "open far", "order spec far", "order stop a 1", "order start far")
+		never(t, said, "order forget")
+		r.reports <- exited("a", 1, 0)
+		want(t, r.since(), "order ack a 1 0", "order forget a", "close a")
+		if _, err = r.e.Apply(t.Context(), "back.yaml", []byte("processes: {a: {command: [/bin/a]}}"), false); err != nil {
+			t.Fatal(err)
+		}
+		want(t, r.since(), "open a", "order spec a", "order start a")
+	})
+}
+
+// On one machine a group waits for a cluster, and its programs run.
+func TestGroupsWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, one+`
+groups:
+  web: {nodes: [alpha, beta], run: [p], addresses: [192.0.2.10/24]}
+`)
+		r.settle()
+		g := r.picture().Groups
+		if len(g) != 1 || g[0].Name != "web" || g[0].State != "waiting" || g[0].Reason != "it waits for a cluster; p runs here, without a standby; its addresses are not served" {
+			t.Errorf("groups %+v", g)
 		}
 	})
 }

@@ -97,12 +97,12 @@ func (l *loop) draw() {
 	node.Role = view.Role
 	node.Admin, node.Op = admin(view.Locked), op(view.Disabled)
 	node.Budget, node.BudgetMax = view.Budget, m.Node.Budget.Limit
-	node.Stopping = view.Stopping
+	node.Stopping, node.Lock = view.Stopping, status.Lock(view.Lock)
 	node.Manifest, node.Digest = l.force.name, m.Digest
 	shot := &status.Snapshot{
 		Revision: p.revision, At: p.drawn, Wall: time.Now(), Node: node,
 		Processes: p.processes(m, l.machine.Processes()), Checks: checks(m, l.machine.Checks()),
-		Alarms: slices.Clone(l.teller.alarms.standing),
+		Groups: groups(m), Alarms: slices.Clone(l.teller.alarms.standing),
 	}
 	for i := range shot.Processes {
 		s := &shot.Processes[i]
@@ -149,7 +149,7 @@ func (p *picture) processes(m *manifest.Manifest, views []ladder.View) []status.
 			Recovery: v.Recovery, Escalation: v.Escalation, Overlay: v.Overlay,
 			Start: v.Start, PID: v.PID, Since: v.Since, Started: v.Started,
 			Starts: v.Starts, Window: v.Window, Limit: f.limit, Last: v.Last,
-			Group: f.group, Unready: f.ready && v.State == rampUp,
+			Group: f.group, Unready: f.ready && v.State == rampUp, Lock: status.Lock(v.Lock),
 		}
 	}
 	return out
@@ -162,8 +162,17 @@ func checks(m *manifest.Manifest, views []ladder.CheckView) []status.CheckStatus
 		out = append(out, status.CheckStatus{
 			Name: v.Name, UID: c.UID, Line: c.Line(), Admin: admin(v.Locked), Op: op(v.Disabled),
 			State: string(v.State), Failures: v.Failures, Limit: c.Failures, Last: v.Last,
-			Detail: v.Detail, Covers: c.Covers,
+			Detail: v.Detail, Covers: c.Covers, Lock: status.Lock(v.Lock),
 		})
+	}
+	return out
+}
+
+// groups are what they are on a machine of no cluster.
+func groups(m *manifest.Manifest) []status.GroupStatus {
+	out := make([]status.GroupStatus, 0, len(m.Groups))
+	for _, g := range m.Groups {
+		out = append(out, status.GroupStatus{Name: g.Name, State: "waiting", Reason: g.Waiting(), Nodes: g.Nodes, Run: g.Run, Standby: g.Standby})
 	}
 	return out
 }

@@ -70,6 +70,9 @@ func (l *loop) half(r proc.Report) {
 // synced closes the adoption: the shadow has told everything that it holds.
 func (l *loop) synced() {
 	for _, p := range l.force.manifest.Processes {
+		if !p.For(l.s.Booted.Node) {
+			continue
+		}
 		// What is watched gets its names in the file system only now: a notify socket
 		// that the shadow kept is here before a new one could take its place.
 		if !l.settled {

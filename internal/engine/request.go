@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"time"
 
 	"gemel/internal/ha"
 )
@@ -56,7 +57,7 @@ func (e *Engine) Request(ctx context.Context, r ha.Request) (ha.Answer, error) {
 		if ctx.Err() != nil {
 			return nil
 		}
-		r.ID = e.loop.requests.begin(c)
+		r.ID, r.Wall = e.loop.requests.begin(c), time.Now().UTC()
 		return r
 	}})
 	select {

@@ -199,7 +199,7 @@ func newRig(t *testing.T, text string, changes ...change) *rig {
 			return proc.Spec{Process: p.Name, Path: p.Command[0], Args: p.Command}, nil
 		},
 		Node:    status.NodeStatus{Name: "here", Monitor: 10},
-		Booted:  ha.Booted{Boot: "this", Version: "1"},
+		Booted:  ha.Booted{Boot: "this", Version: "1", Node: "here"},
 		Stopped: func(why ha.Reason) { r.note("stopped") },
 		Past:    journal.Past{NextEvent: 1, NextStart: 1},
 	}

@@ -21,6 +21,10 @@ type (
 		// recorded in the boot before and the zero of this one's clock; 0 if it
 		// is not known. It ages what was kept across the boot.
 		Gap time.Duration `json:"gap,omitempty"`
+		// Node is the name of this node, which "on:" of a process is compared with.
+		// Empty, as in a journal of a version that did not know it: every process is
+		// for this node.
+		Node Node `json:"node,omitempty"`
 	}
 
 	// Started says that a program executes its first instruction, or is about to.
@@ -162,6 +166,9 @@ type (
 		Target Subject `json:"target"`
 		Value  string  `json:"value,omitempty"`
 		By     string  `json:"by,omitempty"` // who, for the audit
+		// Wall is when it was asked for, for showing only: a lock outlives boots, and
+		// with them every instant. Zero in a journal of a version that did not note it.
+		Wall time.Time `json:"wall,omitzero"`
 	}
 
 	// Applied says that a manifest is now the wanted one. The policies are not

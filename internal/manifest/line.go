@@ -1,6 +1,7 @@
 package manifest
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -32,6 +33,32 @@ func (c Check) Line() string {
 		return "grpc " + c.GRPC.Address
 	}
 	return join(c.Command)
+}
+
+// Waiting says what the group waits for where there is no cluster, and what of it
+// takes effect all the same.
+func (g Group) Waiting() string {
+	var runs []string
+	for _, p := range slices.Concat(g.Run, g.Standby) {
+		runs = append(runs, string(p))
+	}
+	text := "it waits for a cluster"
+	switch len(runs) {
+	case 0:
+	case 1:
+		text += "; " + runs[0] + " runs here, without a standby"
+	default:
+		text += "; " + strings.Join(runs[:len(runs)-1], ", ") + " and " + runs[len(runs)-1] + " run here, without a standby"
+	}
+	switch {
+	case len(g.Addresses) > 0 && len(g.Files) > 0:
+		text += "; its addresses and file sets are not served"
+	case len(g.Addresses) > 0:
+		text += "; its addresses are not served"
+	case len(g.Files) > 0:
+		text += "; its file sets are not served"
+	}
+	return text
 }
 
 func join(args []string) string {

@@ -84,9 +84,15 @@ type Process struct {
 	Task      bool // `task: true`: runs once; exit 0 is success and is not a fault
 	Exits     []ExitRule
 	Handlers  Handlers
-	Spare     bool // `spare: true`: a parked child waits for the next start; default for severity critical
-	AutoStart bool // `autostart:`; default true. False: only by gemel start
-	On        []ha.Node
+	Spare     bool      // `spare: true`: a parked child waits for the next start; default for severity critical
+	AutoStart bool      // `autostart:`; default true. False: only by gemel start
+	On        []ha.Node // the nodes that it is for; empty: all. See For
+}
+
+// For reports whether the process is for the node of that name. A name that is
+// not known, the empty one, says nothing against it.
+func (p Process) For(node ha.Node) bool {
+	return len(p.On) == 0 || node == "" || slices.Contains(p.On, node)
 }
 
 // Limit is one resource limit. Infinity is -1.

@@ -37,6 +37,9 @@ func (a *api) Apply(ctx context.Context, req *gemelv1.ApplyRequest) (*gemelv1.Ap
 	}
 	res.Applied = !req.GetDryRun()
 	res.Changes = changesOf(changes)
+	if _, warnings, err := config.Read(req.GetName(), req.GetManifest(), a.node()); err == nil {
+		res.Problems = warned(warnings)
+	}
 	_, _, res.Version = a.b.Core.Current()
 	return res, nil
 }
@@ -64,7 +67,8 @@ func (a *api) Diff(_ context.Context, req *gemelv1.DiffRequest) (*gemelv1.DiffRe
 		return res, nil
 	}
 	res.Same = bytes.Equal(b, req.GetManifest())
-	given, err := config.Parse(req.GetName(), req.GetManifest())
+	given, warnings, err := config.Read(req.GetName(), req.GetManifest(), a.node())
+	res.Problems = warned(warnings)
 	if err != nil {
 		res.Problems = problems(err)
 		return res, nil
@@ -74,7 +78,7 @@ func (a *api) Diff(_ context.Context, req *gemelv1.DiffRequest) (*gemelv1.DiffRe
 		// It was written by another version of Gemel; everything in it counts as gone.
 		inForce = nil
 	}
-	res.Changes = changesOf(config.Diff(inForce, given))
+	res.Changes = changesOf(config.Diff(inForce, given, a.node()))
 	res.Text = unified(clean(string(b)), clean(string(req.GetManifest())))
 	return res, nil
 }
@@ -108,6 +112,18 @@ func problems(err error) []*gemelv1.Problem {
 	return out
 }
 
+// warned are the remarks about a manifest, which stand in nobody's way.
+func warned(all config.Errors) []*gemelv1.Problem {
+	var out []*gemelv1.Problem
+	if len(all) > 0 {
+		out = problems(all)
+	}
+	for _, p := range out {
+		p.Warning = true
+	}
+	return out
+}
+
 // effects are the effects of an apply. It is only read.
 var effects = map[config.Effect]gemelv1.Effect{
 	config.EffectStart:   gemelv1.Effect_EFFECT_ADD,
@@ -130,6 +146,15 @@ func changesOf(all []config.Change) []*gemelv1.ManifestChange {
 		out = append(out, m)
 	}
 	return out
+}
+
+// node is the name of this node; empty before the first picture.
+func (s *Server) node() ha.Node {
+	last, _ := s.b.Board.Last()
+	if last == nil {
+		return ""
+	}
+	return ha.Node(last.Node.Name)
 }
 
 // overlays are the values in force that are not the manifest's.

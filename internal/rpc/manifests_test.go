@@ -35,7 +35,7 @@ func (w *world) Apply(_ context.Context, name string, b []byte, dry bool) ([]con
 	if !dry {
 		w.applied = b
 	}
-	return config.Diff(before, m), nil
+	return config.Diff(before, m, ""), nil
 }
 
 func (w *world) Current() (string, []byte, uint64) {

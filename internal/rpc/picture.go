@@ -121,7 +121,7 @@ func (a *api) WatchStatus(ctx context.Context, req *gemelv1.WatchStatusRequest, 
 
 // changes is what now has that before had not.
 func changes(before, now *gemelv1.Snapshot) *gemelv1.WatchStatusResponse {
-	part := &gemelv1.Snapshot{Revision: now.Revision, At: now.At, AtInstant: now.AtInstant, Node: now.Node, Alarms: now.Alarms}
+	part := &gemelv1.Snapshot{Revision: now.Revision, At: now.At, AtInstant: now.AtInstant, Node: now.Node, Alarms: now.Alarms, Groups: now.Groups}
 	res := &gemelv1.WatchStatusResponse{Snapshot: part, Partial: true}
 	part.Processes, res.GoneProcesses = differ(before.Processes, now.Processes, sameProcess)
 	part.Checks, res.GoneChecks = differ(before.Checks, now.Checks, sameCheck)

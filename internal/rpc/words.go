@@ -111,6 +111,10 @@ func snapshotOf(s *status.Snapshot) *gemelv1.Snapshot {
 	for i := range s.Checks {
 		out.Checks[i] = checkOf(at, &s.Checks[i])
 	}
+	for _, g := range s.Groups {
+		out.Groups = append(out.Groups, &gemelv1.GroupStatus{Name: string(g.Name), State: g.State, Reason: clean(g.Reason),
+			Nodes: textsOf(g.Nodes), Run: textsOf(g.Run), Standby: textsOf(g.Standby)})
+	}
 	for i := range s.Alarms {
 		out.Alarms[i] = eventOf(s.Alarms[i])
 	}
@@ -122,7 +126,7 @@ func nodeOf(at scene, n status.NodeStatus) *gemelv1.NodeStatus {
 		Name: n.Name, Version: n.Version, Role: gemelv1.Role(n.Role), Admin: gemelv1.Admin(n.Admin), Op: gemelv1.Op(n.Op),
 		Monitor: int32(n.Monitor), Shadow: int32(n.Shadow), Since: at.when(n.Since), SinceInstant: int64(n.Since),
 		Manifest: clean(n.Manifest), Digest: n.Digest, Differs: n.Differs, Cgroup: clean(n.Cgroup),
-		BudgetMax: int32(n.BudgetMax), Stopping: n.Stopping,
+		BudgetMax: int32(n.BudgetMax), Stopping: n.Stopping, Lock: lockOf(n.Lock),
 	}
 	for _, note := range n.Notes {
 		out.Notes = append(out.Notes, clean(note))
@@ -141,7 +145,7 @@ func processOf(at scene, p *status.ProcessStatus) *gemelv1.ProcessStatus {
 		Recovery: gemelv1.Recovery(p.Recovery), Escalation: gemelv1.Escalation(p.Escalation), Overlay: p.Overlay,
 		Start: uint64(p.Start), Pid: int32(p.PID), Since: at.when(p.Since), SinceInstant: int64(p.Since),
 		Started: at.when(p.Started), StartedInstant: int64(p.Started), Starts: p.Starts, Window: int32(p.Window), Limit: int32(p.Limit),
-		Last: exitOf(p.Last), Status: clean(p.Status), Threads: int32(p.Threads), Cgroup: clean(p.Cgroup), Group: p.Group, Unready: p.Unready,
+		Last: exitOf(p.Last), Status: clean(p.Status), Threads: int32(p.Threads), Cgroup: clean(p.Cgroup), Group: p.Group, Unready: p.Unready, Lock: lockOf(p.Lock),
 		Usage: &gemelv1.Usage{Cpu: durationOf(p.Usage.CPU), Percent: p.Usage.Percent, Memory: p.Usage.Memory, Tasks: int32(p.Usage.Tasks)},
 	}
 }
@@ -150,10 +154,22 @@ func checkOf(at scene, c *status.CheckStatus) *gemelv1.CheckStatus {
 	out := &gemelv1.CheckStatus{
 		Name: string(c.Name), Uid: uint32(c.UID), Line: clean(c.Line), Admin: gemelv1.Admin(c.Admin), Op: gemelv1.Op(c.Op),
 		State: c.State, Failures: int32(c.Failures), Limit: int32(c.Limit), Last: at.when(c.Last), LastInstant: int64(c.Last),
-		Detail: clean(c.Detail),
+		Detail: clean(c.Detail), Covers: textsOf(c.Covers), Lock: lockOf(c.Lock),
 	}
-	for _, p := range c.Covers {
-		out.Covers = append(out.Covers, string(p))
+	return out
+}
+
+func lockOf(l status.Lock) *gemelv1.Lock {
+	if l == (status.Lock{}) {
+		return nil
+	}
+	return &gemelv1.Lock{Since: wallOf(l.Since), By: clean(l.By)}
+}
+
+func textsOf[T ~string](names []T) []string {
+	var out []string
+	for _, n := range names {
+		out = append(out, string(n))
 	}
 	return out
 }

@@ -18,6 +18,7 @@ type Snapshot struct {
 	Node      NodeStatus
 	Processes []ProcessStatus // sorted by name
 	Checks    []CheckStatus   // sorted by name
+	Groups    []GroupStatus   // sorted by name
 	Alarms    []ha.Event      // standing, oldest first
 }
 
@@ -41,6 +42,14 @@ type NodeStatus struct {
 	Budget    []ha.Instant
 	BudgetMax int
 	Stopping  bool
+	Lock      Lock
+}
+
+// Lock is since when something is locked, and by whom; zero if it is not, or if it
+// was by a version that did not note it.
+type Lock struct {
+	Since time.Time // wall time
+	By    string
 }
 
 // Admin is the administrative state (CMM AdminState).
@@ -106,6 +115,7 @@ type ProcessStatus struct {
 	Cgroup     string
 	Group      string // group of the manifest that runs it
 	Unready    bool   // it runs, and its condition of readiness does not hold yet
+	Lock       Lock
 }
 
 // Usage is what a process and its tree use; all zero when it is not known.
@@ -123,10 +133,21 @@ type CheckStatus struct {
 	Line     string
 	Admin    Admin
 	Op       Op
-	State    string // passing, failing, waiting, off
+	State    string // passing, failing, waiting, off, elsewhere
 	Failures int    // in a row
 	Limit    int
 	Last     ha.Instant
 	Detail   string
 	Covers   []ha.Process
+	Lock     Lock
+}
+
+// GroupStatus is the state of one group.
+type GroupStatus struct {
+	Name    ha.Group
+	State   string // waiting: for a cluster
+	Reason  string // what it waits for, and what of it takes effect all the same
+	Nodes   []ha.Node
+	Run     []ha.Process
+	Standby []ha.Process
 }

@@ -266,7 +266,9 @@ type Snapshot struct {
 	// Sorted by name.
 	Checks []*CheckStatus `protobuf:"bytes,6,rep,name=checks,proto3" json:"checks,omitempty"`
 	// Alarms that stand, oldest first.
-	Alarms        []*Event `protobuf:"bytes,7,rep,name=alarms,proto3" json:"alarms,omitempty"`
+	Alarms []*Event `protobuf:"bytes,7,rep,name=alarms,proto3" json:"alarms,omitempty"`
+	// Groups of the manifest, sorted by name.
+	Groups        []*GroupStatus `protobuf:"bytes,8,rep,name=groups,proto3" json:"groups,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -350,6 +352,13 @@ func (x *Snapshot) GetAlarms() []*Event {
 	return nil
 }
 
+func (x *Snapshot) GetGroups() []*GroupStatus {
+	if x != nil {
+		return x.Groups
+	}
+	return nil
+}
+
 // NodeStatus is the state of the node and of Gemel itself.
 type NodeStatus struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -389,7 +398,9 @@ type NodeStatus struct {
 	// How many of them are allowed.
 	BudgetMax int32 `protobuf:"varint,16,opt,name=budget_max,json=budgetMax,proto3" json:"budget_max,omitempty"`
 	// Every program is being stopped.
-	Stopping      bool `protobuf:"varint,17,opt,name=stopping,proto3" json:"stopping,omitempty"`
+	Stopping bool `protobuf:"varint,17,opt,name=stopping,proto3" json:"stopping,omitempty"`
+	// Its lock; missing if it is not locked, or was by a version that did not note it.
+	Lock          *Lock `protobuf:"bytes,18,opt,name=lock,proto3" json:"lock,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -550,6 +561,13 @@ func (x *NodeStatus) GetStopping() bool {
 	return false
 }
 
+func (x *NodeStatus) GetLock() *Lock {
+	if x != nil {
+		return x.Lock
+	}
+	return nil
+}
+
 // ProcessStatus is the state of one process.
 type ProcessStatus struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -607,7 +625,9 @@ type ProcessStatus struct {
 	Group string `protobuf:"bytes,26,opt,name=group,proto3" json:"group,omitempty"`
 	// It runs, and its condition of readiness (ready: in the manifest) does not
 	// hold yet.
-	Unready       bool `protobuf:"varint,27,opt,name=unready,proto3" json:"unready,omitempty"`
+	Unready bool `protobuf:"varint,27,opt,name=unready,proto3" json:"unready,omitempty"`
+	// Its lock; missing if it is not locked, or was by a version that did not note it.
+	Lock          *Lock `protobuf:"bytes,28,opt,name=lock,proto3" json:"lock,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -831,6 +851,13 @@ func (x *ProcessStatus) GetUnready() bool {
 	return false
 }
 
+func (x *ProcessStatus) GetLock() *Lock {
+	if x != nil {
+		return x.Lock
+	}
+	return nil
+}
+
 // Usage is what a process and its tree use; all zero when it is not known.
 type Usage struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -917,7 +944,7 @@ type CheckStatus struct {
 	Admin Admin `protobuf:"varint,4,opt,name=admin,proto3,enum=gemel.v1.Admin" json:"admin,omitempty"`
 	// Operational state.
 	Op Op `protobuf:"varint,5,opt,name=op,proto3,enum=gemel.v1.Op" json:"op,omitempty"`
-	// passing, failing, waiting or off.
+	// passing, failing, waiting, off, or elsewhere (what it covers is for other nodes).
 	State string `protobuf:"bytes,6,opt,name=state,proto3" json:"state,omitempty"`
 	// Failures in a row.
 	Failures int32 `protobuf:"varint,7,opt,name=failures,proto3" json:"failures,omitempty"`
@@ -930,7 +957,9 @@ type CheckStatus struct {
 	// What it said last. Quote it before showing.
 	Detail string `protobuf:"bytes,11,opt,name=detail,proto3" json:"detail,omitempty"`
 	// Processes that it judges.
-	Covers        []string `protobuf:"bytes,12,rep,name=covers,proto3" json:"covers,omitempty"`
+	Covers []string `protobuf:"bytes,12,rep,name=covers,proto3" json:"covers,omitempty"`
+	// Its lock; missing if it is not locked, or was by a version that did not note it.
+	Lock          *Lock `protobuf:"bytes,13,opt,name=lock,proto3" json:"lock,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1049,11 +1078,164 @@ func (x *CheckStatus) GetCovers() []string {
 	return nil
 }
 
+func (x *CheckStatus) GetLock() *Lock {
+	if x != nil {
+		return x.Lock
+	}
+	return nil
+}
+
+// Lock is since when something is locked, and by whom.
+type Lock struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Wall time at which it was asked for.
+	Since *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=since,proto3" json:"since,omitempty"`
+	// Who asked for it, as in the audit. Quote it before showing.
+	By            string `protobuf:"bytes,2,opt,name=by,proto3" json:"by,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Lock) Reset() {
+	*x = Lock{}
+	mi := &file_gemel_v1_status_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Lock) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Lock) ProtoMessage() {}
+
+func (x *Lock) ProtoReflect() protoreflect.Message {
+	mi := &file_gemel_v1_status_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Lock.ProtoReflect.Descriptor instead.
+func (*Lock) Descriptor() ([]byte, []int) {
+	return file_gemel_v1_status_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *Lock) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *Lock) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+// GroupStatus is the state of one group.
+type GroupStatus struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name in the manifest.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// waiting: for a cluster.
+	State string `protobuf:"bytes,2,opt,name=state,proto3" json:"state,omitempty"`
+	// What it waits for, and what of it takes effect all the same.
+	Reason string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Nodes in the order of preference.
+	Nodes []string `protobuf:"bytes,4,rep,name=nodes,proto3" json:"nodes,omitempty"`
+	// Processes that run where it is active.
+	Run []string `protobuf:"bytes,5,rep,name=run,proto3" json:"run,omitempty"`
+	// Processes that run where it is standby.
+	Standby       []string `protobuf:"bytes,6,rep,name=standby,proto3" json:"standby,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GroupStatus) Reset() {
+	*x = GroupStatus{}
+	mi := &file_gemel_v1_status_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GroupStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GroupStatus) ProtoMessage() {}
+
+func (x *GroupStatus) ProtoReflect() protoreflect.Message {
+	mi := &file_gemel_v1_status_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GroupStatus.ProtoReflect.Descriptor instead.
+func (*GroupStatus) Descriptor() ([]byte, []int) {
+	return file_gemel_v1_status_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *GroupStatus) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *GroupStatus) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *GroupStatus) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *GroupStatus) GetNodes() []string {
+	if x != nil {
+		return x.Nodes
+	}
+	return nil
+}
+
+func (x *GroupStatus) GetRun() []string {
+	if x != nil {
+		return x.Run
+	}
+	return nil
+}
+
+func (x *GroupStatus) GetStandby() []string {
+	if x != nil {
+		return x.Standby
+	}
+	return nil
+}
+
 var File_gemel_v1_status_proto protoreflect.FileDescriptor
 
 const file_gemel_v1_status_proto_rawDesc = "" +
 	"\n" +
-	"\x15gemel/v1/status.proto\x12\bgemel.v1\x1a\x14gemel/v1/event.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xaa\x02\n" +
+	"\x15gemel/v1/status.proto\x12\bgemel.v1\x1a\x14gemel/v1/event.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd9\x02\n" +
 	"\bSnapshot\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\x04R\brevision\x12*\n" +
 	"\x02at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x1d\n" +
@@ -1062,7 +1244,8 @@ const file_gemel_v1_status_proto_rawDesc = "" +
 	"\x04node\x18\x04 \x01(\v2\x14.gemel.v1.NodeStatusR\x04node\x125\n" +
 	"\tprocesses\x18\x05 \x03(\v2\x17.gemel.v1.ProcessStatusR\tprocesses\x12-\n" +
 	"\x06checks\x18\x06 \x03(\v2\x15.gemel.v1.CheckStatusR\x06checks\x12'\n" +
-	"\x06alarms\x18\a \x03(\v2\x0f.gemel.v1.EventR\x06alarms\"\xbe\x04\n" +
+	"\x06alarms\x18\a \x03(\v2\x0f.gemel.v1.EventR\x06alarms\x12-\n" +
+	"\x06groups\x18\b \x03(\v2\x15.gemel.v1.GroupStatusR\x06groups\"\xe2\x04\n" +
 	"\n" +
 	"NodeStatus\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
@@ -1084,7 +1267,8 @@ const file_gemel_v1_status_proto_rawDesc = "" +
 	"\x06budget\x18\x0f \x03(\v2\x1a.google.protobuf.TimestampR\x06budget\x12\x1d\n" +
 	"\n" +
 	"budget_max\x18\x10 \x01(\x05R\tbudgetMax\x12\x1a\n" +
-	"\bstopping\x18\x11 \x01(\bR\bstopping\"\xdb\x06\n" +
+	"\bstopping\x18\x11 \x01(\bR\bstopping\x12\"\n" +
+	"\x04lock\x18\x12 \x01(\v2\x0e.gemel.v1.LockR\x04lock\"\xff\x06\n" +
 	"\rProcessStatus\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
 	"\x03uid\x18\x02 \x01(\rR\x03uid\x12\x12\n" +
@@ -1115,12 +1299,13 @@ const file_gemel_v1_status_proto_rawDesc = "" +
 	"\x05usage\x18\x18 \x01(\v2\x0f.gemel.v1.UsageR\x05usage\x12\x16\n" +
 	"\x06cgroup\x18\x19 \x01(\tR\x06cgroup\x12\x14\n" +
 	"\x05group\x18\x1a \x01(\tR\x05group\x12\x18\n" +
-	"\aunready\x18\x1b \x01(\bR\aunready\"|\n" +
+	"\aunready\x18\x1b \x01(\bR\aunready\x12\"\n" +
+	"\x04lock\x18\x1c \x01(\v2\x0e.gemel.v1.LockR\x04lock\"|\n" +
 	"\x05Usage\x12+\n" +
 	"\x03cpu\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x03cpu\x12\x18\n" +
 	"\apercent\x18\x02 \x01(\x01R\apercent\x12\x16\n" +
 	"\x06memory\x18\x03 \x01(\x03R\x06memory\x12\x14\n" +
-	"\x05tasks\x18\x04 \x01(\x05R\x05tasks\"\xd7\x02\n" +
+	"\x05tasks\x18\x04 \x01(\x05R\x05tasks\"\xfb\x02\n" +
 	"\vCheckStatus\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
 	"\x03uid\x18\x02 \x01(\rR\x03uid\x12\x12\n" +
@@ -1134,7 +1319,18 @@ const file_gemel_v1_status_proto_rawDesc = "" +
 	"\flast_instant\x18\n" +
 	" \x01(\x03R\vlastInstant\x12\x16\n" +
 	"\x06detail\x18\v \x01(\tR\x06detail\x12\x16\n" +
-	"\x06covers\x18\f \x03(\tR\x06covers*D\n" +
+	"\x06covers\x18\f \x03(\tR\x06covers\x12\"\n" +
+	"\x04lock\x18\r \x01(\v2\x0e.gemel.v1.LockR\x04lock\"H\n" +
+	"\x04Lock\x120\n" +
+	"\x05since\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x0e\n" +
+	"\x02by\x18\x02 \x01(\tR\x02by\"\x91\x01\n" +
+	"\vGroupStatus\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05state\x18\x02 \x01(\tR\x05state\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x14\n" +
+	"\x05nodes\x18\x04 \x03(\tR\x05nodes\x12\x10\n" +
+	"\x03run\x18\x05 \x03(\tR\x03run\x12\x18\n" +
+	"\astandby\x18\x06 \x03(\tR\astandby*D\n" +
 	"\x05Admin\x12\x15\n" +
 	"\x11ADMIN_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eADMIN_UNLOCKED\x10\x01\x12\x10\n" +
@@ -1170,7 +1366,7 @@ func file_gemel_v1_status_proto_rawDescGZIP() []byte {
 }
 
 var file_gemel_v1_status_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_gemel_v1_status_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
+var file_gemel_v1_status_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
 var file_gemel_v1_status_proto_goTypes = []any{
 	(Admin)(0),                    // 0: gemel.v1.Admin
 	(Op)(0),                       // 1: gemel.v1.Op
@@ -1181,42 +1377,49 @@ var file_gemel_v1_status_proto_goTypes = []any{
 	(*ProcessStatus)(nil),         // 6: gemel.v1.ProcessStatus
 	(*Usage)(nil),                 // 7: gemel.v1.Usage
 	(*CheckStatus)(nil),           // 8: gemel.v1.CheckStatus
-	(*timestamppb.Timestamp)(nil), // 9: google.protobuf.Timestamp
-	(*Event)(nil),                 // 10: gemel.v1.Event
-	(Role)(0),                     // 11: gemel.v1.Role
-	(Severity)(0),                 // 12: gemel.v1.Severity
-	(*ExitStatus)(nil),            // 13: gemel.v1.ExitStatus
-	(*durationpb.Duration)(nil),   // 14: google.protobuf.Duration
+	(*Lock)(nil),                  // 9: gemel.v1.Lock
+	(*GroupStatus)(nil),           // 10: gemel.v1.GroupStatus
+	(*timestamppb.Timestamp)(nil), // 11: google.protobuf.Timestamp
+	(*Event)(nil),                 // 12: gemel.v1.Event
+	(Role)(0),                     // 13: gemel.v1.Role
+	(Severity)(0),                 // 14: gemel.v1.Severity
+	(*ExitStatus)(nil),            // 15: gemel.v1.ExitStatus
+	(*durationpb.Duration)(nil),   // 16: google.protobuf.Duration
 }
 var file_gemel_v1_status_proto_depIdxs = []int32{
-	9,  // 0: gemel.v1.Snapshot.at:type_name -> google.protobuf.Timestamp
+	11, // 0: gemel.v1.Snapshot.at:type_name -> google.protobuf.Timestamp
 	5,  // 1: gemel.v1.Snapshot.node:type_name -> gemel.v1.NodeStatus
 	6,  // 2: gemel.v1.Snapshot.processes:type_name -> gemel.v1.ProcessStatus
 	8,  // 3: gemel.v1.Snapshot.checks:type_name -> gemel.v1.CheckStatus
-	10, // 4: gemel.v1.Snapshot.alarms:type_name -> gemel.v1.Event
-	11, // 5: gemel.v1.NodeStatus.role:type_name -> gemel.v1.Role
-	0,  // 6: gemel.v1.NodeStatus.admin:type_name -> gemel.v1.Admin
-	1,  // 7: gemel.v1.NodeStatus.op:type_name -> gemel.v1.Op
-	9,  // 8: gemel.v1.NodeStatus.since:type_name -> google.protobuf.Timestamp
-	9,  // 9: gemel.v1.NodeStatus.budget:type_name -> google.protobuf.Timestamp
-	0,  // 10: gemel.v1.ProcessStatus.admin:type_name -> gemel.v1.Admin
-	1,  // 11: gemel.v1.ProcessStatus.op:type_name -> gemel.v1.Op
-	12, // 12: gemel.v1.ProcessStatus.severity:type_name -> gemel.v1.Severity
-	2,  // 13: gemel.v1.ProcessStatus.recovery:type_name -> gemel.v1.Recovery
-	3,  // 14: gemel.v1.ProcessStatus.escalation:type_name -> gemel.v1.Escalation
-	9,  // 15: gemel.v1.ProcessStatus.since:type_name -> google.protobuf.Timestamp
-	9,  // 16: gemel.v1.ProcessStatus.started:type_name -> google.protobuf.Timestamp
-	13, // 17: gemel.v1.ProcessStatus.last:type_name -> gemel.v1.ExitStatus
-	7,  // 18: gemel.v1.ProcessStatus.usage:type_name -> gemel.v1.Usage
-	14, // 19: gemel.v1.Usage.cpu:type_name -> google.protobuf.Duration
-	0,  // 20: gemel.v1.CheckStatus.admin:type_name -> gemel.v1.Admin
-	1,  // 21: gemel.v1.CheckStatus.op:type_name -> gemel.v1.Op
-	9,  // 22: gemel.v1.CheckStatus.last:type_name -> google.protobuf.Timestamp
-	23, // [23:23] is the sub-list for method output_type
-	23, // [23:23] is the sub-list for method input_type
-	23, // [23:23] is the sub-list for extension type_name
-	23, // [23:23] is the sub-list for extension extendee
-	0,  // [0:23] is the sub-list for field type_name
+	12, // 4: gemel.v1.Snapshot.alarms:type_name -> gemel.v1.Event
+	10, // 5: gemel.v1.Snapshot.groups:type_name -> gemel.v1.GroupStatus
+	13, // 6: gemel.v1.NodeStatus.role:type_name -> gemel.v1.Role
+	0,  // 7: gemel.v1.NodeStatus.admin:type_name -> gemel.v1.Admin
+	1,  // 8: gemel.v1.NodeStatus.op:type_name -> gemel.v1.Op
+	11, // 9: gemel.v1.NodeStatus.since:type_name -> google.protobuf.Timestamp
+	11, // 10: gemel.v1.NodeStatus.budget:type_name -> google.protobuf.Timestamp
+	9,  // 11: gemel.v1.NodeStatus.lock:type_name -> gemel.v1.Lock
+	0,  // 12: gemel.v1.ProcessStatus.admin:type_name -> gemel.v1.Admin
+	1,  // 13: gemel.v1.ProcessStatus.op:type_name -> gemel.v1.Op
+	14, // 14: gemel.v1.ProcessStatus.severity:type_name -> gemel.v1.Severity
+	2,  // 15: gemel.v1.ProcessStatus.recovery:type_name -> gemel.v1.Recovery
+	3,  // 16: gemel.v1.ProcessStatus.escalation:type_name -> gemel.v1.Escalation
+	11, // 17: gemel.v1.ProcessStatus.since:type_name -> google.protobuf.Timestamp
+	11, // 18: gemel.v1.ProcessStatus.started:type_name -> google.protobuf.Timestamp
+	15, // 19: gemel.v1.ProcessStatus.last:type_name -> gemel.v1.ExitStatus
+	7,  // 20: gemel.v1.ProcessStatus.usage:type_name -> gemel.v1.Usage
+	9,  // 21: gemel.v1.ProcessStatus.lock:type_name -> gemel.v1.Lock
+	16, // 22: gemel.v1.Usage.cpu:type_name -> google.protobuf.Duration
+	0,  // 23: gemel.v1.CheckStatus.admin:type_name -> gemel.v1.Admin
+	1,  // 24: gemel.v1.CheckStatus.op:type_name -> gemel.v1.Op
+	11, // 25: gemel.v1.CheckStatus.last:type_name -> google.protobuf.Timestamp
+	9,  // 26: gemel.v1.CheckStatus.lock:type_name -> gemel.v1.Lock
+	11, // 27: gemel.v1.Lock.since:type_name -> google.protobuf.Timestamp
+	28, // [28:28] is the sub-list for method output_type
+	28, // [28:28] is the sub-list for method input_type
+	28, // [28:28] is the sub-list for extension type_name
+	28, // [28:28] is the sub-list for extension extendee
+	0,  // [0:28] is the sub-list for field type_name
 }
 
 func init() { file_gemel_v1_status_proto_init() }
@@ -1231,7 +1434,7 @@ func file_gemel_v1_status_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_gemel_v1_status_proto_rawDesc), len(file_gemel_v1_status_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   5,
+			NumMessages:   7,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

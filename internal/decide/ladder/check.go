@@ -2,6 +2,7 @@ package ladder
 
 import (
 	"fmt"
+	"reflect"
 
 	"gemel/internal/ha"
 	"gemel/internal/manifest"
@@ -25,6 +26,7 @@ type check struct {
 // keptCheck is the memory of a check.
 type keptCheck struct {
 	Locked bool `json:"locked,omitempty"`
+	Lock   lock `json:"lock,omitzero"`
 }
 
 func (c *check) key() string { return "check/" + string(c.cfg.Name) }
@@ -49,8 +51,11 @@ func adoptChecks(m *Machine, man *manifest.Manifest) {
 				c.mem.Locked = true
 			}
 		}
+		if c.counts == nil || !reflect.DeepEqual(c.cfg, cfg) {
+			// What failed was another check.
+			c.known, c.detail, c.fails, c.counts = false, "", 0, map[ha.Process]int{}
+		}
 		c.cfg, c.covers = cfg, cfg.Covers
-		c.counts = map[ha.Process]int{}
 		m.checks = append(m.checks, c)
 	}
 }
@@ -62,6 +67,8 @@ func (c *check) judge() {
 		c.set(false, because(ruleJudge, "it is locked"))
 	case !c.m.node.watching():
 		c.set(false, because(ruleJudge, "nothing of this node is watched"))
+	case c.elsewhere():
+		c.set(false, because(ruleNode, "what it covers is not for this node"))
 	case len(c.covers) == 0:
 		c.set(true, because(ruleJudge, "it covers no process and is always on"))
 	default:
@@ -73,6 +80,27 @@ func (c *check) judge() {
 		}
 		c.set(false, because(ruleJudge, "nothing that it covers runs and is watched"))
 	}
+}
+
+// elsewhere reports whether all that it covers is for other nodes.
+func (c *check) elsewhere() bool {
+	for _, n := range c.covers {
+		if p := c.m.procs[n]; p == nil || !elsewhere(p) {
+			return false
+		}
+	}
+	return len(c.covers) > 0
+}
+
+// here returns what it covers of what is for this node.
+func (c *check) here() []ha.Process {
+	var here []ha.Process
+	for _, n := range c.covers {
+		if p := c.m.procs[n]; p == nil || !elsewhere(p) {
+			here = append(here, n)
+		}
+	}
+	return here
 }
 
 func (c *check) set(on bool, why ha.Reason) {
@@ -101,7 +129,7 @@ func takeVerdict(m *Machine, in ha.Verdict) {
 	c.fails++
 	accused := in.Accused
 	if len(accused) == 0 {
-		accused = c.covers
+		accused = c.here()
 		for _, n := range accused {
 			if p := m.procs[n]; p == nil || !p.judged() {
 				clear(c.counts)
@@ -137,9 +165,8 @@ func findCheck(m *Machine, name ha.Check) *check {
 	return nil
 }
 
-// lock locks or unlocks the check, and keeps that.
-func (c *check) lock(locked bool) {
-	c.mem.Locked = locked
+// keep has the check know that it is locked, or is not any more, and keeps that.
+func (c *check) keep() {
 	c.judge()
 	value := save(c.mem)
 	c.m.kept[c.key()] = value

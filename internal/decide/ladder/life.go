@@ -32,6 +32,8 @@ func decided(p *proc) (string, bool) {
 		return "it is not in the manifest any more", false
 	case p.m.node.quitting:
 		return "every program is stopped: " + p.m.node.quitWhy, false
+	case elsewhere(p):
+		return barElsewhere(p), false
 	case p.mem.Hard.Halted:
 		return "an operator stopped it", false
 	case p.away():
@@ -42,6 +44,9 @@ func decided(p *proc) (string, bool) {
 	for _, n := range p.cfg.Needs {
 		if q := p.m.procs[n]; q != nil && q != p && q.rank < p.rank {
 			if _, ok := wanted(q); !ok {
+				if elsewhere(q) {
+					return fmt.Sprintf("%s, which it needs, is not for this node", n), false
+				}
 				return fmt.Sprintf("%s, which it needs, does not run", n), false
 			}
 		}
@@ -53,7 +58,7 @@ func decided(p *proc) (string, bool) {
 // be started after it.
 func mustStop(p *proc) (why ha.Reason, back, must bool) {
 	if text, ok := intended(p); !ok {
-		if p.run.foreign && (p.plan.gone || p.m.node.quitting) {
+		if p.run.foreign && (p.plan.gone || p.m.node.quitting || elsewhere(p)) {
 			release(p, text)
 			return ha.Reason{}, false, false
 		}
@@ -80,6 +85,8 @@ func stopRule(p *proc) string {
 		return ruleQuit
 	case p.plan.gone:
 		return ruleApply
+	case elsewhere(p):
+		return ruleNode
 	case p.away():
 		return ruleMoved
 	}

@@ -35,6 +35,22 @@ type hard struct {
 	Recovery   ha.Recovery   `json:"recovery,omitempty"` // set by hand over the manifest's; unset: the manifest's
 	Escalation ha.Escalation `json:"escalation,omitempty"`
 	Rebooting  bool          `json:"rebooting,omitempty"` // its recovery ordered a reboot
+	Lock       lock          `json:"lock,omitzero"`
+}
+
+// lock is since when something is locked, and by whom, for showing. It is empty
+// if a request did not say when it came.
+type lock struct {
+	At int64  `json:"at,omitempty"` // wall time, in milliseconds since 1970
+	By string `json:"by,omitempty"`
+}
+
+// lockedBy is the lock that a request asks for.
+func lockedBy(in ha.Request) lock {
+	if in.Wall.IsZero() {
+		return lock{}
+	}
+	return lock{in.Wall.UnixMilli(), in.By}
 }
 
 // stage is how far a recovery has come. Idle with a fault means that the

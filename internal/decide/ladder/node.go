@@ -17,7 +17,8 @@ type node struct {
 	role     ha.Role
 	roles    map[ha.Process]ha.Role // of those that have their own
 	boot     string
-	fresh    bool // the machine was booted since the monitor before
+	name     ha.Node // empty: not known, every process is for this node
+	fresh    bool    // the machine was booted since the monitor before
 	settled  bool
 	catching bool // the facts that waited for Settled are being taken
 	quitting bool
@@ -32,6 +33,7 @@ type keptNode struct {
 	Boot     string       `json:"boot,omitempty"` // boot id that the instants belong to
 	At       ha.Instant   `json:"at,omitempty"`   // when it was kept
 	Locked   bool         `json:"locked,omitempty"`
+	Lock     lock         `json:"lock,omitzero"`
 	Disabled bool         `json:"disabled,omitempty"` // the budget was exceeded
 	Budget   []ha.Instant `json:"budget,omitempty"`   // ascending
 	Shadow   bool         `json:"shadow,omitempty"`   // its alarm stands
@@ -60,7 +62,7 @@ func (n *node) emit(e ha.Event, detail string) {
 // booted opens a life. After a boot of the machine the instants of the boot
 // before are carried over by the least age that is certain.
 func (n *node) booted(in ha.Booted) {
-	n.boot = in.Boot
+	n.boot, n.name = in.Boot, in.Node
 	for _, p := range n.m.list {
 		p.plan.strays, p.mem.Strays = p.mem.Strays, nil
 		n.m.touch(p)

@@ -2,6 +2,7 @@ package ladder
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"gemel/internal/ha"
@@ -127,6 +128,32 @@ func (p *proc) away() bool {
 	return p.plan.group && !p.plan.standby && p.plan.ruled && p.plan.role == ha.Standby
 }
 
+// elsewhere reports whether the manifest has it run on other nodes only.
+func elsewhere(p *proc) bool { return !p.plan.gone && !p.cfg.For(p.m.node.name) }
+
+// depart takes away what was wrong with a process that is not for this node any
+// more: nobody could repair it here, so that its alarm would stand for ever.
+func depart(p *proc) {
+	if p.mem.Cure.Stage == rebooting {
+		return
+	}
+	if p.mem.Cure.Stage != idle {
+		cancel(p)
+	}
+	if p.mem.Cure.Fault != ha.FaultNone || p.mem.Hard.Disabled {
+		initialize(p, barElsewhere(p))
+	}
+}
+
+// barElsewhere says why a process does not run here.
+func barElsewhere(p *proc) string {
+	on := make([]string, len(p.cfg.On))
+	for i, n := range p.cfg.On {
+		on[i] = string(n)
+	}
+	return fmt.Sprintf("it is not for this node (%s): on: names %s", p.m.node.name, strings.Join(on, ", "))
+}
+
 // emit tells an event of this process.
 func (p *proc) emit(code ha.Code, detail string, why ha.Reason) {
 	p.tell(code, detail, func(e *ha.Event) { e.Why = why })
@@ -158,6 +185,9 @@ func (p *proc) tell(code ha.Code, detail string, more func(*ha.Event)) {
 // then the copy.
 func (p *proc) reconcile() {
 	clockwork(p)
+	if elsewhere(p) {
+		depart(p)
+	}
 	switch p.run.phase {
 	case starting, up:
 		if why, back, must := mustStop(p); must {

@@ -85,7 +85,7 @@ func grant(p *proc, in ha.Request) answer {
 		if h.Locked {
 			return accept("", "%s was locked already", p.name)
 		}
-		h.Locked = true
+		h.Locked, h.Lock = true, lockedBy(in)
 		unwatched(p)
 		return accept("gemel unlock "+string(p.name), "%s is locked: it is left as it is and not watched", p.name)
 	case ha.VerbUnlock:
@@ -122,6 +122,8 @@ func grant(p *proc, in ha.Request) answer {
 // barred says why a start of p is refused; empty if it is not.
 func barred(p *proc) string {
 	switch {
+	case elsewhere(p):
+		return fmt.Sprintf("%s does not run here: %s", p.name, barElsewhere(p))
 	case p.m.node.hard.Locked:
 		return "the node is locked; first: gemel unlock node"
 	case p.mem.Hard.Locked:
@@ -233,6 +235,9 @@ func dependents(p *proc) []*proc {
 // askStop stops a process, and before it what needs it.
 func askStop(p *proc) answer {
 	h := &p.mem.Hard
+	if elsewhere(p) {
+		return accept("", "%s is not run here: %s", p.name, barElsewhere(p))
+	}
 	if h.Halted && !p.alive() {
 		return accept("", "%s is stopped already", p.name)
 	}
@@ -285,7 +290,7 @@ func askUnlock(p *proc) answer {
 		}
 		return accept("", "%s was not locked", p.name)
 	}
-	h.Locked = false
+	h.Locked, h.Lock = false, lock{}
 	fault := p.mem.Cure.Fault
 	if p.m.node.watching() {
 		initialize(p, "an operator unlocked it")
@@ -303,7 +308,7 @@ func (n *node) grant(in ha.Request) answer {
 		if n.hard.Locked {
 			return accept("", "the node was locked already")
 		}
-		n.hard.Locked = true
+		n.hard.Locked, n.hard.Lock = true, lockedBy(in)
 		n.unwatched()
 		return accept("gemel unlock node", "the node is locked: its programs are left as they are and not watched")
 	case ha.VerbUnlock:
@@ -328,11 +333,11 @@ func (n *node) askUnlock() answer {
 	if n.hard.Disabled {
 		n.hard.Budget = nil
 	}
-	n.hard.Locked, n.hard.Disabled = false, false
+	n.hard.Locked, n.hard.Lock, n.hard.Disabled = false, lock{}, false
 	n.emit(ha.Event{Code: ha.Initialized, Subject: ha.OfNode(), UID: ha.UIDGlobal,
 		Why: because(ruleInit, "an operator unlocked the node")}, "")
 	for _, p := range n.m.list {
-		if p.watched() && !p.plan.gone {
+		if p.watched() && !p.plan.gone && !elsewhere(p) {
 			initialize(p, "an operator unlocked the node")
 		}
 	}
@@ -346,7 +351,11 @@ func (c *check) grant(in ha.Request) answer {
 		if locked := in.Verb == ha.VerbLock; locked == c.mem.Locked {
 			return accept("", "check %s was %sed already", c.cfg.Name, in.Verb)
 		}
-		c.lock(in.Verb == ha.VerbLock)
+		c.mem = keptCheck{}
+		if in.Verb == ha.VerbLock {
+			c.mem = keptCheck{Locked: true, Lock: lockedBy(in)}
+		}
+		c.keep()
 		undo := ha.VerbLock
 		if in.Verb == ha.VerbLock {
 			undo = ha.VerbUnlock

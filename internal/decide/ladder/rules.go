@@ -39,6 +39,7 @@ const (
 	ruleSeek      = "ladder.seek"
 	ruleFollow    = "ladder.follow"
 	ruleApply     = "ladder.apply"
+	ruleNode      = "ladder.node"
 	ruleRequest   = "ladder.request"
 	ruleRefused   = "ladder.refused"
 	ruleQuit      = "ladder.quit"

@@ -169,7 +169,7 @@ func (s *theatre) status() {
 	for _, v := range s.m.Processes() {
 		var also string
 		if v.Locked {
-			also += " locked"
+			also += " locked" + lockedSince(v.Lock)
 		}
 		if v.Disabled {
 			also += " disabled"
@@ -180,10 +180,17 @@ func (s *theatre) status() {
 		fmt.Fprintf(&s.out, "\t%s %s%s, start %d, restarts %d, %v/%v: %s\n", v.Name, v.State, also, v.Start, v.Window, v.Recovery, v.Escalation, v.Reason)
 	}
 	for _, c := range s.m.Checks() {
-		fmt.Fprintf(&s.out, "\tcheck %s %s, failures %d, locked %v: %s\n", c.Name, c.State, c.Failures, c.Locked, c.Detail)
+		fmt.Fprintf(&s.out, "\tcheck %s %s, failures %d, locked %v%s: %s\n", c.Name, c.State, c.Failures, c.Locked, lockedSince(c.Lock), c.Detail)
 	}
 	n := s.m.Node()
-	fmt.Fprintf(&s.out, "\tnode locked=%v disabled=%v role=%v stopping=%v budget=%v\n", n.Locked, n.Disabled, n.Role, n.Stopping, n.Budget)
+	fmt.Fprintf(&s.out, "\tnode locked=%v%s disabled=%v role=%v stopping=%v budget=%v\n", n.Locked, lockedSince(n.Lock), n.Disabled, n.Role, n.Stopping, n.Budget)
+}
+
+func lockedSince(l LockView) string {
+	if l == (LockView{}) {
+		return ""
+	}
+	return fmt.Sprintf(" since %s by %s", l.Since.Format(time.RFC3339), l.By)
 }
 
 // show prints one action in a line.
@@ -283,7 +290,7 @@ func (s *theatre) input(line string, words []string) ha.Input {
 	p := ha.Process(name)
 	switch kind {
 	case "boot":
-		return ha.Booted{Boot: "boot-" + opt["id"], NewBoot: opt["new"] != "", Gap: dur(s.t, opt["gap"])}
+		return ha.Booted{Boot: "boot-" + opt["id"], NewBoot: opt["new"] != "", Gap: dur(s.t, opt["gap"]), Node: ha.Node(opt["node"])}
 	case "settled":
 		return ha.Settled{}
 	case "started":
@@ -350,6 +357,9 @@ func (s *theatre) input(line string, words []string) ha.Input {
 		return ha.Quit{Why: "SIGTERM"}
 	case "ask":
 		r := ha.Request{ID: "r", Verb: ha.Verb(name), Value: opt["value"], By: "root"}
+		if at := dur(s.t, opt["wall"]); at != 0 {
+			r.Wall = time.Unix(1_700_000_000, 0).Add(at)
+		}
 		switch {
 		case opt["node"] != "":
 			r.Target = ha.OfNode()
@@ -467,6 +477,10 @@ func parseProcess(t *testing.T, name string, opt map[string]string) manifest.Pro
 			p.Watchdog.By = v
 		case "task":
 			p.Task = true
+		case "on":
+			for n := range strings.SplitSeq(v, ",") {
+				p.On = append(p.On, ha.Node(n))
+			}
 		case "autostart":
 			p.AutoStart = v == "true"
 		case "attach":

@@ -2,6 +2,7 @@ package ladder
 
 import (
 	"fmt"
+	"time"
 
 	"gemel/internal/ha"
 	"gemel/internal/manifest"
@@ -26,7 +27,8 @@ const (
 	stateGivenUp   State = "given-up"
 	stateDown      State = "down" // ended while it was not watched
 	stateStuck     State = "stuck"
-	stateStandby   State = "standby" // its group is active elsewhere
+	stateStandby   State = "standby"   // its group is active elsewhere
+	stateElsewhere State = "elsewhere" // its on: does not name this node
 	stateSeeking   State = "seeking"
 )
 
@@ -50,6 +52,21 @@ type View struct {
 	Starts     uint64     // counted since Gemel's first start
 	Window     int        // restarts counted in the window now
 	Last       *ha.ExitStatus
+	Lock       LockView
+}
+
+// LockView is since when something is locked, and by whom; zero if it is not, or
+// if that is not known.
+type LockView struct {
+	Since time.Time // wall time
+	By    string
+}
+
+func (l lock) view() LockView {
+	if l == (lock{}) {
+		return LockView{}
+	}
+	return LockView{time.UnixMilli(l.At).UTC(), l.By}
 }
 
 // CheckView is the picture of one check.
@@ -57,10 +74,11 @@ type CheckView struct {
 	Name     ha.Check
 	Locked   bool
 	Disabled bool   // nothing of the node is watched any more
-	State    string // passing, failing, waiting, off
+	State    string // passing, failing, waiting, off, elsewhere
 	Failures int    // failing verdicts in a row
 	Detail   string // what it said last
 	Last     ha.Instant
+	Lock     LockView
 }
 
 // NodeView is the picture of the node.
@@ -70,6 +88,7 @@ type NodeView struct {
 	Role     ha.Role
 	Stopping bool
 	Budget   []ha.Instant // reboots and failovers that still count
+	Lock     LockView
 }
 
 // Processes returns the picture of each process, sorted by name.
@@ -80,7 +99,7 @@ func (m *Machine) Processes() []View {
 		v := View{Name: p.name, State: state, Reason: reason, Locked: p.mem.Hard.Locked, Disabled: p.mem.Hard.Disabled || m.node.hard.Disabled,
 			Fault: p.mem.Cure.Fault, Recovery: p.recovery(), Escalation: p.escalation(),
 			Overlay: p.mem.Hard.Recovery != ha.RecoveryUnset || p.mem.Hard.Escalation != ha.EscalationUnset,
-			Since:   p.since, Starts: p.mem.Starts, Window: p.mem.Window.count(m.now, p.cfg.Restarts), Last: p.mem.Last}
+			Since:   p.since, Starts: p.mem.Starts, Window: p.mem.Window.count(m.now, p.cfg.Restarts), Last: p.mem.Last, Lock: p.mem.Hard.Lock.view()}
 		if p.alive() {
 			v.Start, v.PID, v.Started = p.run.start, p.run.pid, p.run.began
 		}
@@ -94,8 +113,10 @@ func (m *Machine) Checks() []CheckView {
 	views := make([]CheckView, 0, len(m.checks))
 	for _, c := range m.checks {
 		v := CheckView{Name: c.cfg.Name, Locked: c.mem.Locked, Disabled: m.node.hard.Disabled, State: "passing",
-			Failures: c.fails, Detail: c.detail, Last: c.last}
+			Failures: c.fails, Detail: c.detail, Last: c.last, Lock: c.mem.Lock.view()}
 		switch {
+		case c.elsewhere():
+			v.State = string(stateElsewhere)
 		case !c.on:
 			v.State = "off"
 		case !c.known:
@@ -111,7 +132,7 @@ func (m *Machine) Checks() []CheckView {
 // Node returns the picture of the node.
 func (m *Machine) Node() NodeView {
 	return NodeView{Locked: m.node.hard.Locked, Disabled: m.node.hard.Disabled, Role: m.node.role,
-		Stopping: m.node.quitting, Budget: m.node.spent()}
+		Stopping: m.node.quitting, Budget: m.node.spent(), Lock: m.node.hard.Lock.view()}
 }
 
 // word notes since when the process is in its state.
@@ -123,7 +144,7 @@ func word(p *proc) {
 	known := p.state == "" && p.mem.Rest != 0
 	p.state, p.since = s, p.m.now
 	switch s {
-	case stateGivenUp, stateStopped, stateDown, stateDone:
+	case stateGivenUp, stateStopped, stateDown, stateDone, stateElsewhere:
 		if known {
 			p.since = p.mem.Rest // the monitor before saw it come to rest
 		}
@@ -178,6 +199,8 @@ func resting(p *proc) (State, string) {
 	c := p.mem.Cure
 	text, ok := intended(p)
 	switch {
+	case elsewhere(p) && !p.m.node.quitting:
+		return stateElsewhere, text
 	case p.away():
 		return stateStandby, text
 	case p.mem.Hard.Disabled:

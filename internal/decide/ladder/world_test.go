@@ -24,6 +24,7 @@ type world struct {
 	man   *manifest.Manifest
 	now   ha.Instant
 	boot  int
+	node  ha.Node // the name that this machine was booted with
 	next  ha.StartID
 	kept  map[string]string // as the journal has it
 	disk  map[string]string // as it is after the machine's crash
@@ -82,7 +83,7 @@ func (w *world) manifest() *manifest.Manifest {
 		line := fmt.Sprintf("process %s recovery=%s then=%s limit=%d severity=%s", n, pick("none", "restart", "restart", "restart", "failover-restart", "failover-reboot"),
 			pick("none", "failover", "failover-reboot"), w.dice.roll(4), pick("minor", "critical"))
 		line += pick("", "", " ready=notify") + pick("", " delay=0s") + pick("", " within=20s") + pick("", " watchdog=1s") + pick("", "", "", " task=true") +
-			pick("", "", " exit=1:done,2:again,3:give-up,4:restart") + pick("", "", "", " autostart=false") + pick("", " command=/bin/other") + pick("", " handlers=/bin/x")
+			pick("", "", " exit=1:done,2:again,3:give-up,4:restart") + pick("", "", "", " autostart=false") + pick("", " command=/bin/other") + pick("", " handlers=/bin/x") + pick("", "", "", "", "", " on=x", " on=y", " on=x,y")
 		for _, key := range []string{"needs", "after", "follows"} {
 			if i > 0 && w.dice.roll(4) == 0 {
 				line += fmt.Sprintf(" %s=%s", key, names[w.dice.roll(i)])
@@ -104,6 +105,7 @@ func (w *world) monitor(fresh bool) {
 	w.asked = map[string]bool{}
 	if fresh {
 		w.boot++
+		w.node = []ha.Node{"", "x", "x", "y"}[w.dice.roll(4)]
 		w.alive = map[ha.StartID]*copyOf{}
 		w.mail = nil
 		w.quit, w.done = false, false
@@ -117,7 +119,7 @@ func (w *world) monitor(fresh bool) {
 		}
 		return true
 	})
-	w.step(ha.Booted{Boot: fmt.Sprint(w.boot), NewBoot: fresh})
+	w.step(ha.Booted{Boot: fmt.Sprint(w.boot), NewBoot: fresh, Node: w.node})
 	for _, name := range slices.Sorted(maps.Keys(w.roles)) {
 		w.step(ha.RoleSet{Process: name, Role: w.roles[name]})
 	}
@@ -198,6 +200,9 @@ func (w *world) act(a ha.Action) {
 		}
 		if w.quit {
 			w.fail("start of %s after quit", a.Process)
+		}
+		if !w.here(a.Process) {
+			w.fail("start of %s, which is not for this node", a.Process)
 		}
 		if w.dice.roll(10) == 0 {
 			w.mail = append(w.mail, ha.StartFailed{Process: a.Process, Start: a.Start, Error: "no such file"})
@@ -442,6 +447,9 @@ func (w *world) explained() {
 		if last, ok := w.last[v.Name]; ok && (v.Last == nil || *v.Last != last) {
 			w.fail("%s ended with %v, and the machine says %v", v.Name, last, v.Last)
 		}
+		if (v.State == stateElsewhere) != (id == 0 && !w.here(v.Name)) {
+			w.fail("%s is %s on node %q and runs as %d: %s", v.Name, v.State, w.node, id, v.Reason)
+		}
 		if id != 0 {
 			if v.Start != id {
 				w.fail("%s runs as %d, and the machine says %d (%s)", v.Name, id, v.Start, v.State)
@@ -449,7 +457,7 @@ func (w *world) explained() {
 			continue
 		}
 		switch v.State {
-		case stateStopped, stateDone, stateGivenUp, stateDown, stateStandby, stateRebooting:
+		case stateStopped, stateDone, stateGivenUp, stateDown, stateStandby, stateRebooting, stateElsewhere:
 		case stateWaiting:
 			if !strings.Contains(v.Reason, "it waits") {
 				w.fail("%s does not run: %s", v.Name, v.Reason)
@@ -461,6 +469,12 @@ func (w *world) explained() {
 	for name, id := range running {
 		w.fail("%s runs as %d and the machine does not know", name, id)
 	}
+}
+
+// here reports whether the manifest in force has a process run on this node.
+func (w *world) here(name ha.Process) bool {
+	p, ok := w.m.man.Process(name)
+	return !ok || w.node == "" || len(p.On) == 0 || slices.Contains(p.On, w.node)
 }
 
 func (w *world) fail(format string, args ...any) {
