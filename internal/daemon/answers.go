@@ -24,7 +24,8 @@ func alone(tell func(ha.Input)) func(ha.Failover) {
 }
 
 // rebootBound is how long the reboot command may run before the machine is
-// said to be still there.
+// said to be still there, and how long a machine whose command ended well may take
+// to go down.
 const rebootBound = 5 * time.Minute
 
 // rebootCommand is the command of a node whose manifest has none. systemd, where it
@@ -43,25 +44,33 @@ func reboot(ctx context.Context, tell func(ha.Input), r ha.Reboot, command []str
 		command = rebootCommand("/run/systemd/system")
 	}
 	ended, err := proc.Run(ctx, proc.Command{Args: command, Timeout: rebootBound})
-	line, detail := strings.Join(command, " "), ""
+	if err == nil {
+		err = failure(strings.Join(command, " "), ended, rebootBound)
+	}
+	detail := ""
 	switch {
 	case ctx.Err() != nil:
 		return // this monitor ends; the next one orders it again
 	case err != nil:
 		detail = err.Error()
-	case ended.Late:
-		detail = fmt.Sprintf("%s did not end within %v", line, rebootBound)
-	case ended.Code != 0:
-		detail = fmt.Sprintf("%s ended with exit %d: %s", line, ended.Code, strings.TrimSpace(ended.Output))
 	default:
-		timer := time.NewTimer(rebootBound)
-		defer timer.Stop()
-		select {
-		case <-ctx.Done():
+		if detail = remains(ctx, command); detail == "" {
 			return
-		case <-timer.C:
-			detail = "the reboot was ordered and the machine still runs"
 		}
 	}
 	tell(ha.RebootFailed{Process: r.Process, Detail: detail})
+}
+
+// remains waits for the reboot that a command which ended well has begun. It says
+// what is wrong when the bound is over and the machine still runs; nothing if ctx
+// ended before.
+func remains(ctx context.Context, command []string) string {
+	timer := time.NewTimer(rebootBound)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return ""
+	case <-timer.C:
+		return fmt.Sprintf("%s ended well %v ago and the machine still runs", strings.Join(command, " "), rebootBound)
+	}
 }

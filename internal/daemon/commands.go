@@ -50,17 +50,29 @@ func script(ctx context.Context, argv, env []string, timeout time.Duration) erro
 func short(ctx context.Context, c proc.Command) error {
 	c.Env = append([]string{"PATH=" + proc.DefaultPath}, c.Env...)
 	e, err := proc.Run(ctx, c)
-	switch {
-	case err != nil:
+	if err != nil {
 		return err
-	case e.Late:
-		return fmt.Errorf("%s did not end within %v and was killed", c.Args[0], c.Timeout)
-	case e.Signal != 0:
-		return fmt.Errorf("%s ended by signal %d (%s): %s", c.Args[0], e.Signal, ha.SignalName(e.Signal), strings.TrimSpace(e.Output))
-	case e.Code != 0:
-		return fmt.Errorf("%s ended with exit %d: %s", c.Args[0], e.Code, strings.TrimSpace(e.Output))
 	}
-	return nil
+	return failure(c.Args[0], e, c.Timeout)
+}
+
+// failure says how a command ended that should have ended well; nil if it did.
+func failure(name string, e proc.Ended, bound time.Duration) error {
+	how := ""
+	switch {
+	case e.Late:
+		return fmt.Errorf("%s did not end within %v and was killed", name, bound)
+	case e.Signal != 0:
+		how = fmt.Sprintf("ended by signal %d (%s)", e.Signal, ha.SignalName(e.Signal))
+	case e.Code != 0:
+		how = fmt.Sprintf("ended with exit %d", e.Code)
+	default:
+		return nil
+	}
+	if said := strings.TrimSpace(e.Output); said != "" {
+		how += ": " + said
+	}
+	return fmt.Errorf("%s %s", name, how)
 }
 
 // found runs a command of a program that Gemel attaches to: its start command,

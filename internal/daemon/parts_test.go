@@ -108,11 +108,20 @@ func TestAlone(t *testing.T) {
 
 // A reboot command that fails is told; none of these reboots anything.
 func TestReboot(t *testing.T) {
-	for _, c := range [][]string{{"/bin/sh", "-c", "echo no; exit 3"}, {"/nonexistent"}} {
+	for _, c := range []struct {
+		command []string
+		want    string
+	}{
+		{[]string{"/bin/sh", "-c", "echo no; exit 3"}, "/bin/sh -c echo no; exit 3 ended with exit 3: no"},
+		{[]string{"/bin/false"}, "/bin/false ended with exit 1"},
+		{[]string{"/bin/sh", "-c", "kill -9 $$"}, "/bin/sh -c kill -9 $$ ended by signal 9 (SIGKILL)"},
+		{[]string{"/nonexistent"}, ""},
+	} {
 		var told []ha.Input
-		reboot(t.Context(), func(in ha.Input) { told = append(told, in) }, ha.Reboot{Process: "p"}, c)
-		if f, ok := told[0].(ha.RebootFailed); !ok || len(told) != 1 || f.Process != "p" || f.Detail == "" {
-			t.Errorf("%q: told %+v", c, told)
+		reboot(t.Context(), func(in ha.Input) { told = append(told, in) }, ha.Reboot{Process: "p"}, c.command)
+		f, ok := told[0].(ha.RebootFailed)
+		if !ok || len(told) != 1 || f.Process != "p" || f.Detail == "" || c.want != "" && f.Detail != c.want {
+			t.Errorf("%q: told %+v", c.command, told)
 		}
 	}
 	// One that ends well is given time: the machine goes down after it.
@@ -124,6 +133,18 @@ func TestReboot(t *testing.T) {
 	}()
 	cancel()
 	<-done
+}
+
+// A machine that still runs after a command which ended well is told once the
+// bound is over: the process is not rebooting for ever.
+func TestRebootThatDoesNotCome(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		begun := time.Now()
+		got := remains(t.Context(), []string{"/usr/bin/logger", "would reboot"})
+		if want := "/usr/bin/logger would reboot ended well 5m0s ago and the machine still runs"; got != want || time.Since(begun) != rebootBound {
+			t.Errorf("after %v: %q", time.Since(begun), got)
+		}
+	})
 }
 
 // The file is compared with what is in force, and read only when it changed.
