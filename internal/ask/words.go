@@ -15,7 +15,7 @@ func human(d time.Duration) string {
 	}
 	switch {
 	case d < time.Millisecond:
-		return d.Round(time.Microsecond).String()
+		return ha.Span(d)
 	case d < time.Second:
 		return fmt.Sprintf("%d ms", d.Milliseconds())
 	case d < 10*time.Second:

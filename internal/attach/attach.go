@@ -276,7 +276,7 @@ func (h *Holder) stop(j *job, s stop) {
 		}
 	}
 	if h.signal(j, s, unix.SIGKILL) && !h.left(j, killBound) {
-		h.w.Tell(ha.StopFailed{Process: s.order.Process, Start: j.start, Detail: fmt.Sprintf("still there %v after SIGKILL", killBound)})
+		h.w.Tell(ha.StopFailed{Process: s.order.Process, Start: j.start, Detail: fmt.Sprintf("still there %s after SIGKILL", ha.Span(killBound))})
 	}
 }
 

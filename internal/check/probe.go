@@ -67,7 +67,7 @@ func (p *Prober) probe(ctx context.Context, c manifest.Check) answer {
 		return answer{ok: true, detail: clean(what)}
 	}
 	if ctx.Err() != nil {
-		return answer{detail: clean(fmt.Sprintf("no answer within %v: %v", c.Timeout, err))}
+		return answer{detail: clean(fmt.Sprintf("no answer within %s: %v", ha.Span(c.Timeout), err))}
 	}
 	return answer{detail: clean(err.Error())}
 }
@@ -95,7 +95,7 @@ func (p *Prober) command(ctx context.Context, c manifest.Check) answer {
 	said := strings.Join(text, "; ")
 	switch {
 	case errors.Is(err, context.DeadlineExceeded) || err != nil && ctx.Err() != nil:
-		said = strings.TrimSuffix(fmt.Sprintf("no answer within %v; %s", c.Timeout, said), "; ")
+		said = strings.TrimSuffix(fmt.Sprintf("no answer within %s; %s", ha.Span(c.Timeout), said), "; ")
 	case err != nil:
 		said = fmt.Sprintf("could not be run: %v", err)
 	case code == 0:

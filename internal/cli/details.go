@@ -8,6 +8,7 @@ import (
 	"time"
 
 	gemelv1 "gemel/api/gemel/v1"
+	"gemel/internal/ha"
 )
 
 // fact is one line of a detailed view.
@@ -78,8 +79,8 @@ func processFacts(p *gemelv1.ProcessStatus, all []*gemelv1.CheckStatus, now time
 		out = append(out, fact{"beats", plural(int(n), "thread")})
 	}
 	if u := p.GetUsage(); u != nil && p.GetPid() != 0 {
-		out = append(out, fact{"uses", fmt.Sprintf("%.1f %% of a core, %s, %s, %v of processor time", u.GetPercent(), amount(u.GetMemory()),
-			plural(int(u.GetTasks()), "task"), u.GetCpu().AsDuration().Round(10*time.Millisecond))})
+		out = append(out, fact{"uses", fmt.Sprintf("%.1f %% of a core, %s, %s, %s of processor time", u.GetPercent(), amount(u.GetMemory()),
+			plural(int(u.GetTasks()), "task"), ha.Span(u.GetCpu().AsDuration()))})
 	}
 	hand := ""
 	if p.GetOverlay() {
@@ -109,7 +110,7 @@ func endText(e *gemelv1.ExitStatus) string {
 	}
 	s := e.GetText()
 	if cpu := e.GetCpu().AsDuration(); cpu > 0 {
-		s += fmt.Sprintf("; it used %v of processor time", cpu.Round(time.Millisecond))
+		s += fmt.Sprintf("; it used %s of processor time", ha.Span(cpu))
 	}
 	if rss := e.GetMaxRss(); rss > 0 {
 		s += ", at most " + amount(rss)

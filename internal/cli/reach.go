@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	gemelv1 "gemel/api/gemel/v1"
+	"gemel/internal/ha"
 )
 
 const (
@@ -37,7 +38,7 @@ command is interrupted: it goes on, and gemel status NAME tells how far it is.`,
 		Args: args(1, -1), ValidArgsFunction: t.names(false),
 		RunE: func(c *cobra.Command, args []string) error {
 			if wait.bound <= 0 {
-				return wrongUsage("--timeout is %v; it must be above 0; --no-wait does not wait at all", wait.bound)
+				return wrongUsage("--timeout is %s; it must be above 0; --no-wait does not wait at all", ha.Span(wait.bound))
 			}
 			return t.reach(c.Context(), ch.verb, args, wait)
 		},
@@ -153,7 +154,7 @@ func (t *tool) await(ctx context.Context, w wish, wait patienceOf, end time.Time
 		case p.reached || wait.not || p.wrong != "":
 			return p, nil
 		case now.After(end):
-			p.wrong = fmt.Sprintf("%s is not there after %v (%s): %s", name, wait.bound, p.now.GetState(), p.now.GetReason())
+			p.wrong = fmt.Sprintf("%s is not there after %s (%s): %s", name, ha.Span(wait.bound), p.now.GetState(), p.now.GetReason())
 			p.hint = fmt.Sprintf("it goes on; gemel status %s tells how far it is, gemel why %s the reasons", name, name)
 			return p, nil
 		case !t.json && tell.Before(now):

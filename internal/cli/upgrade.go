@@ -79,7 +79,7 @@ func upgrade(ctx context.Context, t *tool, q *gemelv1.UpgradeRequest) (r *gemelv
 		return r, how, nil
 	}
 	if r != nil && errors.Is(err, context.DeadlineExceeded) {
-		err = &ha.Error{Kind: ha.ErrUnavailable, Reason: "upgrading", Err: fmt.Errorf("upgrading from %s to %s: no word of its end within %v", r.GetFrom(), r.GetTo(), upgradeTime),
+		err = &ha.Error{Kind: ha.ErrUnavailable, Reason: "upgrading", Err: fmt.Errorf("upgrading from %s to %s: no word of its end within %s", r.GetFrom(), r.GetTo(), ha.Span(upgradeTime)),
 			Hint: "what there is: " + t.command("gemel status") + ", " + t.command("gemel events")}
 	}
 	return r, how, err

@@ -71,6 +71,6 @@ func remains(ctx context.Context, command []string) string {
 	case <-ctx.Done():
 		return ""
 	case <-timer.C:
-		return fmt.Sprintf("%s ended well %v ago and the machine still runs", strings.Join(command, " "), rebootBound)
+		return fmt.Sprintf("%s ended well %s ago and the machine still runs", strings.Join(command, " "), ha.Span(rebootBound))
 	}
 }

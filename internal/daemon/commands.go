@@ -36,7 +36,7 @@ func (h *hands) probe(ctx context.Context, argv, env []string, who string, timeo
 	}
 	e, err := proc.Run(ctx, c)
 	if e.Late {
-		return -1, strings.TrimSpace(fmt.Sprintf("no answer within %v\n%s", timeout, e.Output)), err
+		return -1, strings.TrimSpace(fmt.Sprintf("no answer within %s\n%s", ha.Span(timeout), e.Output)), err
 	}
 	return e.Code, e.Output, err
 }
@@ -61,7 +61,7 @@ func failure(name string, e proc.Ended, bound time.Duration) error {
 	how := ""
 	switch {
 	case e.Late:
-		return fmt.Errorf("%s did not end within %v and was killed", name, bound)
+		return fmt.Errorf("%s did not end within %s and was killed", name, ha.Span(bound))
 	case e.Signal != 0:
 		how = fmt.Sprintf("ended by signal %d (%s)", e.Signal, ha.SignalName(e.Signal))
 	case e.Code != 0:
@@ -94,7 +94,7 @@ func heard(all []beat.ThreadHeard, now ha.Instant) []string {
 		if t.Name != "" {
 			name = fmt.Sprintf("thread %s (%d)", t.Name, t.TID)
 		}
-		notes = append(notes, fmt.Sprintf("%s was last heard %v ago", name, now.Sub(t.At).Round(time.Millisecond)))
+		notes = append(notes, fmt.Sprintf("%s was last heard %s ago", name, ha.Span(now.Sub(t.At))))
 	}
 	return notes
 }

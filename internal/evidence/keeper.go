@@ -68,7 +68,7 @@ func (k *Keeper) Take(c Case, bound time.Duration) (ref string, err error) {
 	case k.turns <- struct{}{}:
 		defer func() { <-k.turns }()
 	case <-whole.C:
-		return "", fmt.Errorf("evidence: %d others took all of the %v", maxTurns, bound)
+		return "", fmt.Errorf("evidence: %d others took all of the %s", maxTurns, ha.Span(bound))
 	}
 	if n := k.lost.Load(); n >= maxLost {
 		return "", fmt.Errorf("evidence: %d earlier readings are still held up by the kernel", n)
@@ -92,7 +92,7 @@ func (k *Keeper) Take(c Case, bound time.Duration) (ref string, err error) {
 	case w := <-done:
 		return w.ref, w.err
 	case <-whole.C:
-		return "", fmt.Errorf("evidence: not written within %v: the disk is slow", bound)
+		return "", fmt.Errorf("evidence: not written within %s: the disk is slow", ha.Span(bound))
 	}
 }
 

@@ -8,6 +8,8 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"gemel/internal/ha"
 )
 
 // report gathers what the readers find. A reader that comes late writes into a
@@ -74,7 +76,7 @@ func (r *report) add(i int, s string) bool {
 func (r *report) text(c Case, at time.Time) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "evidence of process %s, start %d, pid %d\n", oneLine(string(c.Process)), c.Start, c.PID)
-	fmt.Fprintf(&b, "taken %s, %v after boot, in %v\n", at.UTC().Format(time.RFC3339Nano), c.At, time.Since(at).Round(time.Millisecond))
+	fmt.Fprintf(&b, "taken %s, %v after boot, in %s\n", at.UTC().Format(time.RFC3339Nano), c.At, ha.Span(time.Since(at)))
 	for i, n := range c.Notes {
 		if i == 100 {
 			break

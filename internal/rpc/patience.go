@@ -59,8 +59,8 @@ func (p *Patience) Wait(ctx context.Context, err error) error {
 		p.gone = now
 	}
 	if away := now.Sub(p.since); away > awayTime || !p.gone.IsZero() && now.Sub(p.gone) > goneTime {
-		return fault(ha.ErrUnavailable, "ended", "start it again with: gemel run FILE", "gemel ended: nobody has answered at %s for %v",
-			p.socket, away.Round(time.Second))
+		return fault(ha.ErrUnavailable, "ended", "start it again with: gemel run FILE", "gemel ended: nobody has answered at %s for %s",
+			p.socket, ha.Span(away.Round(time.Second)))
 	} else if away > tellTime && !p.told && p.Away != nil {
 		p.told = true
 		p.Away("gemel does not answer; waiting for it to come back")

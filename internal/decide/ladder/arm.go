@@ -65,7 +65,7 @@ func (p *proc) watch() {
 		from = max(from, p.run.from.Add(p.cfg.RampUp))
 	}
 	p.m.do(ha.Watch{Process: p.name, Start: p.run.start, From: from, Within: within,
-		Why: because(ruleWatch, fmt.Sprintf("its threads have to beat each %s; %d may be missed", span(p.cfg.Watchdog.Interval), p.cfg.Watchdog.Retries))})
+		Why: because(ruleWatch, fmt.Sprintf("its threads have to beat each %s; %d may be missed", ha.Span(p.cfg.Watchdog.Interval), p.cfg.Watchdog.Retries))})
 }
 
 // unwatch ends the watch, if there is one.

@@ -65,7 +65,7 @@ func missed(p *proc, in ha.Missed) {
 	if in.Missing > 1 {
 		detail += fmt.Sprintf("; %d threads are late", in.Missing)
 	}
-	fault(p, ha.FaultWatchdog, in.Start, detail, because(ruleFault, fmt.Sprintf("no beat for %s", span(p.cfg.Watchdog.Silence())),
+	fault(p, ha.FaultWatchdog, in.Start, detail, because(ruleFault, fmt.Sprintf("no beat for %s", ha.Span(p.cfg.Watchdog.Silence())),
 		"thread", in.Thread, "last", in.Last, "missing", in.Missing))
 }
 
@@ -74,13 +74,13 @@ func wayToBeat(w manifest.Watchdog) string {
 	how := "the SDK's Beat or WATCHDOG=1"
 	switch w.By {
 	case "command":
-		return fmt.Sprintf("%s must end with 0 within its interval of %s", strings.Join(w.Command, " "), span(w.Interval))
+		return fmt.Sprintf("%s must end with 0 within its interval of %s", strings.Join(w.Command, " "), ha.Span(w.Interval))
 	case "page":
 		how = "the SDK's Beat"
 	case "notify":
 		how = "WATCHDOG=1 by sd_notify"
 	}
-	return fmt.Sprintf("it must beat each %s by %s, or its watchdog: must go from the manifest", span(w.Interval), how)
+	return fmt.Sprintf("it must beat each %s by %s, or its watchdog: must go from the manifest", ha.Span(w.Interval), how)
 }
 
 // examined takes the evidence.
@@ -178,7 +178,7 @@ func again(p *proc) {
 // escalate takes the rung above the restarts.
 func escalate(p *proc) {
 	r := p.cfg.Restarts
-	text := fmt.Sprintf("%s within %s", restarts(p.mem.Window.count(p.m.now, r)), span(r.Within))
+	text := fmt.Sprintf("%s within %s", restarts(p.mem.Window.count(p.m.now, r)), ha.Span(r.Within))
 	why := because(ruleExcess, "one more restart would exceed the limit", "restarts", p.mem.Window.count(p.m.now, r),
 		"limit", r.Limit, "within", r.Within, "then", p.escalation())
 	p.emit(ha.ExcessiveRestarts, text, why)

@@ -139,7 +139,7 @@ func (n *node) exceed(culprit *proc) {
 		"spent", len(n.spent()), "limit", b.Limit, "within", b.Within, "culprit", culprit.name)
 	n.hard.Disabled = true
 	n.emit(ha.Event{Code: ha.ExcessiveReboots, Subject: ha.OfNode(), UID: ha.UIDGlobal, Severity: culprit.cfg.Severity, Why: why},
-		fmt.Sprintf("%d within %s; the last one was wanted for %s", len(n.spent()), span(b.Within), culprit.name))
+		fmt.Sprintf("%d within %s; the last one was wanted for %s", len(n.spent()), ha.Span(b.Within), culprit.name))
 	culprit.emit(disabled(culprit.mem.Cure.Fault), culprit.mem.Cure.Detail, why)
 	culprit.handle("give-up", culprit.cfg.Handlers.GiveUp, why)
 	culprit.mem.Fell = !culprit.alive()

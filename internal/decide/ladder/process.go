@@ -230,12 +230,12 @@ func clockwork(p *proc) {
 	}
 	if p.cfg.Ready.Kind == manifest.ReadyStarted {
 		if now >= p.run.from.Add(p.cfg.RampUp) {
-			p.settled("nothing failed during its ramp-up of " + span(p.cfg.RampUp))
+			p.settled("nothing failed during its ramp-up of " + ha.Span(p.cfg.RampUp))
 		}
 		return
 	}
 	if t := p.cfg.Ready.Timeout; t > 0 && now >= p.run.from.Add(t) && p.watched() && p.mem.Cure.Stage == idle && p.plan.turn.Rule == "" {
-		text := fmt.Sprintf("not ready within %s", span(t))
+		text := fmt.Sprintf("not ready within %s", ha.Span(t))
 		fault(p, ha.FaultIntegrity, p.run.start, text, because(ruleFault, text, "ready", p.cfg.Ready.Kind, "start", p.run.start))
 	}
 }

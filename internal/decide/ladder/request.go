@@ -137,7 +137,7 @@ func barred(p *proc) string {
 	case p.mem.Cure.Stage == failing:
 		return fmt.Sprintf("a failover was asked for because of a fault of %s, and its answer decides what follows; gemel stop %s ends this recovery", p.name, p.name)
 	case p.mem.Cure.Stage == examining:
-		return fmt.Sprintf("a fault of %s is being examined, for %v at most; ask again then", p.name, ha.ExamineBound)
+		return fmt.Sprintf("a fault of %s is being examined, for %s at most; ask again then", p.name, ha.Span(ha.ExamineBound))
 	}
 	return ""
 }

@@ -2,7 +2,6 @@ package ladder
 
 import (
 	"fmt"
-	"strings"
 	"time"
 
 	"gemel/internal/ha"
@@ -54,23 +53,11 @@ func because(rule, text string, facts ...any) ha.Reason {
 	for i := 0; i+1 < len(facts); i += 2 {
 		value := facts[i+1]
 		if d, ok := value.(time.Duration); ok {
-			value = span(d)
+			value = ha.Span(d)
 		}
 		r.Facts = append(r.Facts, ha.Fact{Name: fmt.Sprint(facts[i]), Value: fmt.Sprint(value)})
 	}
 	return r
-}
-
-// span prints a duration as a manifest has it: 15m, and not 15m0s.
-func span(d time.Duration) string {
-	s := d.String()
-	if strings.HasSuffix(s, "m0s") {
-		s = strings.TrimSuffix(s, "0s")
-	}
-	if strings.HasSuffix(s, "h0m") {
-		s = strings.TrimSuffix(s, "0m")
-	}
-	return s
 }
 
 // restarts prints "1 restart" and "2 restarts".

@@ -191,7 +191,7 @@ func running(p *proc) (State, string) {
 	case p.cfg.Ready.Kind != manifest.ReadyStarted:
 		return stateRampUp, fmt.Sprintf("it is not ready yet (%s)", p.cfg.Ready.Kind)
 	}
-	return stateRampUp, fmt.Sprintf("it is in its ramp-up of %s", span(p.cfg.RampUp))
+	return stateRampUp, fmt.Sprintf("it is in its ramp-up of %s", ha.Span(p.cfg.RampUp))
 }
 
 // resting describes a process of which no copy is there.
@@ -218,8 +218,8 @@ func resting(p *proc) (State, string) {
 	case p.m.node.hard.Locked:
 		return stateDown, "the node is locked and it does not run"
 	case c.Stage == waiting:
-		return stateDelayed, fmt.Sprintf("it waits %v before restart %d of %d",
-			c.Due.Sub(p.m.now), p.mem.Window.count(p.m.now, p.cfg.Restarts), p.cfg.Restarts.Limit)
+		return stateDelayed, fmt.Sprintf("it waits %s before restart %d of %d",
+			ha.Span(c.Due.Sub(p.m.now)), p.mem.Window.count(p.m.now, p.cfg.Restarts), p.cfg.Restarts.Limit)
 	case p.plan.told:
 		return stateSeeking, "nothing matches its attach rule; it is looked for again and again"
 	case !p.m.node.settled:

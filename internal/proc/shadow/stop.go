@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"gemel/internal/clock"
+	"gemel/internal/ha"
 	"gemel/internal/proc"
 	"gemel/internal/proc/spawn"
 )
@@ -77,9 +78,9 @@ func (c *child) tellStuck() {
 		return
 	}
 	c.stuck = true
-	text := fmt.Sprintf("pid %d is still there %v after SIGKILL", c.pid, s.c.Stuck)
+	text := fmt.Sprintf("pid %d is still there %s after SIGKILL", c.pid, ha.Span(s.c.Stuck))
 	if c.exit != nil {
-		text = fmt.Sprintf("children of pid %d are still there %v after SIGKILL", c.pid, s.c.Stuck)
+		text = fmt.Sprintf("children of pid %d are still there %s after SIGKILL", c.pid, ha.Span(s.c.Stuck))
 	}
 	s.report(proc.Report{Kind: proc.ReportStuck, Process: c.process, Start: c.start, PID: c.pid, At: clock.Now(), Error: text})
 }
