@@ -5,7 +5,7 @@ cd "$(dirname "$0")/.."
 case ${PURGE:-} in 0 | no | false) PURGE= ;; esac
 : "${DESTDIR=}" "${PREFIX:?}" "${BINDIR:?}" "${MANDIR:?}" "${UNITDIR:?}" "${SYSCONFDIR:?}"
 bin=$DESTDIR$BINDIR man=$DESTDIR$MANDIR unit=$DESTDIR$UNITDIR/gemel.service
-examples=$DESTDIR$PREFIX/share/doc/gemel/examples
+doc=$DESTDIR$PREFIX/share/doc/gemel examples=$DESTDIR$PREFIX/share/doc/gemel/examples
 completions=(
 	"bash $DESTDIR$PREFIX/share/bash-completion/completions/gemel"
 	"zsh $DESTDIR$PREFIX/share/zsh/site-functions/_gemel"
@@ -31,8 +31,10 @@ install_all() {
 	for c in $(cd examples && { git ls-files 2>/dev/null | grep -v gitignore || find . -type f; }); do
 		install -D -m 644 "examples/$c" "$examples/$c"
 	done
+	install -d "$doc"
+	install -m 644 docs/*.md docs/gemel.schema.json "$doc/"
 	if [ -f include/gemel.h ]; then install -D -m 644 include/gemel.h "$DESTDIR$PREFIX/include/gemel.h"; fi
-	echo "installed $bin/gemel, its man pages, completions, examples and $unit"
+	echo "installed $bin/gemel, its man pages, completions, the manual and examples in $doc, and $unit"
 	if [ -z "$DESTDIR" ]; then
 		cat <<-NEXT
 			next:  mkdir -p $SYSCONFDIR/gemel; cp $PREFIX/share/doc/gemel/examples/one-machine.yaml $SYSCONFDIR/gemel/gemel.yaml
@@ -54,7 +56,7 @@ uninstall_all() {
 	fi
 	rm -f "$bin/gemel" "$unit" "$man"/man1/gemel.1 "$man"/man1/gemel-*.1 "$man"/man5/gemel.yaml.5 "$DESTDIR$PREFIX/include/gemel.h"
 	for c in "${completions[@]}"; do rm -f "${c#* }"; done
-	rm -rf "$DESTDIR$PREFIX/share/doc/gemel"
+	rm -rf "$doc"
 	if [ -n "${PURGE:-}" ]; then
 		rm -rf "$data" "$etc"
 		echo "uninstalled, with $data and $etc"

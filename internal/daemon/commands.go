@@ -20,7 +20,7 @@ import (
 // probe runs the command of a check. Only proc forks, so that the prober is
 // given this.
 func (h *hands) probe(ctx context.Context, argv, env []string, who string, timeout time.Duration) (int, string, error) {
-	c := proc.Command{Args: argv, Env: append([]string{"PATH=" + proc.DefaultPath}, env...), Timeout: timeout}
+	c := proc.Command{Args: argv, Env: append(h.surroundings(), env...), Timeout: timeout}
 	if who != "" {
 		u, err := user.Lookup(who)
 		if err != nil {
@@ -39,6 +39,13 @@ func (h *hands) probe(ctx context.Context, argv, env []string, who string, timeo
 		return -1, strings.TrimSpace(fmt.Sprintf("no answer within %s\n%s", ha.Span(timeout), e.Output)), err
 	}
 	return e.Code, e.Output, err
+}
+
+// surroundings are what checks and watchdog commands find in their environment:
+// besides the path the name of this instance, as its programs have it, so that
+// what the two share is not that of another Gemel on this machine.
+func (h *hands) surroundings() []string {
+	return []string{"PATH=" + proc.DefaultPath, "GEMEL_TREE=" + instance(h.o.Places)}
 }
 
 // script runs a handler.

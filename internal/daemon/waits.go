@@ -114,7 +114,7 @@ func (h *hands) watch(a ha.Watch, w manifest.Watchdog) {
 		t := time.NewTicker(w.Interval)
 		defer t.Stop()
 		for {
-			e, err := proc.Run(ctx, proc.Command{Args: w.Command, Timeout: w.Interval})
+			e, err := proc.Run(ctx, proc.Command{Args: w.Command, Env: h.surroundings(), Timeout: w.Interval})
 			if err == nil && e.Code == 0 && ctx.Err() == nil {
 				h.beats.Pulse(a.Process)
 			}

@@ -95,7 +95,12 @@ func (i *traces) Programs() []int {
 	if i.tree == "" {
 		return nil
 	}
-	found = slices.DeleteFunc(found, func(pid int) bool { return !slices.Contains(words(pid, "environ"), "GEMEL_TREE="+i.tree) })
+	found = slices.DeleteFunc(found, func(pid int) bool {
+		env := words(pid, "environ")
+		// The commands of checks know the tree too, and are of no process.
+		return !slices.Contains(env, "GEMEL_TREE="+i.tree) ||
+			!slices.ContainsFunc(env, func(w string) bool { return strings.HasPrefix(w, "GEMEL_PROCESS=") })
+	})
 	for _, dir := range i.groups() {
 		b, _ := os.ReadFile(dir + "/cgroup.procs")
 		for _, w := range strings.Fields(string(b)) {
