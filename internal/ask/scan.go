@@ -202,7 +202,7 @@ func (c *collector) runs(id ha.StartID, pid int, at ha.Instant) {
 
 func givenUp(c ha.Code) bool {
 	switch c {
-	case ha.ExistenceDisabled, ha.IntegrityDisabled, ha.WatchdogDisabled, ha.ExcessiveReboots, ha.InternalFault:
+	case ha.ExistenceDisabled, ha.IntegrityDisabled, ha.WatchdogDisabled, ha.ExcessiveReboots, ha.InternalFault, ha.MemoryLost:
 		return true
 	}
 	return false

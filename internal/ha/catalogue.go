@@ -51,9 +51,9 @@ var catalogue = [...]Entry{
 	{EscalationFailure, "escalation-failure", "Failover & reboot escalated recovery failure", Info,
 		"The groups could not move and the process is not critical, so there was no reboot.", "The process is given up.",
 		"See why the failover was refused.", true},
-	{InternalFault, "internal-fault", "Internal fault detected; monitoring disabled", Assert,
-		"Gemel found a state of its own that cannot be.", "The process is not watched any more.",
-		"Send the journal (gemel replay) with a bug report; lock and unlock the process.", true},
+	{InternalFault, "internal-fault", "Internal fault detected; monitoring disabled", Info,
+		"Gemel found a state of its own that cannot be.", "What it is about is not watched any more; an alarm of its own says so (2031).",
+		"Send the journal (gemel replay) with a bug report.", true},
 
 	{AttemptEscalatedFailover, "attempt-escalated-failover", "Attempting failover escalated recovery action", Info,
 		"The restarts are used up: the groups are asked to move and this node is barred for them.", "Moves to the standby.", "Nothing.", false},
@@ -75,6 +75,9 @@ var catalogue = [...]Entry{
 	{Unmatched, "unmatched", "Nothing matches the attach rule", Info, "The program to be watched was not found.", "It is not watched until it is.", "See whether it runs.", false},
 	{ProcessEnded, "ended", "Process ended while it was not watched", Info, "A program that is locked or was given up ended by itself.",
 		"It does not run, and nothing is done about it.", "gemel unlock NAME starts and watches it again; if it was given up: gemel lock NAME first.", false},
+	{MemoryLost, "memory-lost", "Memory of Gemel unreadable; monitoring disabled", Assert,
+		"What the monitor before kept of a process, or of the node, cannot be read. It may have been locked or given up.",
+		"It is left as it is and not watched.", "Send the journal (gemel replay) with a bug report; then: gemel lock NAME; gemel unlock NAME.", false},
 
 	{MonitorStarted, "monitor-started", "Monitor started", Info, "The deciding half of Gemel began its work.", "None.", "Nothing.", false},
 	{JournalRepaired, "journal-repaired", "Journal repaired", Info, "The end of the journal was torn or damaged.", "The records named are lost.", "Look at the disk.", false},

@@ -53,6 +53,7 @@ const (
 	OutputDropped
 	Unmatched
 	ProcessEnded
+	MemoryLost // of a process, or of the node as a whole
 )
 
 // Gemel's own events about the node and its own parts.

@@ -227,7 +227,9 @@ func resume(p *proc) {
 	c := &p.mem.Cure
 	if p.plan.broken != "" {
 		p.mem.Hard.Disabled = true
-		p.emit(ha.InternalFault, p.plan.broken, because(ruleInternal, "its memory cannot be read", "error", p.plan.broken))
+		why := because(ruleInternal, "its memory cannot be read", "error", p.plan.broken)
+		p.emit(ha.InternalFault, p.plan.broken, why)
+		p.emit(ha.MemoryLost, p.plan.broken, why)
 		return
 	}
 	if p.m.node.fresh {

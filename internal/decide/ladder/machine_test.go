@@ -28,7 +28,7 @@ func TestDamagedMemory(t *testing.T) {
 			}
 		}
 	}
-	want := "node 387, process a 2025, process a 387"
+	want := "node 387, node 2031, process a 2025, process a 387, process a 2031"
 	if got := strings.Join(codes, ", "); got != want {
 		t.Errorf("events %s, want %s", got, want)
 	}

@@ -78,8 +78,10 @@ func (n *node) booted(in ha.Booted) {
 		}
 	}
 	if n.broken != "" {
-		n.emit(ha.Event{Code: ha.InternalFault, Subject: ha.OfNode(), UID: ha.UIDGlobal, Severity: ha.Major,
-			Why: because(ruleInternal, "the memory of the node cannot be read", "error", n.broken)}, n.broken)
+		for _, code := range [...]ha.Code{ha.InternalFault, ha.MemoryLost} {
+			n.emit(ha.Event{Code: code, Subject: ha.OfNode(), UID: ha.UIDGlobal, Severity: ha.Major,
+				Why: because(ruleInternal, "the memory of the node cannot be read", "error", n.broken)}, n.broken)
+		}
 	}
 }
 
