@@ -42,7 +42,11 @@ func probeGRPC(ctx context.Context, g *manifest.GRPC) (string, error) {
 	} else {
 		protocols.SetUnencryptedHTTP2(true)
 	}
-	t := &http.Transport{Protocols: &protocols, MaxResponseHeaderBytes: maxHead}
+	vouched, err := authority(g.CA)
+	if err != nil {
+		return "", err
+	}
+	t := &http.Transport{Protocols: &protocols, MaxResponseHeaderBytes: maxHead, TLSClientConfig: vouched}
 	defer t.CloseIdleConnections()
 	host := g.Address
 	if n, _ := network(g.Address); n == "unix" {

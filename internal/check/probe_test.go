@@ -2,12 +2,14 @@ package check
 
 import (
 	"context"
+	"encoding/pem"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -111,6 +113,24 @@ func TestHTTPS(t *testing.T) {
 	defer s.Close()
 	want(t, ask(t, manifest.Check{HTTP: &manifest.HTTP{URL: s.URL}}), true, "200")
 	want(t, ask(t, manifest.Check{HTTP: &manifest.HTTP{URL: s.URL, Verify: true}}), false, "certificate")
+	want(t, ask(t, manifest.Check{HTTP: &manifest.HTTP{URL: s.URL, Verify: true, CA: vouching(t, s)}}), true, "200")
+	none := filepath.Join(t.TempDir(), "none.pem")
+	want(t, ask(t, manifest.Check{HTTP: &manifest.HTTP{URL: s.URL, Verify: true, CA: none}}), false, "reading ca: open "+none)
+	if err := os.WriteFile(none, []byte("no certificate"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	want(t, ask(t, manifest.Check{HTTP: &manifest.HTTP{URL: s.URL, Verify: true, CA: none}}), false, "holds no certificate (PEM)")
+}
+
+// vouching is a file with the certificate of a test's server.
+func vouching(t *testing.T, s *httptest.Server) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "ca.pem")
+	b := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw})
+	if err := os.WriteFile(file, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
 }
 
 // serve answers each connection to l by f until the test ends.
@@ -249,6 +269,7 @@ func TestGRPC(t *testing.T) {
 	defer secure.Close()
 	at = strings.TrimPrefix(secure.URL, "https://")
 	want(t, ask(t, manifest.Check{GRPC: &manifest.GRPC{Address: at, TLS: true}}), false, "certificate")
+	want(t, ask(t, manifest.Check{GRPC: &manifest.GRPC{Address: at, TLS: true, CA: vouching(t, secure)}}), true, "SERVING")
 }
 
 func TestAwaitPort(t *testing.T) {

@@ -20,6 +20,8 @@ type probe[T any] struct {
 	timeout time.Duration
 }
 
+const caDoc = "The certificates that vouch for the server. Without it: those of the machine."
+
 // checkObject is the table of the keys of a check.
 func checkObject() object[manifest.Check] {
 	type C = manifest.Check
@@ -107,6 +109,7 @@ func httpFields() []field[probe[manifest.HTTP]] {
 			"The answers that are well. Without it: 200 to 399."),
 		at("body", patternKind(), func(h *H) *string { return &h.of.Body }, "A regular expression that the body must match."),
 		at("verify", boolKind(), func(h *H) *bool { return &h.of.Verify }, "Check the certificate."),
+		at("ca", pathKind("file of certificates (PEM)"), func(h *H) *string { return &h.of.CA }, caDoc),
 	}
 }
 
@@ -136,5 +139,6 @@ func grpcFields() []field[probe[manifest.GRPC]] {
 		at("service", textKind[string]("the name of a service", schema{"type": "string"}), func(g *G) *string { return &g.of.Service },
 			"The service that is asked for. Without it: the server as a whole."),
 		at("tls", boolKind(), func(g *G) *bool { return &g.of.TLS }, "Connect by TLS."),
+		at("ca", pathKind("file of certificates (PEM)"), func(g *G) *string { return &g.of.CA }, caDoc),
 	}
 }

@@ -92,6 +92,7 @@ func (j *judge) check(path string, c *manifest.Check) {
 	default:
 		j.refuse(path+"."+ways[1], "found "+anyAnd(ways)+"; allowed: one of command, http, tcp or grpc", "make a check of each")
 	}
+	j.authority(path, c)
 	for i, name := range c.Covers {
 		if _, ok := j.processes[name]; !ok && name != "" {
 			j.unknown(item(path+".covers", i), "process", string(name), j.names)

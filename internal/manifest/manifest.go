@@ -247,6 +247,7 @@ type HTTP struct {
 	Status  []int  // accepted; default 200 to 399
 	Body    string // regular expression that must match; empty: any
 	Verify  bool   // check the certificate; default true
+	CA      string // file of certificates (PEM) that vouch for it; empty: the machine's
 }
 
 // TCP is a connection that must be made.
@@ -261,6 +262,7 @@ type GRPC struct {
 	Address string
 	Service string // empty: the server as a whole
 	TLS     bool
+	CA      string // as for HTTP
 }
 
 // Group is the unit that moves in a cluster (DESIGN 5.4).
