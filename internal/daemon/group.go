@@ -50,3 +50,27 @@ func (g *group) wait() error {
 	}
 	return nil
 }
+
+// latest returns a function that has f called with what it is given, without
+// waiting. The calls come one after the other and in order, until the group ends;
+// what is overtaken while f runs is left out. It is for one caller at a time.
+func latest[T any](g *group, f func(context.Context, T)) func(T) {
+	next := make(chan T, 1)
+	g.wg.Go(func() {
+		for {
+			select {
+			case <-g.ctx.Done():
+				return
+			case v := <-next:
+				f(g.ctx, v)
+			}
+		}
+	})
+	return func(v T) {
+		select {
+		case <-next:
+		default:
+		}
+		next <- v
+	}
+}

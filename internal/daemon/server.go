@@ -45,9 +45,7 @@ func newServer(o Options, h *hands, board *status.Board, feed *status.Feed, m *m
 		Core: h.engine, Asks: newAsks(o, board), Life: life{h: h, cut: h.group.cancel},
 		Look: h.look(board), Audit: audit.Add, Version: o.Version,
 	}, access.New(m.Node.Access, uint32(os.Geteuid())), o.Log)
-	h.admit = func(a manifest.Access) {
-		h.group.wg.Go(func() { server.Admit(h.group.ctx, a) })
-	}
+	h.admit = latest(h.group, server.Admit)
 	return func(ctx context.Context) error {
 		defer audit.Close()
 		return server.Serve(ctx, l)
