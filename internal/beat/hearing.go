@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -23,7 +24,8 @@ type hearing struct {
 	due   queue
 	said  []ha.Input // to be told without the lock, in order
 
-	buf  []byte // for pages
+	rest time.Duration // how long a datagram may wait when there are many
+	buf  []byte        // for pages
 	mail *mailbox
 }
 
@@ -65,7 +67,24 @@ func (h *hearing) listen(e *proc, fd int) error {
 	}
 	e.sock = fd
 	h.socks[int32(fd)] = e
+	h.setEager(e, true)
 	return nil
+}
+
+// setEager says whether what e sends next is worth a wake-up: until its first
+// READY=1 or beat others may wait for it, and then it is one of many.
+func (h *hearing) setEager(e *proc, on bool) {
+	if e.sock < 0 || e.eager == on {
+		return
+	}
+	set := h.poll.patient
+	if on {
+		set = h.poll.eager
+	}
+	if err := set(e.sock); err != nil {
+		h.log.Warn("notify socket is heard late", "process", e.name, "error", err)
+	}
+	e.eager = on
 }
 
 // hurry wakes the loop if e made it have something to do earlier than it thinks.
@@ -91,7 +110,7 @@ func (h *hearing) release(e *proc) {
 			h.log.Warn("notify socket cannot be left", "process", e.name, "error", err)
 		}
 		unix.Close(e.sock)
-		e.sock = -1
+		e.sock, e.eager = -1, false
 	}
 	if e.page != nil {
 		e.page.f.Close()

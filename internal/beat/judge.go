@@ -148,6 +148,7 @@ func (h *hearing) setMuted(e *proc, muted bool) {
 	set := h.poll.hear
 	if muted {
 		set = h.poll.mute
+		h.setEager(e, false)
 	}
 	if err := set(e.sock); err != nil {
 		h.log.Warn("notify socket cannot be slowed down", "process", e.name, "error", err)
@@ -194,6 +195,9 @@ func (h *hearing) take(e *proc, n held, now ha.Instant) {
 
 // apply lets a notification count for the running start.
 func (h *hearing) apply(e *proc, n held, now ha.Instant) {
+	if n.beat || n.ready {
+		h.setEager(e, false)
+	}
 	if n.beat || n.extend > 0 && e.beat != 0 {
 		e.beat = now
 	}

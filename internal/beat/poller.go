@@ -13,7 +13,7 @@ import (
 // own poller, which would wake up for each datagram also while this one rests.
 type poller struct {
 	sockets int // epoll of all sockets and the bell
-	alone   int // epoll of the bell
+	alone   int // epoll of the bell, and of the sockets that no rest keeps waiting
 	ev      []unix.EpollEvent
 
 	prompt float64   // waits that may end at the first datagram
@@ -28,11 +28,14 @@ type poller struct {
 
 // A lone datagram is heard at once. When they come one after the other, and the
 // prompt waits are used up, the sockets are looked at once in each rest: a thousand
-// programs that beat each second then cost a dozen wake-ups and not a thousand.
+// programs that beat each second then cost a handful of wake-ups and not a thousand.
+// Each of them costs, besides itself, a millisecond of Go's scheduler, which looks
+// around when a thread comes back from a long wait.
 const (
 	promptMost = 64
-	promptRate = 5 // a second, that come back
-	rest       = 100 * time.Millisecond
+	promptRate = 1 // a second, that comes back
+	longRest   = 250 * time.Millisecond
+	shortRest  = 20 * time.Millisecond
 )
 
 func newPoller() (*poller, error) {
@@ -55,10 +58,23 @@ func newPoller() (*poller, error) {
 	return p, nil
 }
 
-func (p *poller) add(fd int) error    { return p.control(unix.EPOLL_CTL_ADD, fd, unix.EPOLLIN) }
-func (p *poller) remove(fd int) error { return p.control(unix.EPOLL_CTL_DEL, fd, 0) }
-func (p *poller) mute(fd int) error   { return p.control(unix.EPOLL_CTL_MOD, fd, 0) }
-func (p *poller) hear(fd int) error   { return p.control(unix.EPOLL_CTL_MOD, fd, unix.EPOLLIN) }
+func (p *poller) add(fd int) error { return p.control(unix.EPOLL_CTL_ADD, fd, unix.EPOLLIN|unix.EPOLLET) }
+
+// remove leaves a socket, which may be in both.
+func (p *poller) remove(fd int) error {
+	_ = p.patient(fd)
+	return p.control(unix.EPOLL_CTL_DEL, fd, 0)
+}
+
+// eager has a socket heard at once, whatever the others do; patient takes that back.
+func (p *poller) eager(fd int) error {
+	return unix.EpollCtl(p.alone, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(fd)})
+}
+
+func (p *poller) patient(fd int) error { return unix.EpollCtl(p.alone, unix.EPOLL_CTL_DEL, fd, nil) }
+
+func (p *poller) mute(fd int) error { return p.control(unix.EPOLL_CTL_MOD, fd, 0) }
+func (p *poller) hear(fd int) error { return p.control(unix.EPOLL_CTL_MOD, fd, unix.EPOLLIN|unix.EPOLLET) }
 
 func (p *poller) control(op, fd int, events uint32) error {
 	return unix.EpollCtl(p.sockets, op, fd, &unix.EpollEvent{Events: events, Fd: int32(fd)})
@@ -83,8 +99,9 @@ func (p *poller) stop() {
 }
 
 // wait returns the sockets that have something, or none after d (negative: no
-// bound) or when it is woken. The slice is valid until the next wait.
-func (p *poller) wait(d time.Duration) ([]unix.EpollEvent, error) {
+// bound) or when it is woken. Rest is how long a datagram may wait at most. The slice
+// is valid until the next wait.
+func (p *poller) wait(d, rest time.Duration) ([]unix.EpollEvent, error) {
 	began := time.Now()
 	p.prompt = min(p.prompt+began.Sub(p.filled).Seconds()*promptRate, promptMost)
 	p.filled = began
@@ -93,7 +110,7 @@ func (p *poller) wait(d time.Duration) ([]unix.EpollEvent, error) {
 			pause = min(pause, d)
 		}
 		if n, err := p.look(p.alone, pause); n != 0 || err != nil {
-			return nil, p.silence(err)
+			return p.heard(n, err)
 		}
 		if d > 0 {
 			d = max(d-time.Since(began), 0)
@@ -105,6 +122,11 @@ func (p *poller) wait(d time.Duration) ([]unix.EpollEvent, error) {
 		p.prompt = max(p.prompt-1, 0)
 	}
 	p.looked = time.Now()
+	return p.heard(n, err)
+}
+
+// heard takes the bell out of the n events there are.
+func (p *poller) heard(n int, err error) ([]unix.EpollEvent, error) {
 	ready := p.ev[:n]
 	for i, ev := range ready {
 		if int(ev.Fd) == p.bell {

@@ -34,7 +34,7 @@ func TestBellDoesNotStarve(t *testing.T) {
 	p.prompt, p.filled, p.looked = 0, time.Now(), time.Now()
 	for end := time.Now().Add(30 * time.Second); ; {
 		p.wake()
-		ready, err := p.wait(time.Second)
+		ready, err := p.wait(time.Second, longRest)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -22,6 +22,7 @@ type proc struct {
 	tokens int        // datagrams that may be read before the socket is muted
 	filled ha.Instant // when tokens were last given
 	muted  bool
+	eager  bool // what it sends is heard at once
 }
 
 // life is what was heard of one start.

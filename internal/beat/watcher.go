@@ -46,7 +46,7 @@ type ThreadHeard struct {
 // Ready, Stopping and Missed through out, which may block.
 func New(runDir string, now func() ha.Instant, out func(ha.Input), log *slog.Logger) *Watcher {
 	w := &Watcher{runDir: runDir, now: now, out: out}
-	w.hearing = hearing{log: log, procs: map[ha.Process]*proc{}, socks: map[int32]*proc{}, mail: newMailbox()}
+	w.hearing = hearing{log: log, rest: longRest, procs: map[ha.Process]*proc{}, socks: map[int32]*proc{}, mail: newMailbox()}
 	w.member = func(pid int, start ha.StartID) bool { return w.Member != nil && w.Member(pid, start) }
 	w.poll, w.err = newPoller()
 	return w
@@ -166,6 +166,9 @@ func (w *Watcher) Began(p ha.Process, start ha.StartID, pid int) {
 	if start < e.start {
 		return
 	}
+	if start > e.start {
+		w.setEager(e, true)
+	}
 	e.begin(start, pid)
 	now := w.now()
 	for _, h := range e.takeHeld() {
@@ -191,6 +194,10 @@ func (w *Watcher) Watch(a ha.Watch) {
 	// monitor that is gone.
 	now := w.now()
 	e.watch = watch{from: max(a.From, now), within: a.Within}
+	if a.Within > 0 {
+		// A beat counts from when it is read: that is late by little of what is allowed.
+		w.rest = max(min(w.rest, a.Within/8), shortRest)
+	}
 	w.schedule(e, now)
 	w.hurry(e)
 }
@@ -291,8 +298,9 @@ func (w *Watcher) turn(ctx context.Context) error {
 	if len(w.due) > 0 {
 		wait = max(w.due[0].due.Sub(w.now()), 0)
 	}
+	rest := w.rest
 	w.mu.Unlock()
-	ready, err := w.poll.wait(wait)
+	ready, err := w.poll.wait(wait, rest)
 	if err != nil && ctx.Err() == nil {
 		return fmt.Errorf("waiting for notifications: %w", err)
 	}

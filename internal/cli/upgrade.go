@@ -11,11 +11,15 @@ import (
 
 	gemelv1 "gemel/api/gemel/v1"
 	"gemel/internal/ha"
+	"gemel/internal/rpc"
 )
 
 // upgradeTime bounds the wait for both halves to run one version: a monitor that
 // hangs is given up after ten seconds, a shadow as well.
 const upgradeTime = time.Minute
+
+// unknownTime is the same where the daemon ended before it had answered.
+const unknownTime = 20 * time.Second
 
 func upgradeCommand(t *tool) *cobra.Command {
 	return &cobra.Command{
@@ -52,19 +56,27 @@ error (exit 5) that says why. Without an argument the path that runs now is read
 // upgrade asks for it and waits for the event of its end. It listens before it
 // asks, so that the event cannot be missed, and goes on over the time in which
 // nobody answers.
-func upgrade(ctx context.Context, t *tool, q *gemelv1.UpgradeRequest) (r *gemelv1.UpgradeResponse, how string, err error) {
+func upgrade(parent context.Context, t *tool, q *gemelv1.UpgradeRequest) (r *gemelv1.UpgradeResponse, how string, err error) {
 	client, err := t.dial()
 	if err != nil {
 		return nil, "", err
 	}
-	ctx, cancel := context.WithTimeout(ctx, upgradeTime)
+	began := time.Now()
+	ctx, cancel := context.WithTimeout(parent, upgradeTime)
 	defer cancel()
 	filter := &gemelv1.EventFilter{Codes: []uint32{uint32(ha.Upgraded), uint32(ha.UpgradeFailed)}}
 	err = client.Follow(ctx, &gemelv1.WatchEventsRequest{Filter: filter}, func(m *gemelv1.WatchEventsResponse) error {
 		e := m.GetEvent()
 		switch {
 		case m.GetLive() && r == nil:
-			r, err = client.Upgrade(ctx, q)
+			from := client.Daemon.GetVersion()
+			var known *ha.Error
+			if r, err = client.Upgrade(ctx, q); errors.As(rpc.Explain(err), &known) && known.Kind == ha.ErrUnavailable {
+				// Whether it had begun is not known: then the event comes soon.
+				r, err = &gemelv1.UpgradeResponse{From: from, To: "?"}, nil
+				short := time.AfterFunc(unknownTime, cancel)
+				context.AfterFunc(ctx, func() { short.Stop() })
+			}
 			return err
 		case r == nil || e.GetSubject().GetKind() != gemelv1.Kind_KIND_NODE:
 			return nil
@@ -78,8 +90,8 @@ func upgrade(ctx context.Context, t *tool, q *gemelv1.UpgradeRequest) (r *gemelv
 	if errors.Is(err, errSeen) {
 		return r, how, nil
 	}
-	if r != nil && errors.Is(err, context.DeadlineExceeded) {
-		err = &ha.Error{Kind: ha.ErrUnavailable, Reason: "upgrading", Err: fmt.Errorf("upgrading from %s to %s: no word of its end within %s", r.GetFrom(), r.GetTo(), ha.Span(upgradeTime)),
+	if r != nil && ctx.Err() != nil && parent.Err() == nil {
+		err = &ha.Error{Kind: ha.ErrUnavailable, Reason: "upgrading", Err: fmt.Errorf("upgrading from %s to %s: no word of its end within %s", r.GetFrom(), r.GetTo(), ha.Span(time.Since(began))),
 			Hint: "what there is: " + t.command("gemel status") + ", " + t.command("gemel events")}
 	}
 	return r, how, err

@@ -48,7 +48,7 @@ func (c *campaign) change(ctx context.Context, to string, which int, after time.
 		c.pair.exe = to
 		c.pair.mu.Unlock()
 	}
-	before := c.oracle.ended()
+	before, was := c.oracle.ended(), image(monitor)
 	cmd := exec.CommandContext(ctx, to, "upgrade", "--run-dir", c.rund, to)
 	said := make(chan error, 1)
 	began := time.Now()
@@ -86,7 +86,7 @@ func (c *campaign) change(ctx context.Context, to string, which int, after time.
 		fault("nothing was killed; now it runs %s, shadow %d is %d, monitor %d is %d", is, shadow, s, monitor, m)
 	case which < 2 && err == nil && is != to:
 		fault("the tool called it done, but %s runs", is)
-	case which < 2 && err != nil && is == to && !late:
+	case which < 2 && err != nil && is == to && was != to && !late:
 		fault("the tool called it failed, but %s runs", is)
 	case err != nil && len(out) == 0:
 		fault("the tool failed without a word")

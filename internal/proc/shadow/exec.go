@@ -71,6 +71,7 @@ type childState struct {
 	Grace   time.Duration  `json:"grace,omitempty"` // left of the present stage of the stop
 	Exit    *ha.ExitStatus `json:"exit,omitempty"`
 	Told    bool           `json:"told,omitempty"`
+	Heir    ha.StartID     `json:"heir,omitempty"` // that the exit is told with
 	Stuck   bool           `json:"stuck,omitempty"`
 }
 
@@ -101,6 +102,8 @@ func become(s *shadow, path string) error {
 	if err := unix.Access(path, unix.X_OK); err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}
+	// A successor that runs and is not told of would be nobody's after the exec.
+	s.tellAll()
 	clearAll(s)
 	restore := s.signals.hold()
 	defer restore()
@@ -188,6 +191,9 @@ func capture(s *shadow) *state {
 		}
 		if c.next != nil {
 			k.Next = c.next.start
+		}
+		if c.heir != nil {
+			k.Heir = c.heir.start
 		}
 		if c.stop != nil {
 			k.Stop, k.Killed = true, c.stop.killed
@@ -282,14 +288,7 @@ func resume(s *shadow, st *state) error {
 	for _, fd := range st.Helpers {
 		_ = s.help(fd)
 	}
-	for _, k := range st.Kids {
-		resumeChild(s, k)
-	}
-	for _, k := range st.Kids {
-		if k.Next != 0 && k.Exit == nil {
-			s.arm(&proc.Order{Kind: proc.OrderArm, Process: k.Process, Start: k.Start, Next: k.Next})
-		}
-	}
+	resumeKids(s, st)
 	m.deaths, m.tries = st.Monitor.Deaths, st.Monitor.Tries
 	if st.Monitor.PIDFD >= 0 {
 		s.mon.hold(st.Monitor.PID, st.Monitor.PIDFD)
@@ -308,21 +307,50 @@ func resume(s *shadow, st *state) error {
 	return nil
 }
 
+// resumeKids takes the starts over: first all of them, then what they are to each
+// other, and only then is anything told.
+func resumeKids(s *shadow, st *state) {
+	for _, k := range st.Kids {
+		c := &child{
+			of:      s,
+			process: k.Process, start: k.Start, pid: k.PID, pidfd: k.PIDFD, since: k.Since,
+			exit: k.Exit, told: k.Told, stuck: k.Stuck, group: s.groupOf(k.Start, k.PID),
+		}
+		s.keep(c)
+		if k.Stop {
+			c.stop = &stopping{killed: k.Killed}
+		}
+	}
+	for _, k := range st.Kids {
+		c := s.kids[k.Start]
+		c.heir = s.kids[k.Heir]
+		if made := s.kids[k.Next]; made != nil && !c.told {
+			c.next = &successor{start: k.Next, made: made}
+		}
+	}
+	for _, k := range st.Kids {
+		resumeChild(s, k)
+	}
+	for _, k := range st.Kids {
+		if k.Next != 0 && k.Exit == nil {
+			s.arm(&proc.Order{Kind: proc.OrderArm, Process: k.Process, Start: k.Start, Next: k.Next})
+		}
+	}
+}
+
 func resumeChild(s *shadow, k childState) {
-	c := &child{
-		of:      s,
-		process: k.Process, start: k.Start, pid: k.PID, pidfd: k.PIDFD, since: k.Since,
-		exit: k.Exit, told: k.Told, stuck: k.Stuck, group: s.groupOf(k.Start, k.PID),
-	}
-	s.keep(c)
-	if k.Stop {
-		c.stop = &stopping{killed: k.Killed}
-	}
+	c := s.kids[k.Start]
 	switch {
 	case c.told:
+	case c.exit != nil && c.heir != nil:
+		c.tellExit(c.heir)
 	case c.exit != nil:
 		c.died = time.Now()
 		c.settle(0)
+	case c.pidfd < 0:
+		// It ended while nobody looked, and the monitor has yet to say what it knows.
+		s.late[c] = struct{}{}
+		c.died = time.Now()
 	default:
 		c.watch()
 		switch {

@@ -147,6 +147,27 @@ func TestStopLadder(t *testing.T) {
 			t.Errorf("%+v", x)
 		}
 	})
+	t.Run("a stopped child", func(t *testing.T) {
+		ready := filepath.Join(w.dir, "stopping")
+		s := w.sh("waits", "trap 'exit 7' TERM; /bin/sh -c 'echo $$ >"+ready+"; kill -STOP $$'; sleep 1000")
+		s.StopGrace = time.Hour
+		w.run(s, 30)
+		var pid string
+		w.wait("the child stopped", func() bool {
+			b, _ := os.ReadFile(ready)
+			pid = strings.TrimSpace(string(b))
+			b, err := os.ReadFile("/proc/" + pid + "/stat")
+			return pid != "" && err == nil && strings.Contains(string(b), ") T ")
+		})
+		if b, err := os.ReadFile("/proc/" + pid + "/cgroup"); err != nil || !strings.Contains(string(b), "/start-30\n") {
+			t.Skipf("no control groups of starts here: %q, %v", b, err)
+		}
+		m := w.mark()
+		w.send(proc.Order{Kind: proc.OrderStop, Process: "waits", Start: 30})
+		if x := w.about(m, proc.ReportExited, 30).Report; x.Status.Code != 7 {
+			t.Errorf("%+v", x)
+		}
+	})
 	t.Run("kill", func(t *testing.T) {
 		w.run(w.spec("now", "sleep"), 4)
 		m := w.mark()

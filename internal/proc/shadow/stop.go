@@ -52,8 +52,12 @@ func (c *child) halt(kill bool) {
 	if len(command) == 0 || c.stopCommand(command) != nil {
 		c.send(sig)
 	}
-	// A stopped program cannot end before it is continued.
+	// A stopped program cannot end before it is continued, nor one that waits for a
+	// child that is stopped.
 	c.send(unix.SIGCONT)
+	if err := c.group.Continue(c.pid); err != nil {
+		s.c.Log.Warn("continuing what a program started", "process", c.process, "err", err)
+	}
 	s.poll.after(grace, c.stop, func() { c.kill() })
 }
 

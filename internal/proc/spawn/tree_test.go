@@ -76,7 +76,7 @@ func TestNoController(t *testing.T) {
 		}
 	}
 	bare.remark()
-	if len(bare.Notes()) != 4 || bare.String() != "process groups: for the test" {
+	if len(bare.Notes()) != 2 || bare.String() != "process groups: for the test" {
 		t.Error(bare, bare.Notes())
 	}
 	for _, n := range tr.Notes() {
