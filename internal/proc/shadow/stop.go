@@ -55,10 +55,34 @@ func (c *child) halt(kill bool) {
 	// A stopped program cannot end before it is continued, nor one that waits for a
 	// child that is stopped.
 	c.send(unix.SIGCONT)
-	if err := c.group.Continue(c.pid); err != nil {
-		s.c.Log.Warn("continuing what a program started", "process", c.process, "err", err)
-	}
+	c.resumeOthers()
 	s.poll.after(grace, c.stop, func() { c.kill() })
+}
+
+// resumeOthers continues what the program started, where a control group tells who
+// that is: to look at every process of the machine for each stop would cost more than
+// it helps.
+func (c *child) resumeOthers() {
+	if c.group.Path() == "" {
+		return
+	}
+	pids, err := c.group.Procs()
+	if err != nil {
+		return // gone: there is nobody to continue
+	}
+	for _, pid := range pids {
+		if pid == c.pid {
+			continue
+		}
+		fd, err := unix.PidfdOpen(pid, 0)
+		if err != nil {
+			continue
+		}
+		if spawn.Identify(pid, c.start) { // the number did not change hands before it was held
+			_ = unix.PidfdSendSignal(fd, unix.SIGCONT, nil, 0)
+		}
+		unix.Close(fd)
+	}
 }
 
 // kill is the second stage of a stop.

@@ -141,28 +141,6 @@ func (c *Cgroup) stopEach(on bool) error {
 	return nil
 }
 
-// Continue sends SIGCONT to every process of a control group except one: what is
-// stopped can neither end nor let its parent end. Without a group nothing is done: to
-// look at every process of the machine for each stop would cost more than it helps.
-func (c *Cgroup) Continue(except int) error {
-	if c.Path() == "" {
-		return nil
-	}
-	pids, err := everyone(c)
-	if err != nil {
-		return err
-	}
-	for _, pid := range pids {
-		if pid == except {
-			continue
-		}
-		if err := send(pid, startTicks(pid), unix.SIGCONT); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // send signals a process by pidfd, so that a number that changed hands between
 // the look and the signal hits nobody.
 func send(pid int, ticks uint64, sig unix.Signal) error {
