@@ -209,7 +209,7 @@ func (w wish) judgeStart(p *gemelv1.ProcessStatus, at time.Time, out *progress, 
 	case "running", "ramp-up":
 		out.reached = (w.verb != gemelv1.Verb_VERB_RESTART || p.GetStart() != w.before.GetStart()) &&
 			(p.GetState() == "running" || !p.GetUnready() && at.Sub(p.GetStarted().AsTime()) >= proofTime)
-	case "given-up", "down", "stopped", "standby":
+	case "given-up", "down", "stopped", "standby", "elsewhere":
 		fails(fmt.Sprintf("gemel why %s tells why, gemel logs %s what it printed", name, name), "%s does not run: %s", name, p.GetReason())
 	case "delayed":
 		if p.GetStarts() == w.before.GetStarts() {

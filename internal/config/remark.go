@@ -15,12 +15,12 @@ func (j *judge) remark(node ha.Node) {
 		if !p.For(node) {
 			j.refuse(sub("processes", string(p.Name))+".on",
 				fmt.Sprintf("%s does not run here: this node is called %s, and on: names %s", p.Name, quoted(string(node)), anyAnd(texts(p.On))),
-				"nothing, if it is for another machine; the name is the host's, or that of gemel run --name")
+				"leave it so if it is for another machine; the name of this one is the host's, or that of gemel run --name")
 		}
 	}
 	for i := range j.m.Groups {
 		g := &j.m.Groups[i]
-		j.refuse(sub("groups", string(g.Name)), g.Waiting(), "nothing: it takes effect with a cluster, which this version does not have")
+		j.refuse(sub("groups", string(g.Name)), g.Waiting(), "it takes effect with a cluster, which this version does not have")
 	}
 }
 

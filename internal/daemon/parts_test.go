@@ -141,7 +141,7 @@ func TestRebootThatDoesNotCome(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		begun := time.Now()
 		got := remains(t.Context(), []string{"/usr/bin/logger", "would reboot"})
-		if want := "/usr/bin/logger would reboot ended well 5m0s ago and the machine still runs"; got != want || time.Since(begun) != rebootBound {
+		if want := "/usr/bin/logger would reboot ended well 5m ago and the machine still runs"; got != want || time.Since(begun) != rebootBound {
 			t.Errorf("after %v: %q", time.Since(begun), got)
 		}
 	})

@@ -31,6 +31,9 @@ func Shadow(ctx context.Context, o Options) (int, error) {
 		return 1, err
 	}
 	sayCrash(o, ha.KindShadow)
+	// A host that is given another name while we run must not make the next monitor
+	// stop what on: narrows to the old one.
+	o.Name = o.node()
 	_, silence := pace(watchdog())
 	g := newGroup(context.WithoutCancel(ctx))
 	g.start(giveBack)
