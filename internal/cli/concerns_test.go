@@ -9,7 +9,9 @@ import (
 // TestNotesAreOneLine: what the machine lacks is the same each day and takes one
 // line, unless somebody asks for all of it or there is only one.
 func TestNotesAreOneLine(t *testing.T) {
-	shot := func(notes ...string) *gemelv1.Snapshot { return &gemelv1.Snapshot{Node: &gemelv1.NodeStatus{Notes: notes}} }
+	shot := func(notes ...string) *gemelv1.Snapshot {
+		return &gemelv1.Snapshot{Node: &gemelv1.NodeStatus{Notes: notes}}
+	}
 	for _, c := range []struct {
 		notes   []string
 		verbose bool

@@ -12,7 +12,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	gemelv1 "gemel/api/gemel/v1"
 	"gemel/internal/ha"
 	"gemel/internal/places"
 	"gemel/internal/rpc"
@@ -116,52 +115,6 @@ func announce(ctx context.Context, t *tool) func() {
 	return func() {
 		cancel()
 		<-done
-	}
-}
-
-func detachCommand(t *tool) *cobra.Command {
-	return &cobra.Command{
-		Use: "detach", GroupID: "daemon", Args: args(0, 0),
-		Short: "end the daemon and leave the programs running",
-		Long:  "Ends both halves of Gemel. The programs run on, unwatched; the next gemel run finds them.",
-		RunE: func(c *cobra.Command, _ []string) error {
-			client, err := t.dial()
-			if err != nil {
-				return err
-			}
-			r, err := client.Detach(c.Context(), &gemelv1.DetachRequest{})
-			if err != nil {
-				return err
-			}
-			if t.json {
-				return t.printJSON(object(r))
-			}
-			fmt.Fprintf(t.out, "detached; %s still running, unwatched\n  to take it back: %s\n", plural(int(r.GetRunning()), "process"), t.command("gemel run"))
-			return nil
-		},
-	}
-}
-
-func shutdownCommand(t *tool) *cobra.Command {
-	return &cobra.Command{
-		Use: "shutdown", GroupID: "daemon", Args: args(0, 0),
-		Short: "stop every program in reverse order, then end",
-		Long:  "Stops every program in reverse order, then ends both halves of Gemel. It does not wait for\nthe end; gemel status --watch shows it.",
-		RunE: func(c *cobra.Command, _ []string) error {
-			client, err := t.dial()
-			if err != nil {
-				return err
-			}
-			r, err := client.Shutdown(c.Context(), &gemelv1.ShutdownRequest{Reason: "gemel shutdown"})
-			if err != nil {
-				return err
-			}
-			if t.json {
-				return t.printJSON(object(r))
-			}
-			fmt.Fprintf(t.out, "stopping %s, then Gemel\n  to start them again: %s\n", plural(int(r.GetRunning()), "process"), t.command("gemel run"))
-			return nil
-		},
 	}
 }
 

@@ -179,8 +179,8 @@ func pages() []topic {
 	return []topic{
 		{"exit-codes", "Exit status", "what the exit status of a command says", `  0    done
   1    failed; standard error says at what. Also: gemel status --check found
-       something wrong, gemel replay found a difference, what gemel start, stop or
-       restart was asked for did not come true within --timeout
+       something wrong, gemel replay found a difference, what gemel start, stop,
+       restart, detach or shutdown was asked for did not come true within --timeout
   2    the command line is wrong
   3    refused: understood, and not done; the reason is said
   4    there is no such process, check, event or evidence

@@ -37,15 +37,26 @@ It is asked for all names at once. Nothing is taken back when --timeout is over 
 command is interrupted: it goes on, and gemel status NAME tells how far it is.`,
 		Args: args(1, -1), ValidArgsFunction: t.names(false),
 		RunE: func(c *cobra.Command, args []string) error {
-			if wait.bound <= 0 {
-				return wrongUsage("--timeout is %s; it must be above 0; --no-wait does not wait at all", ha.Span(wait.bound))
+			if err := wait.check(); err != nil {
+				return err
 			}
 			return t.reach(c.Context(), ch.verb, args, wait)
 		},
 	}
-	c.Flags().BoolVar(&wait.not, "no-wait", false, "only ask, and return at once")
-	c.Flags().DurationVar(&wait.bound, "timeout", reachBound, "wait at most so long; exit status 1 if that is not enough: `DURATION`")
+	wait.flags(c)
 	return c
+}
+
+func (p *patienceOf) flags(c *cobra.Command) {
+	c.Flags().BoolVar(&p.not, "no-wait", false, "only ask, and return at once")
+	c.Flags().DurationVar(&p.bound, "timeout", reachBound, "wait at most so long; exit status 1 if that is not enough: `DURATION`")
+}
+
+func (p *patienceOf) check() error {
+	if p.bound <= 0 {
+		return wrongUsage("--timeout is %s; it must be above 0; --no-wait does not wait at all", ha.Span(p.bound))
+	}
+	return nil
 }
 
 // wish is one process of which a change was asked.
