@@ -1,6 +1,7 @@
 package shadow
 
 import (
+	"errors"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -240,6 +241,19 @@ func (c *child) clear() {
 	s.removeGroup(c.group)
 	s.table.Free(c.start)
 	s.point("acked")
+}
+
+// leaveNoGroup removes the control group of an end that no monitor acknowledged, when
+// the shadow ends: its row stays for the next one, which needs no group. The kernel
+// may keep it busy for a moment.
+func (c *child) leaveNoGroup() {
+	for range 20 {
+		if err := c.group.Remove(); !errors.Is(err, unix.EBUSY) {
+			break // any other error is that of a machine where nothing can be removed
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	c.group.Close()
 }
 
 // dead reports whether a pidfd says that its process has ended.

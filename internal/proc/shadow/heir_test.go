@@ -3,9 +3,13 @@ package shadow
 import (
 	"log/slog"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"gemel/internal/ha"
 	"gemel/internal/proc"
+	"gemel/internal/proc/spawn"
 )
 
 // An exec in the round of a death: the successor runs already, and the death is not
@@ -45,5 +49,39 @@ func TestHeirOverAnExec(t *testing.T) {
 		if st.Kids[i].Start == 1 && st.Kids[i].Heir != 2 {
 			t.Errorf("the state does not say who followed: %+v", st.Kids[i])
 		}
+	}
+}
+
+// A shadow that ends alone, because its monitor hangs, leaves no control groups.
+func TestHastyStopLeavesNoGroups(t *testing.T) {
+	w := newWorld(t)
+	c := w.up()
+	pid := w.run(w.spec("p", "deaf", "sleep"), 1).Report.PID
+	w.run(w.sh("q", "sleep 1000 & sleep 1001"), 2)
+	if err := unix.Kill(w.monitorPID(), unix.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- c.Wait() }()
+	for over := time.Now().Add(testPatience); ; {
+		_ = c.Process.Signal(unix.SIGTERM) // one more means at once
+		select {
+		case <-ended:
+		case <-time.After(20 * time.Millisecond):
+			if time.Now().After(over) {
+				t.Fatal("it does not end")
+			}
+			continue
+		}
+		break
+	}
+	w.gone(pid)
+	tree, err := spawn.Open(w.name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tree.Close()
+	if ids, err := tree.Find(); err != nil || len(ids) != 0 {
+		t.Errorf("groups of the starts %v are left (%v)", ids, err)
 	}
 }

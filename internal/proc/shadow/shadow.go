@@ -190,6 +190,9 @@ func (s *shadow) close() {
 	}
 	for _, c := range s.kids {
 		c.disarm()
+		if c.told {
+			c.leaveNoGroup()
+		}
 	}
 	if s.table != nil {
 		s.table.Close()
