@@ -447,7 +447,7 @@ func (w *world) explained() {
 		if last, ok := w.last[v.Name]; ok && (v.Last == nil || *v.Last != last) {
 			w.fail("%s ended with %v, and the machine says %v", v.Name, last, v.Last)
 		}
-		if (v.State == stateElsewhere) != (id == 0 && !w.here(v.Name)) {
+		if (v.State == stateElsewhere) != (id == 0 && !w.here(v.Name) && v.State != stateRebooting) {
 			w.fail("%s is %s on node %q and runs as %d: %s", v.Name, v.State, w.node, id, v.Reason)
 		}
 		if id != 0 {
