@@ -62,8 +62,9 @@ is allowed and a hint. FILE may be - for standard input. It asks no daemon and c
 nothing. The exit status is 7 if there is an error.
 
 What is right and does not come about on this machine is said as a warning: a process
-whose on: names other nodes only, and a group, which waits for a cluster. The name of this
-node is the host's; --name tells another, as for gemel run.`,
+whose on: names other nodes only, a group, which waits for a cluster, and users and groups
+that are not here. The name of this node is the host's; --name tells another, as for gemel
+run.`,
 		Example:           "  gemel check gemel.yaml",
 		ValidArgsFunction: manifests,
 		RunE: func(_ *cobra.Command, args []string) error {
@@ -80,6 +81,9 @@ func check(t *tool, name, node string) error {
 		return err
 	}
 	m, warnings, err := config.Read(name, b, ha.Node(node))
+	if err == nil {
+		warnings = append(warnings, strangers(name, m)...)
+	}
 	var bad config.Errors
 	switch {
 	case errors.As(err, &bad) && t.json:
