@@ -246,14 +246,14 @@ func (c *child) clear() {
 // leaveNoGroup removes the control group of an end that no monitor acknowledged, when
 // the shadow ends: its row stays for the next one, which needs no group. The kernel
 // may keep it busy for a moment.
-func (c *child) leaveNoGroup() {
+func leaveNoGroup(g *spawn.Cgroup) {
 	for range 20 {
-		if err := c.group.Remove(); !errors.Is(err, unix.EBUSY) {
+		if err := g.Remove(); !errors.Is(err, unix.EBUSY) {
 			break // any other error is that of a machine where nothing can be removed
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
-	c.group.Close()
+	g.Close()
 }
 
 // dead reports whether a pidfd says that its process has ended.

@@ -191,7 +191,7 @@ func (s *shadow) close() {
 	for _, c := range s.kids {
 		c.disarm()
 		if c.told {
-			c.leaveNoGroup()
+			leaveNoGroup(c.group)
 		}
 	}
 	if s.table != nil {
