@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,11 +8,6 @@ import (
 	"github.com/spf13/cobra"
 
 	gemelv1 "gemel/api/gemel/v1"
-)
-
-const (
-	rememberLines = 64   // of what was printed last, to find the place again
-	searchLines   = 1000 // of the log, in which the place is looked for
 )
 
 func logsCommand(t *tool) *cobra.Command {
@@ -58,9 +52,8 @@ a restart of the process or of the daemon. On a terminal control characters are 
 type logReader struct {
 	t       *tool
 	process string
-	last    [][]byte // lines printed last, at most rememberLines
-	part    []byte   // of a line that has no end yet
-	told    func()   // called with each piece; nil: nobody
+	place   string // after what was printed last; empty: nothing was
+	told    func() // called with each piece; nil: nobody
 }
 
 // read asks for output and gives each piece of it to each.
@@ -80,6 +73,9 @@ func (l *logReader) read(ctx context.Context, q *gemelv1.LogsRequest, each func(
 		}
 		if err := each(stream.Msg().GetData()); err != nil {
 			return err
+		}
+		if at := stream.Msg().GetPlace(); at != "" {
+			l.place = at
 		}
 	}
 	return stream.Err()
@@ -105,43 +101,14 @@ func (l *logReader) follow(ctx context.Context, q *gemelv1.LogsRequest) error {
 		if err == nil {
 			err = ended("the stream of output")
 		}
-		for err != nil {
-			if err := patience.Wait(ctx, err); err != nil {
-				return because(ctx, err)
-			}
-			err = l.missed(ctx)
+		if err := patience.Wait(ctx, err); err != nil {
+			return because(ctx, err)
 		}
-		q.Lines, q.FromNow = 0, true
+		q.After = l.place
 	}
-}
-
-// missed prints what was written since the last line that was printed.
-func (l *logReader) missed(ctx context.Context) error {
-	var all []byte
-	err := l.read(ctx, &gemelv1.LogsRequest{Process: l.process, Lines: searchLines}, func(b []byte) error {
-		all = append(all, b...)
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	return l.print(after(all, bytes.Join(l.last, nil)))
-}
-
-// after returns what follows the last place where seen stands in all. If it
-// stands nowhere everything is new: more was written than was asked for.
-func after(all, seen []byte) []byte {
-	if len(seen) == 0 {
-		return nil
-	}
-	if i := bytes.LastIndex(all, seen); i >= 0 {
-		return all[i+len(seen):]
-	}
-	return all
 }
 
 func (l *logReader) print(b []byte) error {
-	l.remember(b)
 	var err error
 	switch {
 	case len(b) == 0:
@@ -153,20 +120,4 @@ func (l *logReader) print(b []byte) error {
 		_, err = l.t.out.Write(b)
 	}
 	return errors.Join(err, l.t.out.err)
-}
-
-// remember keeps the last whole lines.
-func (l *logReader) remember(b []byte) {
-	l.part = append(l.part, b...)
-	for {
-		i := bytes.IndexByte(l.part, '\n')
-		if i < 0 {
-			return
-		}
-		l.last = append(l.last, bytes.Clone(l.part[:i+1]))
-		l.part = l.part[i+1:]
-		if len(l.last) > rememberLines {
-			l.last = l.last[1:]
-		}
-	}
 }

@@ -228,21 +228,6 @@ func TestCommand(t *testing.T) {
 	}
 }
 
-// After a new monitor logs -f goes on where it was.
-func TestAfter(t *testing.T) {
-	for _, c := range []struct{ all, seen, want string }{
-		{"1\n2\n3\n4\n", "2\n3\n", "4\n"},
-		{"1\n2\n3\n", "2\n3\n", ""},
-		{"tick\ntick\ntick\n", "tick\ntick\n", ""},
-		{"8\n9\n", "1\n2\n", "8\n9\n"},
-		{"1\n2\n", "", ""},
-	} {
-		if got := string(after([]byte(c.all), []byte(c.seen))); got != c.want {
-			t.Errorf("after(%q, %q) = %q, want %q", c.all, c.seen, got, c.want)
-		}
-	}
-}
-
 func TestRoff(t *testing.T) {
 	if got, want := escape(`.it's -x \ ^~`+"`"), `\&.it\(aqs \-x \e \(ha\(ti\(ga`; got != want {
 		t.Errorf("got %s, want %s", got, want)

@@ -34,13 +34,13 @@ func newServer(o Options, h *hands, board *status.Board, feed *status.Feed, m *m
 		History: func(ctx context.Context, after uint64, since time.Time, each func(ha.Event) bool) error {
 			return journal.Events(dir, after, since, func(e ha.Event) bool { return ctx.Err() == nil && each(e) })
 		},
-		Output: func(ctx context.Context, p ha.Process, lines int, follow bool, each func([]byte) error) error {
-			tell := func(line string) error { return each(append([]byte(line), '\n')) }
+		Output: func(ctx context.Context, p ha.Process, from rpc.From, each func([]byte, string) error) error {
+			tell := func(line, place string) error { return each(append([]byte(line), '\n'), place) }
 			dir := filepath.Join(o.Places.Data, "log")
-			if follow {
-				return output.Follow(ctx, dir, p, max(lines, 0), tell)
+			if from.Follow {
+				return output.Follow(ctx, dir, p, output.Place{Lines: max(from.Lines, 0), After: from.After}, tell)
 			}
-			return tail(dir, p, max(lines, 0), tell)
+			return tail(dir, p, max(from.Lines, 0), func(line string) error { return tell(line, "") })
 		},
 		Core: h.engine, Asks: newAsks(o, board), Life: life{h: h, cut: h.group.cancel},
 		Look: h.look(board), Audit: audit.Add, Version: o.Version,

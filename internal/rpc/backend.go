@@ -23,10 +23,9 @@ type Backend struct {
 	// are not older than since (zero: all), in order of id, until it returns false.
 	History func(ctx context.Context, after uint64, since time.Time, each func(ha.Event) bool) error
 	// Output calls each with the last lines of a process's output and, with
-	// follow, with what is written from then on, until ctx ends or each fails.
-	// Lines below zero means none of the past. The slice is only valid during the
-	// call.
-	Output func(ctx context.Context, p ha.Process, lines int, follow bool, each func([]byte) error) error
+	// Follow, with what is written from then on, until ctx ends or each fails. The
+	// slice is only valid during the call; the place is that after it, with Follow.
+	Output func(ctx context.Context, p ha.Process, from From, each func(b []byte, place string) error) error
 
 	// Look is called before a picture is told: what costs something to measure is
 	// measured then, and published. Nil if there is nothing.
@@ -39,6 +38,13 @@ type Backend struct {
 
 	Version  string // of the monitor
 	Revision string // of its source; may be empty
+}
+
+// From is what of a process's output is asked for.
+type From struct {
+	Lines  int    // below zero: none of the past
+	Follow bool   // go on with what is written
+	After  string // with Follow: a place that was told before; Lines does not count then
 }
 
 // core is the part of the engine that takes orders.

@@ -44,10 +44,18 @@ func (a *api) Logs(ctx context.Context, req *gemelv1.LogsRequest, stream *connec
 			return fault(ha.ErrBound, "followers", "let some of them end first", "%d callers follow the output of programs, which is the bound", maxFollowers)
 		}
 	}
-	return a.b.Output(ctx, ha.Process(p.Name), lines, req.GetFollow(), func(b []byte) error {
+	from := From{Lines: lines, Follow: req.GetFollow()}
+	if from.After = req.GetAfter(); from.After != "" && (!from.Follow || len(from.After) > maxName) {
+		return fault(ha.ErrInvalid, "after", "give what a LogsResponse told, with follow", "after is %.60q", from.After)
+	}
+	return a.b.Output(ctx, ha.Process(p.Name), from, func(b []byte, place string) error {
 		for len(b) > 0 {
 			n := min(len(b), logPiece)
-			if err := stream.Send(&gemelv1.LogsResponse{Data: b[:n]}); err != nil {
+			res := &gemelv1.LogsResponse{Data: b[:n]}
+			if n == len(b) {
+				res.Place = place
+			}
+			if err := stream.Send(res); err != nil {
 				return err
 			}
 			b = b[n:]

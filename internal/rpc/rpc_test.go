@@ -91,11 +91,11 @@ func (w *world) Upgrade(_ context.Context, b string) (string, string, error) {
 }
 func (w *world) Shutdown(_ context.Context, why string) error { w.say("shutdown " + why); return nil }
 
-func (w *world) output(ctx context.Context, p ha.Process, lines int, follow bool, each func([]byte) error) error {
-	if err := each([]byte(fmt.Sprintf("%s %d %v\n", p, lines, follow))); err != nil || !follow {
+func (w *world) output(ctx context.Context, p ha.Process, from From, each func([]byte, string) error) error {
+	if err := each([]byte(fmt.Sprintf("%s %d %v\n", p, from.Lines, from.Follow)), from.After+"+1"); err != nil || !from.Follow {
 		return err
 	}
-	if err := each(bytes.Repeat([]byte{0xff}, 3*logPiece+1)); err != nil {
+	if err := each(bytes.Repeat([]byte{0xff}, 3*logPiece+1), "end"); err != nil {
 		return err
 	}
 	<-ctx.Done()

@@ -1025,7 +1025,11 @@ type LogsRequest struct {
 	// Go on with what is written from now on, until the caller leaves.
 	Follow bool `protobuf:"varint,3,opt,name=follow,proto3" json:"follow,omitempty"`
 	// With lines zero: none of the past.
-	FromNow       bool `protobuf:"varint,4,opt,name=from_now,json=fromNow,proto3" json:"from_now,omitempty"`
+	FromNow bool `protobuf:"varint,4,opt,name=from_now,json=fromNow,proto3" json:"from_now,omitempty"`
+	// With follow: go on after this place, which a LogsResponse told; lines and
+	// from_now do not count then. A place that is not kept any more is the oldest
+	// output that is.
+	After         string `protobuf:"bytes,5,opt,name=after,proto3" json:"after,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1088,12 +1092,22 @@ func (x *LogsRequest) GetFromNow() bool {
 	return false
 }
 
+func (x *LogsRequest) GetAfter() string {
+	if x != nil {
+		return x.After
+	}
+	return ""
+}
+
 // LogsResponse is one piece of the output.
 type LogsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Raw bytes as the program wrote them, cut anywhere. They may hold terminal
 	// escapes: quote them before showing.
-	Data          []byte `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"`
+	Data []byte `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"`
+	// With follow: the place after this piece, for LogsRequest.after. Empty inside
+	// a line.
+	Place         string `protobuf:"bytes,2,opt,name=place,proto3" json:"place,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1133,6 +1147,13 @@ func (x *LogsResponse) GetData() []byte {
 		return x.Data
 	}
 	return nil
+}
+
+func (x *LogsResponse) GetPlace() string {
+	if x != nil {
+		return x.Place
+	}
+	return ""
 }
 
 // WhyRequest asks for a reason. Exactly one of the three is set.
@@ -2160,14 +2181,16 @@ const file_gemel_v1_gemel_proto_rawDesc = "" +
 	"\x0fRequestResponse\x12\x0e\n" +
 	"\x02ok\x18\x01 \x01(\bR\x02ok\x12(\n" +
 	"\x06reason\x18\x02 \x01(\v2\x10.gemel.v1.ReasonR\x06reason\x12\x12\n" +
-	"\x04undo\x18\x03 \x01(\tR\x04undo\"p\n" +
+	"\x04undo\x18\x03 \x01(\tR\x04undo\"\x86\x01\n" +
 	"\vLogsRequest\x12\x18\n" +
 	"\aprocess\x18\x01 \x01(\tR\aprocess\x12\x14\n" +
 	"\x05lines\x18\x02 \x01(\rR\x05lines\x12\x16\n" +
 	"\x06follow\x18\x03 \x01(\bR\x06follow\x12\x19\n" +
-	"\bfrom_now\x18\x04 \x01(\bR\afromNow\"\"\n" +
+	"\bfrom_now\x18\x04 \x01(\bR\afromNow\x12\x14\n" +
+	"\x05after\x18\x05 \x01(\tR\x05after\"8\n" +
 	"\fLogsResponse\x12\x12\n" +
-	"\x04data\x18\x01 \x01(\fR\x04data\"u\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data\x12\x14\n" +
+	"\x05place\x18\x02 \x01(\tR\x05place\"u\n" +
 	"\n" +
 	"WhyRequest\x12-\n" +
 	"\asubject\x18\x01 \x01(\v2\x11.gemel.v1.SubjectH\x00R\asubject\x12\x16\n" +

@@ -36,10 +36,12 @@ func Tail(logDir string, p ha.Process, lines int) ([]string, error) {
 	return out[max(0, len(out)-lines):], nil
 }
 
-// Follow calls tell with the last lines of the log of a process, and then with
-// each new one as it comes, over rotations, until ctx ends or tell fails. A
+// Follow calls tell with the last lines of the log of a process, or those after a
+// place, and then with each new one as it comes, over rotations, until ctx ends or
+// tell fails. With each line the place after it is told: who goes on from there is
+// told nothing twice and misses nothing but what was rotated away meanwhile. A
 // process that has printed nothing yet is waited for.
-func Follow(ctx context.Context, logDir string, p ha.Process, lines int, tell func(line string) error) error {
+func Follow(ctx context.Context, logDir string, p ha.Process, from Place, tell func(line, place string) error) error {
 	notes, err := watchDir(logDir)
 	if err != nil {
 		return err
@@ -47,14 +49,19 @@ func Follow(ctx context.Context, logDir string, p ha.Process, lines int, tell fu
 	defer notes.Close()
 	stop := context.AfterFunc(ctx, func() { notes.Close() })
 	defer stop()
-	t, err := openTail(logDir, p, lines)
+	var t *tail
+	if from.After != "" {
+		t, err = openAfter(logDir, p, from.After)
+	} else {
+		t, err = openTail(logDir, p, from.Lines)
+	}
 	if err != nil {
 		return err
 	}
 	defer t.close()
 	buf := make([]byte, 4096)
 	for ctx.Err() == nil {
-		if err := t.walk(tell); err != nil {
+		if err := t.walk(func(line string) error { return tell(line, t.place()) }); err != nil {
 			return err
 		}
 		// Whatever changes in the directory is a reason to look again.
@@ -66,6 +73,12 @@ func Follow(ctx context.Context, logDir string, p ha.Process, lines int, tell fu
 		}
 	}
 	return nil
+}
+
+// Place is where the reading of a log begins.
+type Place struct {
+	Lines int    // so many of the end
+	After string // as told before; Lines does not count then
 }
 
 func watchDir(dir string) (*os.File, error) {
@@ -85,7 +98,57 @@ type tail struct {
 	path string
 	file *os.File // nil: nothing was written yet
 	part []byte   // of a line that has no end yet
+	pos  int64    // in the file, after the last line that was told
 	read *bufio.Reader
+}
+
+// openAfter finds a place that was told before. A file that is not kept any more
+// had nothing younger than the oldest that is.
+func openAfter(logDir string, p ha.Process, place string) (*tail, error) {
+	if err := plain(p); err != nil {
+		return nil, err
+	}
+	var inode uint64
+	var pos int64
+	if n, err := fmt.Sscanf(place, "%d:%d", &inode, &pos); n != 2 || err != nil || pos < 0 {
+		return nil, fmt.Errorf("reading the log of %s: %.60q is no place in it", p, place)
+	}
+	t := &tail{path: LogPath(logDir, p)}
+	for i := range keepMost {
+		f, err := os.Open(numbered(t.path, i))
+		if errors.Is(err, os.ErrNotExist) {
+			return t, nil
+		}
+		if err != nil {
+			t.close()
+			return nil, fmt.Errorf("reading the log of %s: %w", p, err)
+		}
+		t.close()
+		t.use(f)
+		if size, mine := inodeOf(f); mine == inode && pos <= size {
+			if t.pos, err = f.Seek(pos, io.SeekStart); err != nil {
+				t.close()
+				return nil, fmt.Errorf("reading the log of %s: %w", p, err)
+			}
+			return t, nil
+		}
+	}
+	return t, nil
+}
+
+// inodeOf tells the size and the number of a file; zeros if that cannot be had.
+func inodeOf(f *os.File) (size int64, inode uint64) {
+	var st unix.Stat_t
+	if unix.Fstat(int(f.Fd()), &st) != nil {
+		return 0, 0
+	}
+	return st.Size, st.Ino
+}
+
+// place is that after the last line that was told.
+func (t *tail) place() string {
+	_, inode := inodeOf(t.file)
+	return fmt.Sprintf("%d:%d", inode, t.pos)
 }
 
 // openTail finds the place with at most that many lines after it.
@@ -119,6 +182,7 @@ func openTail(logDir string, p ha.Process, lines int) (*tail, error) {
 
 func (t *tail) use(f *os.File) {
 	t.file = f
+	t.pos, _ = f.Seek(0, io.SeekCurrent) // a place in a file that cannot be asked for is its beginning
 	t.read = bufio.NewReaderSize(f, lineMost)
 }
 
@@ -190,6 +254,7 @@ func (t *tail) walk(tell func(string) error) error {
 			return nil
 		}
 		if len(t.part) > 0 {
+			t.pos += int64(len(t.part))
 			if err := tell(string(t.part)); err != nil {
 				next.Close()
 				return err
@@ -207,6 +272,7 @@ func (t *tail) lines(tell func(string) error) error {
 		t.part = append(t.part, b...)
 		if len(t.part) > 0 && (err == nil || len(t.part) >= lineMost) {
 			line := string(bytes.TrimSuffix(t.part, []byte{'\n'}))
+			t.pos += int64(len(t.part))
 			t.part = t.part[:0]
 			if err := tell(line); err != nil {
 				return err

@@ -244,7 +244,7 @@ func TestFollow(t *testing.T) {
 	lines := make(chan string, 4096)
 	done := make(chan error, 1)
 	go func() {
-		done <- Follow(ctx, g.logs, "p", 2, func(l string) error {
+		done <- Follow(ctx, g.logs, "p", Place{Lines: 2}, func(l, _ string) error {
 			lines <- l
 			return nil
 		})
@@ -273,8 +273,57 @@ func TestFollow(t *testing.T) {
 		t.Error(err)
 	}
 	wrong := errors.New("enough")
-	if err := Follow(context.Background(), g.logs, "p", 1, func(string) error { return wrong }); !errors.Is(err, wrong) {
+	if err := Follow(context.Background(), g.logs, "p", Place{Lines: 1}, func(string, string) error { return wrong }); !errors.Is(err, wrong) {
 		t.Errorf("a reader that has enough: %v", err)
+	}
+}
+
+// Who goes on after the place that was told last is told each line once, however
+// often it begins anew, over rotations.
+func TestFollowAfter(t *testing.T) {
+	g := newRig(t, "")
+	if err := g.r.Open("p", manifest.Output{Size: 2000, Keep: 200}); err != nil {
+		t.Fatal(err)
+	}
+	f := g.writer("p")
+	go func() {
+		for i := range 1000 {
+			fmt.Fprintf(f, "line %d\n", i)
+		}
+	}()
+	enough := errors.New("enough")
+	place, told := "", 0
+	for round := 1; told < 1000; round++ {
+		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		took := 0
+		err := Follow(ctx, g.logs, "p", Place{Lines: 5000, After: place}, func(line, at string) error {
+			if want := fmt.Sprintf("line %d", told); line != want {
+				t.Fatalf("round %d: %q and not %q, after %s", round, line, want, place)
+			}
+			place = at
+			if told, took = told+1, took+1; took > round%7*3 || told == 1000 {
+				return enough
+			}
+			return nil
+		})
+		cancel()
+		if !errors.Is(err, enough) {
+			t.Fatalf("round %d ended at line %d: %v", round, told, err)
+		}
+	}
+	err := Follow(context.Background(), g.logs, "p", Place{After: "here"}, func(string, string) error { return enough })
+	if err == nil || !strings.Contains(err.Error(), `"here" is no place in it`) {
+		t.Error(err)
+	}
+	// A file that is gone: the oldest that is there goes on.
+	err = Follow(context.Background(), g.logs, "p", Place{After: "1:0"}, func(line, _ string) error {
+		if line != "line 0" {
+			t.Errorf("began with %q", line)
+		}
+		return enough
+	})
+	if !errors.Is(err, enough) {
+		t.Error(err)
 	}
 }
 
