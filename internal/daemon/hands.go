@@ -138,7 +138,7 @@ func (h *hands) edges() engine.Edges {
 		Seek: h.attach.Seek, Launch: h.attach.Launch, Halt: h.attach.Stop,
 		Examine: h.examine, Handle: h.handle,
 		Failover: alone(tell), Reboot: h.reboot, Notify: h.notify,
-		Kept: h.kept, Synced: h.pairing.synced, Half: h.pairing.half, Reload: h.reload, Admit: func(a manifest.Access) { h.admit(a) },
+		Kept: h.kept, Synced: h.pairing.synced, Half: h.half, Reload: h.reload, Admit: func(a manifest.Access) { h.admit(a) },
 		Runs: h.beats.Began, Gone: func(p ha.Process, s ha.StartID) { h.waits.end(p, s, forReady, forBeats) },
 		Beating: func(p ha.Process) (int, string) { return h.beats.Threads(p), h.beats.Status(p) },
 	}

@@ -65,12 +65,12 @@ func Monitor(ctx context.Context, o Options) error {
 			return errors.Join(err, j.Close())
 		}
 	}
-	crash := sayCrash(o, ha.KindMonitor)
+	sayCrash(o, ha.KindMonitor)
 	j.Bound(first.m.Node.JournalLimit)
 	if err := record(o, j, past, first); err != nil {
 		o.Log.Error("the journal cannot be written", "error", err) // told as an event by the engine
 	}
-	err = live(ctx, o, link, books{j, past, crash, decides.Store}, first)
+	err = live(ctx, o, link, books{j, past, crashes(o), decides.Store}, first)
 	return errors.Join(err, j.Close())
 }
 

@@ -365,18 +365,30 @@ func TestJournald(t *testing.T) {
 // A half that dies by a fault of its own leaves what the runtime wrote, as
 // evidence of an event.
 func TestCrash(t *testing.T) {
+	t.Run("monitor", func(t *testing.T) {
+		crash(t, gemelv1.Kind_KIND_MONITOR, func(n *gemelv1.NodeStatus) int32 { return n.GetMonitor() })
+	})
+	t.Run("shadow", func(t *testing.T) {
+		crash(t, gemelv1.Kind_KIND_SHADOW, func(n *gemelv1.NodeStatus) int32 { return n.GetShadow() })
+	})
+}
+
+func crash(t *testing.T, half gemelv1.Kind, pid func(*gemelv1.NodeStatus) int32) {
 	m := unit(t)
 	m.start()
 	m.ready()
 	before := m.running("a", "b", "c")
-	old := before.GetNode().GetMonitor()
+	old := pid(before.GetNode())
 	if err := unix.Kill(int(old), unix.SIGABRT); err != nil {
 		t.Fatal(err)
 	}
-	after := m.picture("a new monitor", func(s *gemelv1.Snapshot) bool { return s.GetNode().GetMonitor() != old && settled(s) })
+	after := m.picture("another half", func(s *gemelv1.Snapshot) bool {
+		now := pid(s.GetNode())
+		return now != 0 && now != old && settled(s)
+	})
 	same(t, before, after)
 	e := m.event(uint32(ha.Crashed))
-	if !strings.Contains(e.GetDetail(), "SIGABRT") || e.GetEvidence() == "" || e.GetSubject().GetKind() != gemelv1.Kind_KIND_MONITOR {
+	if !strings.Contains(e.GetDetail(), "SIGABRT") || e.GetEvidence() == "" || e.GetSubject().GetKind() != half {
 		t.Errorf("event %v", e)
 	}
 	if err := m.ask(func(ctx context.Context, c *rpc.Client) error {

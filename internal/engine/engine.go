@@ -99,6 +99,12 @@ func (e *Engine) Note(code ha.Code, about ha.Subject, detail string) {
 	e.inbox.put(item{do: func() ha.Input { e.loop.emit(code, about, detail); return nil }})
 }
 
+// Recall tells what became known of a life before: Code, Subject, Detail and
+// Evidence of the event count. It never waits.
+func (e *Engine) Recall(before ha.Event) {
+	e.inbox.put(item{do: func() ha.Input { e.loop.recall(before); return nil }})
+}
+
 // Trouble says that the journal found by itself that it cannot be written, or,
 // with nil, that it can again. It never waits and never calls the journal.
 func (e *Engine) Trouble(err error) {
@@ -158,9 +164,7 @@ func (l *loop) open() {
 		l.emit(ha.JournalRepaired, ha.OfNode(), r)
 	}
 	for _, before := range l.s.Before {
-		ev := l.teller.own(before.Code, before.Subject, before.Detail)
-		ev.Evidence = before.Evidence
-		l.wrote(l.witness(ev))
+		l.recall(before)
 	}
 	l.emit(ha.MonitorStarted, ha.OfNode(), "version "+l.s.Booted.Version)
 	l.draw()
@@ -238,6 +242,12 @@ func (l *loop) wrote(err error) {
 // emit tells an info event of the engine's own.
 func (l *loop) emit(code ha.Code, about ha.Subject, detail string) {
 	l.wrote(l.witness(l.teller.own(code, about, detail)))
+}
+
+func (l *loop) recall(before ha.Event) {
+	ev := l.teller.own(before.Code, before.Subject, before.Detail)
+	ev.Evidence = before.Evidence
+	l.wrote(l.witness(ev))
 }
 
 // witness writes an event of the engine's own down and tells it. Its record has

@@ -398,10 +398,20 @@ func TestLogs(t *testing.T) {
 	if !s.Receive() || string(s.Msg().Data) != "web -1 true\n" {
 		t.Fatalf("got %q, %v", s.Msg().Data, s.Err())
 	}
+	if at := s.Msg().GetPlace(); at != "+1" {
+		t.Errorf("the first line ends at %q", at)
+	}
 	for n := 0; n < 3*logPiece+1; n += len(s.Msg().Data) {
 		if !s.Receive() {
 			t.Fatal(s.Err())
 		}
+	}
+	if at := s.Msg().GetPlace(); at != "end" {
+		t.Errorf("the last piece ends at %q", at)
+	}
+	s, err = c.Logs(ctx, &gemelv1.LogsRequest{Process: "web", Follow: true, After: "7:7"})
+	if err != nil || !s.Receive() || s.Msg().GetPlace() != "7:7+1" {
+		t.Errorf("a place that was given came back as %q, %v", s.Msg().GetPlace(), err)
 	}
 	cancel()
 	if s.Receive() {
@@ -413,6 +423,12 @@ func TestLogs(t *testing.T) {
 		err = s.Err()
 	}
 	wantKind(t, err, ha.ErrNotFound, "no-process")
+	s, err = c.Logs(t.Context(), &gemelv1.LogsRequest{Process: "web", After: "7:7"})
+	if err == nil {
+		s.Receive()
+		err = s.Err()
+	}
+	wantKind(t, err, ha.ErrInvalid, "after")
 }
 
 // TestFollowersAreBounded: each holds an inotify instance, of which a user has few.
