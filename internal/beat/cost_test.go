@@ -1,8 +1,8 @@
 package beat
 
 import (
+	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"gemel/internal/ha"
 )
@@ -37,18 +39,17 @@ func notifyAll(dir, count string) error {
 	if err != nil {
 		return err
 	}
-	conns := make([]*net.UnixConn, n)
-	for i := range conns {
-		at := &net.UnixAddr{Name: SocketPath(dir, name(i)), Net: "unixgram"}
-		if conns[i], err = net.DialUnix("unixgram", nil, at); err != nil {
-			return err
-		}
-	}
+	// As sd_notify(3) does it: a socket for each. One that is kept, and in the poller of
+	// Go, would have the reader pay for waking up the sender.
 	tick := time.NewTicker(time.Second / time.Duration(n))
 	defer tick.Stop()
 	for i := 0; ; i++ {
 		<-tick.C
-		if _, err := conns[i%n].Write([]byte("WATCHDOG=1")); err != nil {
+		fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+		if err == nil {
+			err = errors.Join(unix.Sendto(fd, []byte("WATCHDOG=1"), 0, &unix.SockaddrUnix{Name: SocketPath(dir, name(i%n))}), unix.Close(fd))
+		}
+		if err != nil {
 			return err
 		}
 	}

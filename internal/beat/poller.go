@@ -58,7 +58,9 @@ func newPoller() (*poller, error) {
 	return p, nil
 }
 
-func (p *poller) add(fd int) error { return p.control(unix.EPOLL_CTL_ADD, fd, unix.EPOLLIN|unix.EPOLLET) }
+func (p *poller) add(fd int) error {
+	return p.control(unix.EPOLL_CTL_ADD, fd, unix.EPOLLIN|unix.EPOLLET)
+}
 
 // remove leaves a socket, which may be in both.
 func (p *poller) remove(fd int) error {
@@ -74,7 +76,9 @@ func (p *poller) eager(fd int) error {
 func (p *poller) patient(fd int) error { return unix.EpollCtl(p.alone, unix.EPOLL_CTL_DEL, fd, nil) }
 
 func (p *poller) mute(fd int) error { return p.control(unix.EPOLL_CTL_MOD, fd, 0) }
-func (p *poller) hear(fd int) error { return p.control(unix.EPOLL_CTL_MOD, fd, unix.EPOLLIN|unix.EPOLLET) }
+func (p *poller) hear(fd int) error {
+	return p.control(unix.EPOLL_CTL_MOD, fd, unix.EPOLLIN|unix.EPOLLET)
+}
 
 func (p *poller) control(op, fd int, events uint32) error {
 	return unix.EpollCtl(p.sockets, op, fd, &unix.EpollEvent{Events: events, Fd: int32(fd)})
