@@ -67,8 +67,9 @@ func apply(ctx context.Context, t *tool, file string, dry bool) error {
 		return err
 	}
 	undo := r.GetUndo()
-	if r.GetApplied() && undo == "" {
-		undo = takeBack(before.GetManifest())
+	if r.GetApplied() {
+		// The daemon's own copy is for its user alone; this one can be read here.
+		undo = cmp.Or(takeBack(before.GetManifest()), undo)
 	}
 	if t.json {
 		o := object(r)

@@ -222,8 +222,12 @@ func showDiff(t *tool, r *gemelv1.DiffResponse, file, text bool) {
 		showProblems(t, r.GetProblems())
 	}
 	for _, o := range r.GetOverlays() {
-		fmt.Fprintf(t.out, "%s: %s is %s by hand, %s in the manifest\n  to take it back: %s\n", subject(o.GetSubject()), o.GetItem(), o.GetValue(),
-			o.GetManifestValue(), t.command(fmt.Sprintf("gemel set %s %s %s", subject(o.GetSubject()), o.GetItem(), o.GetManifestValue())))
+		who := ""
+		if o.GetBy() != "" {
+			who = fmt.Sprintf(" (%s, %s)", clean(o.GetBy()), clockTime(o.GetAt().AsTime()))
+		}
+		fmt.Fprintf(t.out, "%s: %s is %s by hand%s, %s in the manifest\n  to take it back: %s\n", subject(o.GetSubject()), o.GetItem(), o.GetValue(),
+			who, o.GetManifestValue(), t.command(fmt.Sprintf("gemel set %s %s %s", subject(o.GetSubject()), o.GetItem(), o.GetManifestValue())))
 	}
 	if !file && len(r.GetOverlays()) == 0 {
 		fmt.Fprintln(t.out, "nothing was set by hand")

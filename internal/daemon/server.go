@@ -43,7 +43,7 @@ func newServer(o Options, h *hands, board *status.Board, feed *status.Feed, m *m
 			return tail(dir, p, max(from.Lines, 0), func(line string) error { return tell(line, "") })
 		},
 		Core: h.engine, Asks: newAsks(o, board), Life: life{h: h, cut: h.group.cancel},
-		Look: h.look(board), Audit: audit.Add, Version: o.Version,
+		Look: h.look(board), Audit: audit.Add, Keep: takeBack(filepath.Join(o.Places.Data, "manifests"), o.Log), Version: o.Version,
 	}, access.New(m.Node.Access, uint32(os.Geteuid())), o.Log)
 	h.admit = latest(h.group, server.Admit)
 	return func(ctx context.Context) error {

@@ -150,6 +150,7 @@ func (p *picture) processes(m *manifest.Manifest, views []ladder.View) []status.
 			Start: v.Start, PID: v.PID, Since: v.Since, Started: v.Started,
 			Starts: v.Starts, Window: v.Window, Limit: f.limit, Last: v.Last,
 			Group: f.group, Unready: f.ready && v.State == rampUp, Lock: status.Lock(v.Lock),
+			RecoveryBy: status.Lock(v.RecoveryBy), EscalationBy: status.Lock(v.EscalationBy),
 		}
 	}
 	return out

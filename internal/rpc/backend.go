@@ -31,9 +31,12 @@ type Backend struct {
 	// measured then, and published. Nil if there is nothing.
 	Look func(ctx context.Context)
 
-	Core  core
-	Asks  asks
-	Life  life
+	Core core
+	Asks asks
+	Life life
+	// Keep keeps a manifest that was replaced and returns the command that puts it
+	// in force again, or nothing. Nil keeps none.
+	Keep  func(manifest []byte) string
 	Audit func(access.Entry) error // keeps who changed what; nil keeps nothing
 
 	Version  string // of the monitor

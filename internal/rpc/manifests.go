@@ -36,6 +36,9 @@ func (a *api) Apply(ctx context.Context, req *gemelv1.ApplyRequest) (*gemelv1.Ap
 		return nil, err
 	}
 	res.Applied = !req.GetDryRun()
+	if res.Applied && version != 0 && a.b.Keep != nil {
+		res.Undo = a.b.Keep(now)
+	}
 	res.Changes = changesOf(changes)
 	if _, warnings, err := config.Read(req.GetName(), req.GetManifest(), a.node()); err == nil {
 		res.Problems = warned(warnings)
@@ -175,10 +178,12 @@ func (s *Server) overlays(name string, b []byte) []*gemelv1.Overlay {
 		}
 		was, _ := m.Process(p.Name)
 		if p.Recovery != was.Recovery {
-			out = append(out, &gemelv1.Overlay{Subject: subjectOf(ha.OfProcess(p.Name)), Item: "recovery", Value: p.Recovery.String(), ManifestValue: was.Recovery.String()})
+			out = append(out, &gemelv1.Overlay{Subject: subjectOf(ha.OfProcess(p.Name)), Item: "recovery", Value: p.Recovery.String(), ManifestValue: was.Recovery.String(),
+				By: clean(p.RecoveryBy.By), At: lockOf(p.RecoveryBy).GetSince()})
 		}
 		if p.Escalation != was.Restarts.Then {
-			out = append(out, &gemelv1.Overlay{Subject: subjectOf(ha.OfProcess(p.Name)), Item: "escalation", Value: p.Escalation.String(), ManifestValue: was.Restarts.Then.String()})
+			out = append(out, &gemelv1.Overlay{Subject: subjectOf(ha.OfProcess(p.Name)), Item: "escalation", Value: p.Escalation.String(), ManifestValue: was.Restarts.Then.String(),
+				By: clean(p.EscalationBy.By), At: lockOf(p.EscalationBy).GetSince()})
 		}
 	}
 	return out

@@ -8,11 +8,13 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	gemelv1 "gemel/api/gemel/v1"
 	"gemel/internal/config"
 	"gemel/internal/ha"
 	"gemel/internal/manifest"
+	"gemel/internal/status"
 )
 
 const inForce = "processes:\n  web:\n    command: [/bin/web]\n  old:\n    command: [/bin/old]\n"
@@ -53,11 +55,16 @@ func TestManifest(t *testing.T) {
 	now.Processes[0].Overlay = true
 	now.Processes[0].Recovery = ha.RecoveryFailoverReboot
 	now.Processes[0].Escalation = ha.EscalationNone
+	at := time.Date(2026, 1, 31, 10, 0, 0, 0, time.UTC)
+	now.Processes[0].RecoveryBy = status.Lock{Since: at, By: "anna (uid 7)"}
 	w.board.Publish(now)
 	c := dial(t, w)
 	m, err := c.Manifest(t.Context(), &gemelv1.ManifestRequest{})
 	if err != nil || string(m.Manifest) != inForce || m.Version != 3 || len(m.Overlays) != 1 || m.Overlays[0].Value != "failover-reboot" || m.Overlays[0].ManifestValue != "restart" {
 		t.Errorf("got %v, %v", m, err)
+	}
+	if o := m.Overlays[0]; o.By != "anna (uid 7)" || !o.At.AsTime().Equal(at) {
+		t.Errorf("the overlay is of %v", o)
 	}
 
 	bad, err := c.Apply(t.Context(), &gemelv1.ApplyRequest{Name: "f.yaml", Manifest: []byte("processes:\n  web:\n    comand: [/bin/web]\n")})

@@ -90,32 +90,34 @@ func (o Op) String() string {
 //
 //budget:fields a message
 type ProcessStatus struct {
-	Name       ha.Process
-	UID        ha.UID
-	Line       string // command line for showing (CMM ProcessName)
-	State      string // word of ladder.State
-	Reason     string // why it is in this state, one sentence
-	Admin      Admin
-	Op         Op
-	Severity   ha.Severity
-	Recovery   ha.Recovery   // in force
-	Escalation ha.Escalation // in force
-	Overlay    bool          // recovery or escalation was set by hand over the manifest's
-	Start      ha.StartID
-	PID        int
-	Since      ha.Instant // of the state
-	Started    ha.Instant // of the running start
-	Starts     uint64     // counted since Gemel's first start
-	Window     int        // restarts counted in the window now
-	Limit      int
-	Last       *ha.ExitStatus // of the start before this one
-	Status     string         // STATUS= text of the program
-	Threads    int            // threads that beat
-	Usage      Usage
-	Cgroup     string
-	Group      string // group of the manifest that runs it
-	Unready    bool   // it runs, and its condition of readiness does not hold yet
-	Lock       Lock
+	Name         ha.Process
+	UID          ha.UID
+	Line         string // command line for showing (CMM ProcessName)
+	State        string // word of ladder.State
+	Reason       string // why it is in this state, one sentence
+	Admin        Admin
+	Op           Op
+	Severity     ha.Severity
+	Recovery     ha.Recovery   // in force
+	Escalation   ha.Escalation // in force
+	Overlay      bool          // recovery or escalation was set by hand over the manifest's
+	Start        ha.StartID
+	PID          int
+	Since        ha.Instant // of the state
+	Started      ha.Instant // of the running start
+	Starts       uint64     // counted since Gemel's first start
+	Window       int        // restarts counted in the window now
+	Limit        int
+	Last         *ha.ExitStatus // of the start before this one
+	Status       string         // STATUS= text of the program
+	Threads      int            // threads that beat
+	Usage        Usage
+	Cgroup       string
+	Group        string // group of the manifest that runs it
+	RecoveryBy   Lock   // who set it by hand; empty: nobody, or it is not known
+	EscalationBy Lock
+	Unready      bool // it runs, and its condition of readiness does not hold yet
+	Lock         Lock
 }
 
 // Usage is what a process and its tree use; all zero when it is not known.

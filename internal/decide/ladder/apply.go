@@ -100,10 +100,10 @@ func change(p *proc, cfg manifest.Process) {
 	old := p.cfg
 	p.cfg = cfg
 	if old.Recovery != cfg.Recovery {
-		p.mem.Hard.Recovery = ha.RecoveryUnset
+		p.mem.Hard.Recovery, p.mem.Hard.RecoveryBy = ha.RecoveryUnset, lock{}
 	}
 	if old.Restarts.Then != cfg.Restarts.Then {
-		p.mem.Hard.Escalation = ha.EscalationUnset
+		p.mem.Hard.Escalation, p.mem.Hard.EscalationBy = ha.EscalationUnset, lock{}
 	}
 	back := p.plan.gone
 	p.plan.gone = false

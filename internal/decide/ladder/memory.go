@@ -36,9 +36,12 @@ type hard struct {
 	Escalation ha.Escalation `json:"escalation,omitempty"`
 	Rebooting  bool          `json:"rebooting,omitempty"` // its recovery ordered a reboot
 	Lock       lock          `json:"lock,omitzero"`
+	// Who set what stands over the manifest.
+	RecoveryBy   lock `json:"recovery_by,omitzero"`
+	EscalationBy lock `json:"escalation_by,omitzero"`
 }
 
-// lock is since when something is locked, and by whom, for showing. It is empty
+// lock is since when something is locked or set by hand, and by whom, for showing. It is empty
 // if a request did not say when it came.
 type lock struct {
 	At int64  `json:"at,omitempty"` // wall time, in milliseconds since 1970

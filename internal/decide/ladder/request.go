@@ -99,9 +99,9 @@ func grant(p *proc, in ha.Request) answer {
 			return refuse("recovery %q is none of none, restart, failover-restart, failover-reboot", in.Value)
 		}
 		old := p.recovery()
-		h.Recovery = r
+		h.Recovery, h.RecoveryBy = r, lockedBy(in)
 		if r == p.cfg.Recovery {
-			h.Recovery = ha.RecoveryUnset
+			h.Recovery, h.RecoveryBy = ha.RecoveryUnset, lock{}
 		}
 		return accept(fmt.Sprintf("gemel set %s recovery %v", p.name, old), "recovery of %s is %v", p.name, r)
 	case ha.VerbEscalation:
@@ -110,9 +110,9 @@ func grant(p *proc, in ha.Request) answer {
 			return refuse("escalation %q is none of none, failover, failover-reboot", in.Value)
 		}
 		old := p.escalation()
-		h.Escalation = e
+		h.Escalation, h.EscalationBy = e, lockedBy(in)
 		if e == p.cfg.Restarts.Then {
-			h.Escalation = ha.EscalationUnset
+			h.Escalation, h.EscalationBy = ha.EscalationUnset, lock{}
 		}
 		return accept(fmt.Sprintf("gemel set %s escalation %v", p.name, old), "escalation of %s is %v", p.name, e)
 	}

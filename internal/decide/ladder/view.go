@@ -36,23 +36,25 @@ const (
 //
 //budget:fields it is what status shows
 type View struct {
-	Name       ha.Process
-	State      State
-	Reason     string // why it is in this state, one sentence
-	Locked     bool
-	Disabled   bool          // given up, or nothing of the node is watched any more
-	Fault      ha.Fault      // of the alarm that stands
-	Recovery   ha.Recovery   // in force
-	Escalation ha.Escalation // in force
-	Overlay    bool          // one of them was set by hand over the manifest's
-	Start      ha.StartID    // of the running copy; zero for none
-	PID        int
-	Since      ha.Instant // of the state
-	Started    ha.Instant // of the running copy
-	Starts     uint64     // counted since Gemel's first start
-	Window     int        // restarts counted in the window now
-	Last       *ha.ExitStatus
-	Lock       LockView
+	Name         ha.Process
+	State        State
+	Reason       string // why it is in this state, one sentence
+	Locked       bool
+	Disabled     bool          // given up, or nothing of the node is watched any more
+	Fault        ha.Fault      // of the alarm that stands
+	Recovery     ha.Recovery   // in force
+	Escalation   ha.Escalation // in force
+	Overlay      bool          // one of them was set by hand over the manifest's
+	Start        ha.StartID    // of the running copy; zero for none
+	PID          int
+	Since        ha.Instant // of the state
+	Started      ha.Instant // of the running copy
+	Starts       uint64     // counted since Gemel's first start
+	Window       int        // restarts counted in the window now
+	Last         *ha.ExitStatus
+	Lock         LockView
+	RecoveryBy   LockView // who set it by hand; empty: nobody, or it is not known
+	EscalationBy LockView
 }
 
 // LockView is since when something is locked, and by whom; zero if it is not, or
@@ -99,7 +101,8 @@ func (m *Machine) Processes() []View {
 		v := View{Name: p.name, State: state, Reason: reason, Locked: p.mem.Hard.Locked, Disabled: p.mem.Hard.Disabled || m.node.hard.Disabled,
 			Fault: p.mem.Cure.Fault, Recovery: p.recovery(), Escalation: p.escalation(),
 			Overlay: p.mem.Hard.Recovery != ha.RecoveryUnset || p.mem.Hard.Escalation != ha.EscalationUnset,
-			Since:   p.since, Starts: p.mem.Starts, Window: p.mem.Window.count(m.now, p.cfg.Restarts), Last: p.mem.Last, Lock: p.mem.Hard.Lock.view()}
+			Since:   p.since, Starts: p.mem.Starts, Window: p.mem.Window.count(m.now, p.cfg.Restarts), Last: p.mem.Last, Lock: p.mem.Hard.Lock.view(),
+			RecoveryBy: p.mem.Hard.RecoveryBy.view(), EscalationBy: p.mem.Hard.EscalationBy.view()}
 		if p.alive() {
 			v.Start, v.PID, v.Started = p.run.start, p.run.pid, p.run.began
 		}
