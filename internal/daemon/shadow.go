@@ -60,6 +60,10 @@ func Shadow(ctx context.Context, o Options) (int, error) {
 		}
 		return 0, nil
 	}
+	if errors.Is(err, shadow.ErrComplete) {
+		err = &ha.Error{Kind: ha.ErrFailed, Reason: "running", Err: err,
+			Hint: "gemel status shows what it runs, gemel apply FILE changes that; a second one needs its own --data-dir and --run-dir"}
+	}
 	return code, err
 }
 
