@@ -239,7 +239,11 @@ func plain(actions []ha.Action) []string {
 // Text prints a report for people.
 func (r Report) Text() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%d inputs of %d lives of the monitor replayed, %d actions compared: ", r.Inputs, r.Lives, r.Actions)
+	lives := fmt.Sprintf("%d lives", r.Lives)
+	if r.Lives == 1 {
+		lives = "one life"
+	}
+	fmt.Fprintf(&b, "%d inputs of %s of the monitor replayed, %d actions compared: ", r.Inputs, lives, r.Actions)
 	switch r.Differences {
 	case 0:
 		b.WriteString("no difference.\n")

@@ -60,6 +60,9 @@ func missed(p *proc, in ha.Missed) {
 	}
 	detail := fmt.Sprintf("%s has not beaten for %v", who, p.m.now.Sub(in.Last).Round(time.Millisecond))
 	if in.Last == 0 {
+		if p.cfg.Watchdog.By == "command" {
+			who = "the watchdog command of the program"
+		}
 		detail = who + " has not sent a beat since its start; " + wayToBeat(p.cfg.Watchdog)
 	}
 	if in.Missing > 1 {
