@@ -62,6 +62,10 @@ func (m *underway) write(o Options) error {
 	return nil
 }
 
+// longUpgrade is how long none can be under way: whoever hangs in one is killed and
+// replaced long before.
+const longUpgrade = 2 * time.Minute
+
 // mostOrders bounds how often one life of the monitor has a shadow follow it. A
 // binary that makes shadows die is not tried for ever.
 const mostOrders = 3
@@ -225,7 +229,7 @@ func (l life) Upgrade(ctx context.Context, binary string) (from, to string, err 
 			l.h.engine.Note(ha.UpgradeFailed, ha.OfNode(), fmt.Sprintf("not begun: %v; both halves are version %s", err, o.Version))
 		}
 	}()
-	if readMark(o) != nil {
+	if st, err := os.Stat(markPath(o)); err == nil && time.Since(st.ModTime()) < longUpgrade {
 		return "", "", &ha.Error{Kind: ha.ErrRefused, Reason: "upgrading", Hint: "wait for its end: gemel events -f --code 2045,2052",
 			Err: errors.New("upgrading: another upgrade is under way")}
 	}
