@@ -114,26 +114,81 @@ func openAfter(logDir string, p ha.Process, place string) (*tail, error) {
 		return nil, fmt.Errorf("reading the log of %s: %.60q is no place in it", p, place)
 	}
 	t := &tail{path: LogPath(logDir, p)}
-	for i := range keepMost {
-		f, err := os.Open(numbered(t.path, i))
-		if errors.Is(err, os.ErrNotExist) {
-			return t, nil
+	err := t.find(func(f *os.File) (bool, error) {
+		size, mine := inodeOf(f)
+		if mine != inode || pos > size {
+			return false, nil
 		}
-		if err != nil {
-			t.close()
-			return nil, fmt.Errorf("reading the log of %s: %w", p, err)
-		}
+		_, err := f.Seek(pos, io.SeekStart)
+		return true, err
+	})
+	if err != nil {
 		t.close()
-		t.use(f)
-		if size, mine := inodeOf(f); mine == inode && pos <= size {
-			if t.pos, err = f.Seek(pos, io.SeekStart); err != nil {
-				t.close()
-				return nil, fmt.Errorf("reading the log of %s: %w", p, err)
-			}
-			return t, nil
-		}
+		return nil, fmt.Errorf("reading the log of %s: %w", p, err)
 	}
 	return t, nil
+}
+
+// find goes from the newest file to older ones until the one that is wanted, or the
+// oldest. It begins again when a rotation comes in between.
+func (t *tail) find(wanted func(*os.File) (bool, error)) error {
+	return steady(func(last bool) error {
+		for i := range keepMost {
+			f, err := nth(t.path, i, t.file, last)
+			if f == nil && err == nil && i == 0 {
+				continue // nothing was written since the last rotation
+			}
+			if f == nil {
+				return err
+			}
+			found, err := wanted(f)
+			t.close()
+			t.use(f)
+			if found || err != nil {
+				return err
+			}
+		}
+		return nil
+	}, t.close)
+}
+
+// errShifting says that a rotation is under way.
+var errShifting = errors.New("the files are shifted")
+
+// steady has the files of a log looked at until no rotation comes in between. What
+// still looks like one after many times is how somebody left the files, and the last
+// look takes it so.
+func steady(look func(last bool) error, again func()) error {
+	for range keepMost {
+		if err := look(false); !errors.Is(err, errShifting) {
+			return err
+		}
+		again()
+	}
+	return look(true)
+}
+
+// nth opens the file with a number; nil if there is none. A rotation that is under
+// way leaves out one number, with the file already at the next, or shows a file twice.
+func nth(path string, i int, newer *os.File, last bool) (*os.File, error) {
+	f, err := os.Open(numbered(path, i))
+	if errors.Is(err, os.ErrNotExist) {
+		if _, older := os.Lstat(numbered(path, i+1)); older == nil && i > 0 && !last {
+			return nil, errShifting
+		}
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if newer != nil && !last {
+		_, was := inodeOf(newer)
+		if _, is := inodeOf(f); is == was {
+			f.Close()
+			return nil, errShifting
+		}
+	}
+	return f, nil
 }
 
 // inodeOf tells the size and the number of a file; zeros if that cannot be had.
@@ -157,25 +212,18 @@ func openTail(logDir string, p ha.Process, lines int) (*tail, error) {
 		return nil, err
 	}
 	t := &tail{path: LogPath(logDir, p)}
-	for i, want := 0, lines; i < keepMost; i++ {
-		f, err := os.Open(numbered(t.path, i))
-		if errors.Is(err, os.ErrNotExist) {
-			return t, nil
+	want := 0
+	err := t.find(func(f *os.File) (bool, error) {
+		if t.file == nil {
+			want = lines // the first, or the first again
 		}
-		if err != nil {
-			t.close()
-			return nil, fmt.Errorf("reading the log of %s: %w", p, err)
-		}
-		t.close()
-		t.use(f)
 		found, err := lastLines(f, want)
-		if err != nil {
-			t.close()
-			return nil, fmt.Errorf("reading the log of %s: %w", p, err)
-		}
-		if want -= found; want <= 0 {
-			return t, nil
-		}
+		want -= found
+		return want <= 0, err
+	})
+	if err != nil {
+		t.close()
+		return nil, fmt.Errorf("reading the log of %s: %w", p, err)
 	}
 	return t, nil
 }
@@ -289,42 +337,38 @@ func (t *tail) lines(tell func(string) error) error {
 }
 
 // next finds the file that follows the present one, if that was rotated.
-func (t *tail) next() (f *os.File, rotated bool, err error) {
-	mine, err := t.file.Stat()
-	if err != nil {
-		return nil, false, fmt.Errorf("reading a log: %w", err)
-	}
-	newest, err := os.Open(t.path)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, false, nil // between the rename and the first line after it
-	}
-	if err != nil {
-		return nil, false, fmt.Errorf("reading a log: %w", err)
-	}
-	for i := 1; ; i++ {
-		st, err := newest.Stat()
-		if err != nil {
-			newest.Close()
-			return nil, false, fmt.Errorf("reading a log: %w", err)
+func (t *tail) next() (next *os.File, rotated bool, err error) {
+	drop := func() {
+		if next != nil {
+			next.Close()
 		}
-		if os.SameFile(mine, st) {
-			newest.Close()
-			return f, f != nil, nil
-		}
-		older, err := os.Open(numbered(t.path, i))
-		if err != nil || i >= keepMost {
-			// The present one is not among them any more: the oldest goes on.
-			if older != nil {
-				older.Close()
+		next = nil
+	}
+	err = steady(func(last bool) error {
+		for i := range keepMost {
+			f, err := nth(t.path, i, next, last)
+			if f == nil && err == nil && i == 0 {
+				continue // nothing was written since the last rotation
 			}
-			if f != nil {
+			if err != nil {
+				return err
+			}
+			if f == nil {
+				break // the present one is not among them any more: the oldest goes on
+			}
+			_, mine := inodeOf(t.file)
+			if _, its := inodeOf(f); its == mine {
 				f.Close()
+				return nil
 			}
-			return newest, true, nil
+			drop()
+			next = f
 		}
-		if f != nil {
-			f.Close()
-		}
-		f, newest = newest, older
+		return nil
+	}, drop)
+	if err != nil {
+		drop()
+		return nil, false, fmt.Errorf("reading a log: %w", err)
 	}
+	return next, next != nil, nil
 }

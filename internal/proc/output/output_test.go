@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -324,6 +325,62 @@ func TestFollowAfter(t *testing.T) {
 	})
 	if !errors.Is(err, enough) {
 		t.Error(err)
+	}
+}
+
+// Whatever instant of a rotation the files are looked at, none is overlooked; and a
+// file that somebody removed from the middle hides only what is older.
+func TestRotationUnderWay(t *testing.T) {
+	dir := t.TempDir()
+	path := LogPath(dir, "p")
+	name := func(i int) string { return numbered(path, i) }
+	write := func(n int) error { return os.WriteFile(name(0), fmt.Appendf(nil, "line %d\n", n), 0o600) }
+	if err := write(1); err != nil {
+		t.Fatal(err)
+	}
+	const rotations = 60
+	looks, ended := make(chan struct{}), make(chan error, 1)
+	go func() {
+		for n := 1; n <= rotations; n++ {
+			<-looks // and at the same time the files are shifted
+			for i := n - 1; i >= 0; i-- {
+				if err := os.Rename(name(i), name(i+1)); err != nil {
+					ended <- err
+					return
+				}
+			}
+			if err := write(n + 1); err != nil {
+				ended <- err
+				return
+			}
+		}
+		ended <- nil
+	}()
+	for n := 1; n <= rotations; n++ {
+		select {
+		case looks <- struct{}{}:
+		case err := <-ended:
+			t.Fatal(err)
+		}
+		got, err := Tail(dir, "p", 1000)
+		if err != nil || len(got) < n-1 { // the newest may be in the making
+			t.Fatalf("after %d: %q, %v", n, got, err)
+		}
+		for i, line := range got {
+			if line != fmt.Sprintf("line %d", i+1) {
+				t.Fatalf("after %d, %d: %q", n, i, got)
+			}
+		}
+	}
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(os.Remove(name(0)), os.Remove(name(3))); err != nil {
+		t.Fatal(err)
+	}
+	got, err := Tail(dir, "p", 1000)
+	if want := []string{"line 59", "line 60"}; err != nil || !slices.Equal(got, want) {
+		t.Errorf("%q, %v; want %q", got, err, want)
 	}
 }
 
