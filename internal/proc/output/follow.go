@@ -132,12 +132,10 @@ func openAfter(logDir string, p ha.Process, place string) (*tail, error) {
 // find goes from the newest file to older ones until the one that is wanted, or the
 // oldest. It begins again when a rotation comes in between.
 func (t *tail) find(wanted func(*os.File) (bool, error)) error {
-	return steady(func(last bool) error {
-		for i := range keepMost {
-			f, err := nth(t.path, i, t.file, last)
-			if f == nil && err == nil && i == 0 {
-				continue // nothing was written since the last rotation
-			}
+	return steady(t.path, func(files *row) error {
+		t.close()
+		for {
+			f, err := files.older()
 			if f == nil {
 				return err
 			}
@@ -148,8 +146,7 @@ func (t *tail) find(wanted func(*os.File) (bool, error)) error {
 				return err
 			}
 		}
-		return nil
-	}, t.close)
+	})
 }
 
 // errShifting says that a rotation is under way.
@@ -158,37 +155,69 @@ var errShifting = errors.New("the files are shifted")
 // steady has the files of a log looked at until no rotation comes in between. What
 // still looks like one after many times is how somebody left the files, and the last
 // look takes it so.
-func steady(look func(last bool) error, again func()) error {
+func steady(path string, look func(*row) error) error {
 	for range keepMost {
-		if err := look(false); !errors.Is(err, errShifting) {
+		if err := look(&row{path: path}); !errors.Is(err, errShifting) {
 			return err
 		}
-		again()
 	}
-	return look(true)
+	return look(&row{path: path, last: true})
 }
 
-// nth opens the file with a number; nil if there is none. A rotation that is under
-// way leaves out one number, with the file already at the next, or shows a file twice.
-func nth(path string, i int, newer *os.File, last bool) (*os.File, error) {
-	f, err := os.Open(numbered(path, i))
-	if errors.Is(err, os.ErrNotExist) {
-		if _, older := os.Lstat(numbered(path, i+1)); older == nil && i > 0 && !last {
+// row is the files of a log, from the newest to the oldest.
+type row struct {
+	path  string
+	last  bool // no rotation is seen in what is there
+	i     int
+	first int    // number and inode of the newest
+	inode uint64 // zero: none was found yet
+	prev  uint64 // inode of the one before
+}
+
+// older opens the next older file; nil if there is none.
+func (r *row) older() (*os.File, error) {
+	for ; r.i < keepMost; r.i++ {
+		f, err := os.Open(numbered(r.path, r.i))
+		if errors.Is(err, os.ErrNotExist) {
+			if r.i == 0 {
+				continue // nothing was written since the last rotation
+			}
+			if !r.last && !r.still() {
+				return nil, errShifting
+			}
+			return nil, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		_, inode := inodeOf(f)
+		if inode == r.prev && !r.last {
+			f.Close() // it was moved on meanwhile
 			return nil, errShifting
 		}
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	if newer != nil && !last {
-		_, was := inodeOf(newer)
-		if _, is := inodeOf(f); is == was {
-			f.Close()
-			return nil, errShifting
+		if r.inode == 0 {
+			r.first, r.inode = r.i, inode
 		}
+		r.prev = inode
+		r.i++
+		return f, nil
 	}
-	return f, nil
+	return nil, nil
+}
+
+// still reports that the number that is missing is the end, and not the one that a
+// rotation leaves out for an instant, with the file already at the next number. The
+// newest shows whether a rotation was completed since it was opened.
+func (r *row) still() bool {
+	if _, err := os.Lstat(numbered(r.path, r.i+1)); err == nil {
+		return false
+	}
+	var st unix.Stat_t
+	err := unix.Lstat(numbered(r.path, r.first), &st)
+	if r.inode == 0 {
+		return err != nil
+	}
+	return err == nil && st.Ino == r.inode
 }
 
 // inodeOf tells the size and the number of a file; zeros if that cannot be had.
@@ -278,14 +307,14 @@ func lastLines(f *os.File, want int) (found int, err error) {
 func (t *tail) walk(tell func(string) error) error {
 	for {
 		if t.file == nil {
-			f, err := os.Open(t.path)
-			if errors.Is(err, os.ErrNotExist) {
-				return nil
-			}
+			// Nothing was written yet, so that all there is now is new: from the oldest on.
+			err := t.find(func(*os.File) (bool, error) { return false, nil })
 			if err != nil {
 				return fmt.Errorf("reading a log: %w", err)
 			}
-			t.use(f)
+			if t.file == nil {
+				return nil
+			}
 		}
 		// Asked before the reading: what is written until a rotation is read then.
 		next, rotated, err := t.next()
@@ -344,19 +373,14 @@ func (t *tail) next() (next *os.File, rotated bool, err error) {
 		}
 		next = nil
 	}
-	err = steady(func(last bool) error {
-		for i := range keepMost {
-			f, err := nth(t.path, i, next, last)
-			if f == nil && err == nil && i == 0 {
-				continue // nothing was written since the last rotation
-			}
-			if err != nil {
-				return err
-			}
+	_, mine := inodeOf(t.file)
+	err = steady(t.path, func(files *row) error {
+		drop()
+		for {
+			f, err := files.older()
 			if f == nil {
-				break // the present one is not among them any more: the oldest goes on
+				return err // the present one is not among them any more: the oldest goes on
 			}
-			_, mine := inodeOf(t.file)
 			if _, its := inodeOf(f); its == mine {
 				f.Close()
 				return nil
@@ -364,8 +388,7 @@ func (t *tail) next() (next *os.File, rotated bool, err error) {
 			drop()
 			next = f
 		}
-		return nil
-	}, drop)
+	})
 	if err != nil {
 		drop()
 		return nil, false, fmt.Errorf("reading a log: %w", err)
