@@ -17,7 +17,7 @@ import (
 //go:nosplit
 //go:norace
 func (p *plan) child() {
-	p.part()
+	part(p)
 	p.open()
 	if !p.parked {
 		p.enter()
@@ -75,7 +75,7 @@ func (p *plan) must(stage stage, index int, e syscall.Errno) {
 //
 //go:nosplit
 //go:norace
-func (p *plan) part() {
+func part(p *plan) {
 	if p.files.below == 0 {
 		return
 	}
