@@ -53,7 +53,7 @@ func (p *plan) fork(shared bool) (pid int, errno syscall.Errno) {
 	if p.files.below != 0 {
 		flags |= unix.CLONE_FILES
 	}
-	done := func() bool { return errno == 0 || errno == unix.EAGAIN || errno == unix.ENOMEM }
+	done := func() bool { return errno == 0 || scarce(errno) }
 	p.mood.cleared = true
 	if p.groups.dir >= 0 {
 		p.groups.joined = true
@@ -85,6 +85,12 @@ func (p *plan) fork(shared bool) (pid int, errno syscall.Errno) {
 	}
 	p.call = [4]uintptr{unix.SYS_CLONE, uintptr(flags) | uintptr(unix.SIGCHLD), 0, uintptr(unsafe.Pointer(&p.pidfd))}
 	return p.cloned()
+}
+
+// scarce reports that the kernel knows the call and has no room: no memory, process
+// or, for the pidfd, descriptor. Each other way would meet the same.
+func scarce(e syscall.Errno) bool {
+	return e == unix.EAGAIN || e == unix.ENOMEM || e == unix.EMFILE || e == unix.ENFILE
 }
 
 func (p *plan) clone3(flags uint64, size uintptr) (int, syscall.Errno) {

@@ -1,7 +1,6 @@
 package spawn
 
 import (
-	"errors"
 	"fmt"
 	"sync"
 	"syscall"
@@ -187,12 +186,11 @@ func (r *Ready) fork() (pid int, errno syscall.Errno) {
 		r.closeFD()
 		p.res = result{}
 	}
-	scarce := errors.Is(why, unix.EAGAIN) || errors.Is(why, unix.ENOMEM)
-	if scarce && errno != 0 {
-		return 0, errno // another try would meet the same
+	if scarce(errno) {
+		return 0, errno
 	}
 	pid, errno = p.fork(true)
-	if errno == 0 && !scarce {
+	if errno == 0 && !scarce(why) {
 		s.close()
 	}
 	return pid, errno

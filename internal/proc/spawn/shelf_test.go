@@ -60,8 +60,12 @@ func onShelf(args []string) {
 	if after := table(); !maps.Equal(before, after) {
 		die(fmt.Errorf("the table had %d descriptors and has %d: %v", len(before), len(after), changed(before, after)))
 	}
-	if on := !tr.shelf.off; on != (args[0] == "plain" || args[0] == "no range") {
-		die(fmt.Errorf("the shelf is in use: %v", on))
+	off := args[0] != "plain" && args[0] != "no range"
+	if tr.shelf.off != off {
+		die(fmt.Errorf("the shelf is off: %v", tr.shelf.off))
+	}
+	if err := startInFull(tr); !errors.Is(err, unix.EMFILE) || tr.shelf.off != off {
+		die(fmt.Errorf("start without a free descriptor: %v; the shelf is off: %v", err, tr.shelf.off))
 	}
 	var ws unix.WaitStatus
 	if _, err := unix.Wait4(-1, &ws, unix.WNOHANG, nil); !errors.Is(err, unix.ECHILD) {
@@ -109,6 +113,19 @@ func startOnShelf(tr *Tree) {
 	}
 	r.Close()
 	shut(pair[:]...)
+}
+
+// startInFull starts a program when this process may not open one more descriptor.
+func startInFull(tr *Tree) error {
+	r, err := Prepare(shell(""), Options{Start: 6, Cgroup: &Cgroup{tree: tr, id: 6}, Stdin: -1, Stdout: -1, Stderr: -1, Handover: -1})
+	die(err)
+	defer r.Close()
+	for {
+		if _, err := unix.FcntlInt(0, unix.F_DUPFD_CLOEXEC, 3); err != nil {
+			_, err = r.Start()
+			return err
+		}
+	}
 }
 
 // crowd opens n descriptors that stay open.
