@@ -44,6 +44,10 @@ type state struct {
 	Parts   map[string][]int `json:"parts,omitempty"`   // descriptors of later versions, passed on unread
 }
 
+// partLow names the reserved descriptors among Parts: a version that does not know
+// them closes them with its next exec.
+const partLow = "low"
+
 type monitorState struct {
 	PID    int           `json:"pid,omitempty"`
 	PIDFD  int           `json:"pidfd"`
@@ -177,6 +181,9 @@ func capture(s *shadow) *state {
 			PID: m.pid, PIDFD: m.pidfd, Age: time.Since(m.began), Ready: m.ready,
 			Greet: m.greet, Tries: m.tries, Deaths: m.deaths,
 		},
+	}
+	if low := s.tree.Reserved(); low != nil {
+		st.Parts = map[string][]int{partLow: low}
 	}
 	if s.link.up {
 		st.Link, st.Unsent = s.link.fd, s.link.out.Unsent()

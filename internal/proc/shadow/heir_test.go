@@ -27,7 +27,7 @@ func TestHeirOverAnExec(t *testing.T) {
 	defer l.close()
 	s := &shadow{c: Config{Log: slog.New(slog.DiscardHandler)}, poll: p, link: l, kept: map[string][]int{},
 		lock: &proc.Lock{FD: -1}, // there is nothing to keep open: the exec is not come to
-		programs: &programs{kids: map[ha.StartID]*child{}, starts: map[ha.Process][]*child{}, late: map[*child]struct{}{},
+		programs: &programs{tree: &spawn.Tree{}, kids: map[ha.StartID]*child{}, starts: map[ha.Process][]*child{}, late: map[*child]struct{}{},
 			helpers: map[int]struct{}{}, deferred: map[ha.StartID]*proc.Order{}}}
 	s.programs.of, s.finder.of, s.mon = s, s, &monitor{of: s, pidfd: -1}
 	s.signals = listen(t.Context(), p, s.signal)

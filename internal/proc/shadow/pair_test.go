@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -339,6 +340,7 @@ func TestUpgrade(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.sendFile(proc.Order{Kind: proc.OrderKeep, Name: "it"}, file)
+	low := nulls(t, c.Process.Pid)
 	next := ha.StartID(10)
 	for i := range 6 {
 		path, want := two, "2"
@@ -367,6 +369,9 @@ func TestUpgrade(t *testing.T) {
 				t.Errorf("upgrade %d: start %d exited with %d, told as %v", i, id, code, x.Status)
 			}
 		}
+	}
+	if got := nulls(t, c.Process.Pid); len(low) < 10 || !slices.Equal(got, low) {
+		t.Errorf("the reserved descriptors were %v and are %v", low, got)
 	}
 	// It failed: everything is as before.
 	m = w.mark()
@@ -529,4 +534,20 @@ func (w *world) open(name string) {
 	}
 	_, _ = io.WriteString(f, "go\n") // it may have gone already
 	f.Close()
+}
+
+// nulls are the descriptors of a process that are /dev/null, above the standard ones.
+func nulls(t *testing.T, pid int) (out []string) {
+	t.Helper()
+	dir := fmt.Sprintf("/proc/%d/fd", pid)
+	list, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range list {
+		if to, err := os.Readlink(dir + "/" + d.Name()); err == nil && to == "/dev/null" && !slices.Contains([]string{"0", "1", "2"}, d.Name()) {
+			out = append(out, d.Name())
+		}
+	}
+	return out
 }

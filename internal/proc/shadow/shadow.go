@@ -146,6 +146,13 @@ func (s *shadow) begin(ctx context.Context) error {
 	if err := s.open(); err != nil {
 		return err
 	}
+	var low []int
+	if st != nil {
+		low = st.Parts[partLow]
+	}
+	if err := s.tree.Reserve(low); err != nil {
+		s.c.Log.Info("a start costs more the more programs there are", "err", err)
+	}
 	if st != nil {
 		return resume(s, st)
 	}

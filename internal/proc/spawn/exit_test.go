@@ -166,7 +166,7 @@ func TestForeignExit(t *testing.T) {
 func TestHandoverAtDeath(t *testing.T) {
 	ran := 0
 	for i := range 60 {
-		way := ways[i%2]
+		way := ways[i%3]
 		or, ow, err := os.Pipe()
 		if err != nil {
 			t.Fatal(err)

@@ -50,7 +50,10 @@ func (p *plan) fork(shared bool) (pid int, errno syscall.Errno) {
 	if shared {
 		flags |= unix.CLONE_VM | unix.CLONE_VFORK
 	}
-	done := func() bool { return errno == 0 || errno == unix.EAGAIN || errno == unix.ENOMEM }
+	if p.files.below != 0 {
+		flags |= unix.CLONE_FILES
+	}
+	done := func() bool { return errno == 0 || scarce(errno) }
 	p.mood.cleared = true
 	if p.groups.dir >= 0 {
 		p.groups.joined = true
@@ -58,6 +61,20 @@ func (p *plan) fork(shared bool) (pid int, errno syscall.Errno) {
 			return pid, errno
 		}
 		p.groups.joined = false
+		if p.groups.file != "" {
+			// It worked before, and does not now: what it saved is made up for.
+			fd, err := unix.Open(p.groups.file, unix.O_WRONLY|unix.O_CLOEXEC, 0)
+			if err != nil {
+				return 0, errnoOf(err)
+			}
+			p.groups.procs[0] = int32(fd)
+			defer func() {
+				p.groups.procs[0] = -1
+				shut(fd)
+			}()
+			flags &^= unix.CLONE_FILES // it has no low number
+			p.files.below = 0
+		}
 	}
 	if pid, errno = p.clone3(flags|unix.CLONE_CLEAR_SIGHAND, sizeUntilTLS); done() {
 		return pid, errno
@@ -68,6 +85,12 @@ func (p *plan) fork(shared bool) (pid int, errno syscall.Errno) {
 	}
 	p.call = [4]uintptr{unix.SYS_CLONE, uintptr(flags) | uintptr(unix.SIGCHLD), 0, uintptr(unsafe.Pointer(&p.pidfd))}
 	return p.cloned()
+}
+
+// scarce reports that the kernel knows the call and has no room: no memory, process
+// or, for the pidfd, descriptor. Each other way would meet the same.
+func scarce(e syscall.Errno) bool {
+	return e == unix.EAGAIN || e == unix.ENOMEM || e == unix.EMFILE || e == unix.ENFILE
 }
 
 func (p *plan) clone3(flags uint64, size uintptr) (int, syscall.Errno) {

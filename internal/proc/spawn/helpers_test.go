@@ -19,6 +19,7 @@ var helpers = map[string]func([]string){
 	"bomb":    bomb,
 	"deaf":    deaf,
 	"parker":  parker,
+	"shelf":   onShelf,
 	"writer":  writer,
 }
 
@@ -30,7 +31,7 @@ func die(err error) {
 }
 
 func launch(way string, r *Ready) (Child, error) {
-	if way == "start" {
+	if way != "park" {
 		return r.Start()
 	}
 	p, err := r.Park()
@@ -38,6 +39,16 @@ func launch(way string, r *Ready) (Child, error) {
 		return Child{}, err
 	}
 	return p.Release()
+}
+
+// reserved is what shelved gives to a start of the test itself.
+func reserved(way string) *Cgroup {
+	if way != "shelf" {
+		return nil
+	}
+	tr := &Tree{name: "shelved"}
+	die(tr.Reserve(nil))
+	return &Cgroup{tree: tr, id: 1}
 }
 
 func reapAndExit(c Child) {
@@ -52,7 +63,8 @@ func reapAndExit(c Child) {
 }
 
 func crossed(args []string) {
-	r, err := Prepare(shell("echo out; echo err >&2"), Options{Start: 1, Stdin: -1, Stdout: 2, Stderr: 1, Handover: -1})
+	o := Options{Start: 1, Stdin: -1, Stdout: 2, Stderr: 1, Handover: -1, Cgroup: reserved(args[0])}
+	r, err := Prepare(shell("echo out; echo err >&2"), o)
 	die(err)
 	c, err := launch(args[0], r)
 	die(err)
@@ -111,7 +123,7 @@ func deaf([]string) {
 // parent is a shadow in small: it starts what its arguments say, with a handover
 // socket as descriptor 0, and waits to be killed.
 func parent(args []string) {
-	o := Options{Start: 77, Stdin: 1, Stdout: 2, Stderr: -1, Handover: 0}
+	o := Options{Start: 77, Stdin: 1, Stdout: 2, Stderr: -1, Handover: 0, Cgroup: reserved(args[0])}
 	r, err := Prepare(shell(args[1]), o)
 	die(err)
 	_, err = launch(args[0], r)

@@ -90,25 +90,38 @@ func group(t testing.TB, tr *Tree, id ha.StartID, s *proc.Spec) *Cgroup {
 	return c
 }
 
-// begin starts a program by one of the two ways.
+// begin starts a program by one of the ways.
 func begin(t testing.TB, way string, s *proc.Spec, o Options) (Child, error) {
 	t.Helper()
+	if way == "shelf" {
+		defer shelved(t, &o)()
+	}
 	r, err := Prepare(s, o)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer r.Close()
-	if way == "start" {
-		return r.Start()
-	}
-	p, err := r.Park()
-	if err != nil {
-		return Child{}, err
-	}
-	return p.Release()
+	return launch(way, r)
 }
 
-var ways = []string{"start", "park"}
+var ways = []string{"start", "park", "shelf"}
+
+// shelved lets a start have its part of the table only.
+func shelved(t testing.TB, o *Options) (done func()) {
+	t.Helper()
+	done = func() {}
+	if o.Cgroup == nil {
+		tr := &Tree{name: "shelved"}
+		o.Cgroup, done = &Cgroup{tree: tr, id: o.Start}, tr.Close
+	}
+	if o.Cgroup.tree.shelf != nil {
+		return done
+	}
+	if err := o.Cgroup.tree.Reserve(nil); err != nil {
+		t.Fatal(err)
+	}
+	return done
+}
 
 // await waits for the end of a child of ours and reaps it.
 func await(t testing.TB, c Child) ha.ExitStatus {

@@ -51,8 +51,9 @@ type hand struct {
 
 // groups are the control groups: index 0 is that of v2, the others are of v1.
 type groups struct {
-	dir    int32 // directory of the v2 group; -1 none
-	joined bool  // the child is born in dir
+	dir    int32  // directory of the v2 group; -1 none
+	file   string // its cgroup.procs, where that is opened only if no child can be born in dir; else empty
+	joined bool   // the child is born in dir
 	n      int
 	procs  [4]int32 // cgroup.procs of each, open for writing; -1 none
 	zero   [1]byte
@@ -63,6 +64,7 @@ type files struct {
 	cwd     uintptr // AT_FDCWD
 	null    [10]byte
 	highest int
+	below   uintptr // the child begins with the table of the parent and keeps what lies below; 0: it has a copy of all
 }
 
 type pipes struct {
@@ -115,6 +117,7 @@ type stage uint32
 const (
 	stageNone stage = iota
 	stageClone
+	stageTable
 	stageSession
 	stageCgroup
 	stageNull
@@ -139,7 +142,7 @@ const (
 )
 
 var stageNames = [stageCount]string{
-	"", "clone", "setsid", "join control group", "open /dev/null", "standard descriptor", "move descriptor",
+	"", "clone", "table of descriptors", "setsid", "join control group", "open /dev/null", "standard descriptor", "move descriptor",
 	"oom_score_adj", "nice", "rlimit", "no_new_privs", "keepcaps", "capability bounding set", "setgroups", "setgid",
 	"setuid", "capset", "ambient capability", "chdir", "exec", "wait for release", "release",
 }

@@ -205,6 +205,10 @@ func (r *Ready) join(_ *proc.Spec, o *Options) error {
 		if dir == "" {
 			continue
 		}
+		if i == 0 && o.Cgroup.tree.born.Load() {
+			g.file = dir + "/cgroup.procs" // not one more descriptor for each program
+			continue
+		}
 		fd, err := unix.Open(dir+"/cgroup.procs", unix.O_WRONLY|unix.O_CLOEXEC, 0)
 		if err != nil {
 			return fmt.Errorf("open control group %s: %w", dir, err)

@@ -39,6 +39,7 @@ func (t *Tree) probe() {
 		return
 	}
 	t.files = limitOf(pid)
+	t.born.Store(attr.Sys.UseCgroupFD)
 	if !born {
 		t.notes = append(t.notes, "The kernel does not start children inside a control group (Linux 5.7): they enter it after the fork, which is slower.")
 	}

@@ -44,7 +44,7 @@ func (r *Ready) Start() (Child, error) {
 	if p.ids.setUID {
 		calm = urge(p)
 	}
-	pid, errno := p.fork(true)
+	pid, errno := r.fork()
 	calm()
 	if errno != 0 {
 		return Child{}, r.failure(result{stage: uint32(stageClone), errno: uint32(errno)})
@@ -57,6 +57,9 @@ func (r *Ready) Start() (Child, error) {
 	c, err := r.pidfd(pid)
 	if err != nil {
 		return Child{}, err
+	}
+	if p.groups.joined {
+		r.group.tree.born.Store(true)
 	}
 	return r.settle(c), nil
 }

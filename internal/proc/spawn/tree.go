@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 
 	"gemel/internal/ha"
@@ -30,7 +31,9 @@ type Tree struct {
 	why   string
 	notes []string
 
-	mounts mounts          // the only part that changes; it has a lock of its own
+	mounts mounts          // changes; it has a lock of its own, as the shelf has
+	shelf  *shelf          // nil: nothing is reserved
+	born   atomic.Bool     // a child was born in a group of v2
 	files  *syscall.Rlimit // of descriptors, before the Go runtime raised it; nil: it did not
 }
 
@@ -297,6 +300,9 @@ func (t *Tree) At(id ha.StartID) (*Cgroup, bool) {
 // Programs that run keep theirs.
 func (t *Tree) Close() {
 	t.mounts.close()
+	if t.shelf != nil {
+		t.shelf.close()
+	}
 	for _, base := range t.bases() {
 		if base != "" {
 			_ = os.Remove(base) // refused by the kernel while groups are left, which is right
