@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"gemel/internal/ha"
+	"gemel/internal/need"
 )
 
 // Who is to notify, and how many of them, in a helper of BenchmarkNotifications.
@@ -86,7 +87,7 @@ func share(b *testing.B, w *bench) {
 // second through the page. Run it with -benchtime=1x.
 func BenchmarkThreads(b *testing.B) {
 	exe := filepath.Join(b.TempDir(), "beats")
-	build(b, tool(b, "gcc"), "-O2", "-Iinclude", "-pthread", "-o", exe, "examples/c/beats.c")
+	build(b, need.Command(b, "gcc"), "-O2", "-Iinclude", "-pthread", "-o", exe, "examples/c/beats.c")
 	w := running(b)
 	for i := range 10 {
 		w.open(name(i), true, true)

@@ -13,22 +13,8 @@ import (
 	"time"
 
 	"gemel/internal/ha"
+	"gemel/internal/need"
 )
-
-// tool returns the path of a program that a test needs. Where it is missing, the
-// test fails in CI and says elsewhere what is left out.
-func tool(t testing.TB, name string) string {
-	t.Helper()
-	path, err := exec.LookPath(name)
-	if err == nil {
-		return path
-	}
-	if os.Getenv("CI") == "true" {
-		t.Fatalf("%s is missing; CI needs it", name)
-	}
-	t.Skipf("left out, because %s is missing: the example that needs it is not run", name)
-	return ""
-}
 
 func build(t testing.TB, argv ...string) {
 	t.Helper()
@@ -44,23 +30,23 @@ func build(t testing.TB, argv ...string) {
 func TestPrograms(t *testing.T) {
 	t.Run("go", func(t *testing.T) {
 		exe := filepath.Join(t.TempDir(), "beats")
-		build(t, tool(t, "go"), "build", "-o", exe, "./examples/go")
+		build(t, need.Command(t, "go"), "build", "-o", exe, "./examples/go")
 		program(t, "100ms", exe)
 	})
 	t.Run("c", func(t *testing.T) {
 		exe := filepath.Join(t.TempDir(), "beats")
-		build(t, tool(t, "gcc"), "-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-Iinclude", "-pthread",
+		build(t, need.Command(t, "gcc"), "-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-Iinclude", "-pthread",
 			"-o", exe, "examples/c/beats.c")
 		program(t, "100", exe)
 	})
 	t.Run("c11", func(t *testing.T) {
-		build(t, tool(t, "gcc"), "-std=c11", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror", "-fsyntax-only", "-x", "c", "include/gemel.h")
+		build(t, need.Command(t, "gcc"), "-std=c11", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror", "-fsyntax-only", "-x", "c", "include/gemel.h")
 	})
 	t.Run("python", func(t *testing.T) {
-		program(t, "100", tool(t, "python3"), "-B", "../../examples/python/beats.py")
+		program(t, "100", need.Command(t, "python3"), "-B", "../../examples/python/beats.py")
 	})
 	t.Run("c++", func(t *testing.T) {
-		build(t, tool(t, "g++"), "-std=c++17", "-Wall", "-Wextra", "-Werror", "-fsyntax-only", "-x", "c++", "include/gemel.h")
+		build(t, need.Command(t, "g++"), "-std=c++17", "-Wall", "-Wextra", "-Werror", "-fsyntax-only", "-x", "c++", "include/gemel.h")
 	})
 }
 

@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"gemel/internal/ha"
+	"gemel/internal/need"
 )
 
 // badDisk fails on demand. Each field, if set, is asked before the operation.
@@ -452,13 +453,8 @@ func TestKilledWhileWriting(t *testing.T) {
 }
 
 func TestFullTmpfs(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("mounting a tmpfs takes root")
-	}
 	dir := t.TempDir()
-	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=256k"); err != nil {
-		t.Skipf("no tmpfs: %v", err)
-	}
+	need.Done(t, unix.Mount("tmpfs", dir, "tmpfs", 0, "size=256k"), "mounting a tmpfs")
 	t.Cleanup(func() {
 		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
 			t.Error(err)

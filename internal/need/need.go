@@ -107,6 +107,32 @@ func Kernel(tb testing.TB, major, minor int) {
 	}
 }
 
+// Done asks that a preparation was let happen: doing names it, as "mounting a
+// tmpfs", and err is what came of it.
+func Done(tb testing.TB, err error, doing string) {
+	tb.Helper()
+	if err != nil {
+		missing(tb, fmt.Sprintf("leave for %s (%v)", doing, err))
+	}
+}
+
+// CgroupV2 asks for a cgroup v2 in which this user can make groups, with its
+// controllers or without, and returns where it is mounted.
+func CgroupV2(tb testing.TB) string {
+	tb.Helper()
+	mounts, err := os.ReadFile("/proc/self/mounts")
+	if err != nil {
+		tb.Fatalf("reading the mounts: %v", err)
+	}
+	for line := range strings.Lines(string(mounts)) {
+		if f := strings.Fields(line); len(f) >= 4 && f[2] == "cgroup2" && unix.Access(f[1], unix.W_OK) == nil {
+			return f[1]
+		}
+	}
+	missing(tb, "a writable cgroup v2")
+	return ""
+}
+
 // That asks for anything else: what names it, as "a kernel with PSI". It is a
 // skip everywhere, as for Kernel: nobody can install it.
 func That(tb testing.TB, ok bool, what string) {

@@ -32,17 +32,22 @@ func (f *failing) Fatalf(string, ...any) { f.failed = true; panic(f) }
 
 func TestMissingFails(t *testing.T) {
 	t.Setenv("GEMEL_REQUIRE", "all")
-	f := &failing{TB: t}
-	func() {
-		defer func() {
-			if r := recover(); r != nil && r != any(f) {
-				panic(r)
-			}
+	for what, ask := range map[string]func(testing.TB){
+		"program":     func(tb testing.TB) { Command(tb, "no-such-program-at-all") },
+		"preparation": func(tb testing.TB) { Done(tb, os.ErrPermission, "mounting a tmpfs") },
+	} {
+		f := &failing{TB: t}
+		func() {
+			defer func() {
+				if r := recover(); r != nil && r != any(f) {
+					panic(r)
+				}
+			}()
+			ask(f)
 		}()
-		Command(f, "no-such-program-at-all")
-	}()
-	if !f.failed {
-		t.Error("a missing program was no failure with GEMEL_REQUIRE=all")
+		if !f.failed {
+			t.Errorf("a missing %s was no failure with GEMEL_REQUIRE=all", what)
+		}
 	}
 }
 
@@ -52,4 +57,5 @@ func TestPresent(t *testing.T) {
 	}
 	Kernel(t, 3, 0)
 	That(t, true, "nothing")
+	Done(t, nil, "nothing")
 }

@@ -27,6 +27,7 @@ import (
 	"gemel/internal/access"
 	"gemel/internal/ha"
 	"gemel/internal/manifest"
+	"gemel/internal/need"
 )
 
 // The test binary plays the other user: it calls one method and prints what it
@@ -87,9 +88,7 @@ func playCaller(socket string) int {
 // callAs runs this binary as another user.
 func callAs(t *testing.T, socket string, uid, gid uint32, groups ...uint32) played {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("only root can call as another user")
-	}
+	need.Root(t)
 	dir := shortDir(t)
 	exe := filepath.Join(dir, "play")
 	b, err := os.ReadFile("/proc/self/exe")
@@ -172,9 +171,7 @@ func TestRoleTakenAway(t *testing.T) {
 
 // TestFalseServer refuses a daemon that somebody else put in its place.
 func TestFalseServer(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("only root can be somebody else")
-	}
+	need.Root(t)
 	dir := shortDir(t)
 	if err := os.Chown(dir, 4321, 4321); err != nil {
 		t.Fatal(err)

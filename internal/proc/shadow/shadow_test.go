@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"gemel/internal/need"
 	"gemel/internal/proc"
 )
 
@@ -160,7 +161,8 @@ func TestStopLadder(t *testing.T) {
 			return pid != "" && err == nil && strings.Contains(string(b), ") T ")
 		})
 		if b, err := os.ReadFile("/proc/" + pid + "/cgroup"); err != nil || !strings.Contains(string(b), "/start-30\n") {
-			t.Skipf("no control groups of starts here: %q, %v", b, err)
+			need.CgroupV2(t)
+			t.Fatalf("it is not in its control group: %q, %v", b, err)
 		}
 		m := w.mark()
 		w.send(proc.Order{Kind: proc.OrderStop, Process: "waits", Start: 30})

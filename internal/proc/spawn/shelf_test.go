@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"gemel/internal/need"
 	"gemel/internal/proc"
 )
 
@@ -220,8 +221,10 @@ func TestReserveAgain(t *testing.T) {
 // is entered after the fork.
 func TestBornNoMore(t *testing.T) {
 	tr := tree(t)
+	need.CgroupV2(t)
+	need.Kernel(t, 5, 7)
 	if tr.v2 == "" || !tr.born.Load() {
-		t.Skip("no child can be born in a control group")
+		t.Fatal("no child is born in a control group")
 	}
 	for _, way := range ways {
 		o := quiet()
