@@ -23,7 +23,7 @@ var version = "0.1.0"
 func main() {
 	os.Exit(cli.Main(cli.World{
 		Args: os.Args[1:], In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Version: version,
-		Run: run, Monitor: monitor, Import: imported,
+		Run: run, Monitor: monitor, ReadManifest: daemon.ReadManifest, Import: imported,
 	}))
 }
 
@@ -45,6 +45,9 @@ func run(ctx context.Context, o cli.RunOptions) (int, error) {
 }
 
 func monitor(ctx context.Context, o cli.RunOptions) (int, error) {
+	// What a burst of starts leaves for good lies between its garbage: the more garbage
+	// there is at a time, the more memory those few objects keep from going back.
+	debug.SetGCPercent(30)
 	err := daemon.Monitor(ctx, options(o))
 	var next *daemon.Replace
 	if errors.As(err, &next) {

@@ -140,11 +140,12 @@ func (e *proc) oldest() ha.Instant {
 	return last
 }
 
-// period is how often the page of a watched process is looked at: with the usual
-// three retries once for each beat that is due. A fault is told at most this much
-// later than it could be, and never earlier.
+// period is how often the page of a watched process is looked at: three times
+// within what is allowed, and each second and a half at the least. A fault is told
+// at most this much later than it could be, and never earlier. Of a monitor that
+// does nothing else, these looks are half the work.
 func (a watch) period() time.Duration {
-	return min(max(a.within/4, 50*time.Millisecond), time.Second)
+	return min(max(a.within/3, 50*time.Millisecond), 1500*time.Millisecond)
 }
 
 // ceil rounds t up to a multiple of d, so that many processes are looked at in

@@ -57,6 +57,14 @@ func monitorCommand(t *tool) *cobra.Command {
 	return c
 }
 
+// readCommand is how the monitor has a large manifest read; nobody types it.
+func readCommand(t *tool) *cobra.Command {
+	return &cobra.Command{
+		Use: "read-manifest NAME", Hidden: true, Args: args(1, 1),
+		RunE: func(_ *cobra.Command, args []string) error { return t.w.ReadManifest(args[0], t.w.In, t.out) },
+	}
+}
+
 func runHalf(ctx context.Context, t *tool, half func(context.Context, RunOptions) (int, error), o RunOptions, args []string) error {
 	p, err := places.Find(t.given)
 	if err != nil {

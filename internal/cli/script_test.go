@@ -57,6 +57,7 @@ func world(args []string) World {
 			}
 			return 0, err
 		},
+		ReadManifest: daemon.ReadManifest,
 		Import: func(kind, file string, b []byte) (Imported, error) {
 			read := map[string]func(string, []byte) (port.Result, error){"pms": port.PMS, "supervisord": port.Supervisord}[kind]
 			r, err := read(file, b)

@@ -2,6 +2,7 @@ package config
 
 import (
 	"reflect"
+	"slices"
 	"strconv"
 )
 
@@ -185,7 +186,7 @@ func named[T any](o object[T], what string, name func(*T, string)) kind[[]T] {
 				r.wrong(path, n, "a map from the name of each "+what+" to its keys", hint)
 				return nil, false
 			}
-			var out []T
+			out := slices.Grow([]T(nil), len(n.pairs)) // a manifest's processes stay in memory: no spare room
 			for _, p := range n.pairs {
 				below := sub(path, p.key)
 				r.spots[below] = p.at

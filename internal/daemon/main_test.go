@@ -42,6 +42,7 @@ func play() int {
 			}
 			return 0, err
 		},
-		Import: func(string, string, []byte) (cli.Imported, error) { return cli.Imported{}, fmt.Errorf("not here") },
+		ReadManifest: daemon.ReadManifest,
+		Import:       func(string, string, []byte) (cli.Imported, error) { return cli.Imported{}, fmt.Errorf("not here") },
 	})
 }

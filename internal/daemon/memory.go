@@ -12,6 +12,7 @@ const (
 	thriftEvery = 3 * time.Second
 	quiet       = 1 << 20 // bytes allocated within thriftEvery by who is not busy
 	loose       = 2 << 20 // bytes beyond a quarter of the living ones that are worth a collection
+	little      = 1 << 18 // bytes that were not worth one
 )
 
 // giveBack returns memory to the machine when a burst is over: reading a manifest
@@ -27,8 +28,10 @@ func giveBack(ctx context.Context) error {
 			return nil
 		case <-t.C:
 		}
-		if h.read() < quiet && h.spare() > loose+h.live()/4 {
+		if h.read() < quiet && h.worth() {
+			before := h.spare()
 			debug.FreeOSMemory()
+			h.gave(before)
 		}
 	}
 }
@@ -37,6 +40,9 @@ func giveBack(ctx context.Context) error {
 type heap struct {
 	samples [5]metrics.Sample
 	before  uint64
+	// bound is what no collection could give back the last time: spans that are
+	// kept by a few small objects each.
+	bound uint64
 }
 
 func newHeap() *heap {
@@ -66,4 +72,20 @@ func (h *heap) live() uint64 { return h.samples[1].Value.Uint64() }
 func (h *heap) spare() uint64 {
 	held := h.samples[2].Value.Uint64() + h.samples[3].Value.Uint64() + h.samples[4].Value.Uint64()
 	return held - min(held, h.live())
+}
+
+// worth reports whether a collection would give something back. What the last one
+// could not give is not asked for again, or there would be one every thriftEvery.
+func (h *heap) worth() bool {
+	h.bound = min(h.bound, h.spare())
+	return h.spare() > h.bound+loose+h.live()/4
+}
+
+// gave notes what a collection gave back. One that brought much may be followed by
+// another that does: pools keep what they hold for one more.
+func (h *heap) gave(before uint64) {
+	h.read()
+	if h.spare()+little > before {
+		h.bound = h.spare()
+	}
 }

@@ -12,7 +12,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"gemel/internal/clock"
-	"gemel/internal/config"
 	"gemel/internal/engine"
 	"gemel/internal/ha"
 	"gemel/internal/journal"
@@ -39,7 +38,7 @@ func Monitor(ctx context.Context, o Options) error {
 	}
 	var first inForce
 	if fresh(o) {
-		if first, err = firstManifest(o); err != nil {
+		if first, err = firstManifest(ctx, o); err != nil {
 			return err
 		}
 	}
@@ -61,7 +60,7 @@ func Monitor(ctx context.Context, o Options) error {
 		return err
 	}
 	if first.m == nil {
-		if first, err = begin(o, past); err != nil {
+		if first, err = begin(ctx, o, past); err != nil {
 			return errors.Join(err, j.Close())
 		}
 	}
@@ -84,9 +83,9 @@ type inForce struct {
 
 // begin chooses the manifest: the one that was last applied, else the file. What
 // was applied is the truth; a file that says otherwise is told in the status.
-func begin(o Options, past journal.Past) (inForce, error) {
+func begin(ctx context.Context, o Options, past journal.Past) (inForce, error) {
 	if past.Manifest != nil {
-		m, err := config.Parse(past.ManifestName, past.Manifest)
+		m, err := o.parse(ctx, past.ManifestName, past.Manifest)
 		if err == nil {
 			return inForce{past.ManifestName, past.Manifest, past.ManifestVersion, m}, nil
 		}
@@ -100,7 +99,7 @@ func begin(o Options, past journal.Past) (inForce, error) {
 	if err != nil {
 		return inForce{}, fmt.Errorf("reading the manifest: %w", err)
 	}
-	m, err := config.Parse(o.File, b)
+	m, err := o.parse(ctx, o.File, b)
 	if err != nil {
 		return inForce{}, err
 	}
@@ -143,7 +142,7 @@ func live(ctx context.Context, o Options, link *proc.Link, b books, f inForce) e
 	board, feed := &status.Board{}, status.NewFeed(past.NextEvent-1)
 	e, err := engine.New(engine.Setup{
 		Clock: clock.Machine(), Log: o.Log, Journal: j, Past: past, Edges: h.edges(), Board: board, Feed: feed,
-		Manifest: f.m, Source: f.name, Bytes: f.bytes, Version: f.version, Resolve: h.resolve,
+		Manifest: f.m, Source: f.name, Bytes: f.bytes, Version: f.version, Resolve: h.resolve, Parse: o.parse,
 		Node: status.NodeStatus{Name: o.node(), Version: o.Version, Monitor: os.Getpid(), Since: clock.Now(),
 			Differs: h.file.differs(f.m.Digest)},
 		Booted: ha.Booted{Boot: boot, NewBoot: past.Boot != "" && past.Boot != boot, Version: o.Version,

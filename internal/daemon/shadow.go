@@ -77,8 +77,8 @@ func fresh(o Options) bool {
 // A manifest with errors ends the first monitor, and with it the shadow, which
 // would else start monitors for ever. It is read by the monitor alone: of a
 // thousand programs that takes as long as to start half of them.
-func firstManifest(o Options) (inForce, error) {
-	f, err := begin(o, journal.Past{})
+func firstManifest(ctx context.Context, o Options) (inForce, error) {
+	f, err := begin(ctx, o, journal.Past{})
 	if err != nil {
 		return inForce{}, err
 	}

@@ -44,7 +44,7 @@ func (e *Engine) Current() (name string, b []byte, version uint64) {
 // anything changes: a manifest with an error changes nothing. It returns what
 // changes; with dry set nothing does.
 func (e *Engine) Apply(ctx context.Context, name string, b []byte, dry bool) ([]config.Change, error) {
-	m, err := config.Parse(name, b)
+	m, err := e.parse(ctx, name, b)
 	if err != nil {
 		return nil, err
 	}
@@ -79,7 +79,7 @@ func (e *Engine) Apply(ctx context.Context, name string, b []byte, dry bool) ([]
 }
 
 // swap makes m the manifest in force and tells the core so.
-func (l *loop) swap(name string, b []byte, m *manifest.Manifest, specs map[ha.Process]proc.Spec) error {
+func (l *loop) swap(name string, b []byte, m *manifest.Manifest, specs map[ha.Process]*proc.Spec) error {
 	if err := l.record(name, b); err != nil {
 		return err
 	}
@@ -89,10 +89,9 @@ func (l *loop) swap(name string, b []byte, m *manifest.Manifest, specs map[ha.Pr
 		if !p.For(l.s.Booted.Node) {
 			continue
 		}
-		spec := specs[p.Name]
-		changed := !reflect.DeepEqual(was[p.Name], spec)
+		changed := !reflect.DeepEqual(was[p.Name], specs[p.Name])
 		if before, ok := l.ours(old, p.Name); !ok || changed || before.Output != p.Output {
-			l.programs.open(p, spec)
+			l.programs.open(p)
 		}
 		if changed {
 			l.programs.teach(p.Name)
@@ -134,6 +133,13 @@ func (l *loop) record(name string, b []byte) error {
 		Err: fmt.Errorf("the manifest cannot be written to the journal: %w", err)}
 }
 
+func (e *Engine) parse(ctx context.Context, name string, b []byte) (*manifest.Manifest, error) {
+	if parse := e.loop.s.Parse; parse != nil {
+		return parse(ctx, name, b)
+	}
+	return config.Parse(name, b)
+}
+
 // abandon gives back what belongs to processes that are in the manifest, or for
 // this node, no more.
 // Those that run are forgotten when the core has stopped them; a program that was
@@ -152,8 +158,8 @@ func (l *loop) abandon(old *manifest.Manifest) {
 
 // Resolve makes a spec of every process that is for the node, or tells everything
 // that is wrong.
-func Resolve(m *manifest.Manifest, node ha.Node, resolve func(manifest.Process) (proc.Spec, error)) (map[ha.Process]proc.Spec, error) {
-	specs := make(map[ha.Process]proc.Spec, len(m.Processes))
+func Resolve(m *manifest.Manifest, node ha.Node, resolve func(manifest.Process) (proc.Spec, error)) (map[ha.Process]*proc.Spec, error) {
+	specs := make(map[ha.Process]*proc.Spec, len(m.Processes))
 	var wrong []error
 	for _, p := range m.Processes {
 		if !p.For(node) {
@@ -164,7 +170,7 @@ func Resolve(m *manifest.Manifest, node ha.Node, resolve func(manifest.Process) 
 			wrong = append(wrong, err)
 			continue
 		}
-		specs[p.Name] = s
+		specs[p.Name] = &s
 	}
 	if len(wrong) > 0 {
 		sort.Slice(wrong, func(i, j int) bool { return wrong[i].Error() < wrong[j].Error() })

@@ -41,6 +41,7 @@ type Setup struct {
 	Bytes    []byte             // what it was read from
 	Version  uint64             // its number in the journal
 	Resolve  func(manifest.Process) (proc.Spec, error)
+	Parse    func(ctx context.Context, name string, b []byte) (*manifest.Manifest, error) // nil: config.Parse
 
 	Node    status.NodeStatus // the fields that do not change: Name, Version, Monitor, Since
 	Booted  ha.Booted

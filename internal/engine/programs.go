@@ -16,7 +16,7 @@ type programs struct {
 	edges Edges
 	log   *slog.Logger
 
-	specs   map[ha.Process]proc.Spec
+	specs   map[ha.Process]*proc.Spec
 	live    map[ha.Process]running      // from the order of the start to the end
 	foreign map[ha.Process]attached     // programs that are attached to
 	adopted map[ha.Process]adoption     // programs that ran before this monitor
@@ -42,7 +42,7 @@ type attached struct {
 	process manifest.Process
 }
 
-func newPrograms(s Setup, specs map[ha.Process]proc.Spec) programs {
+func newPrograms(s Setup, specs map[ha.Process]*proc.Spec) programs {
 	p := programs{
 		edges: s.Edges, log: s.Log, specs: specs,
 		live:    make(map[ha.Process]running),
@@ -62,7 +62,11 @@ func (p *programs) order(o proc.Order) {
 }
 
 // open makes the names of a process in the file system.
-func (p *programs) open(cfg manifest.Process, spec proc.Spec) {
+func (p *programs) open(cfg manifest.Process) {
+	var spec proc.Spec
+	if s := p.specs[cfg.Name]; s != nil {
+		spec = *s
+	}
 	if err := p.edges.Open(cfg, spec); err != nil {
 		p.log.Error("a process has no names in the file system", "process", cfg.Name, "error", err)
 	}
@@ -70,8 +74,8 @@ func (p *programs) open(cfg manifest.Process, spec proc.Spec) {
 
 // teach sends a spec to the shadow; a process that is only watched has none.
 func (p *programs) teach(name ha.Process) {
-	if spec := p.specs[name]; spec.Path != "" {
-		p.order(proc.Order{Kind: proc.OrderSpec, Process: name, Spec: &spec})
+	if spec := p.specs[name]; spec != nil && spec.Path != "" {
+		p.order(proc.Order{Kind: proc.OrderSpec, Process: name, Spec: spec})
 	}
 }
 

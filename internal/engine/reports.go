@@ -76,7 +76,7 @@ func (l *loop) synced() {
 		// What is watched gets its names in the file system only now: a notify socket
 		// that the shadow kept is here before a new one could take its place.
 		if !l.settled {
-			l.programs.open(p, l.programs.specs[p.Name])
+			l.programs.open(p)
 		}
 		l.programs.teach(p.Name)
 	}

@@ -233,10 +233,10 @@ type book struct {
 	mu     sync.Mutex
 	held   map[ha.StartID]*Holding
 	names  map[ha.StartID]ha.Process // of starts that were ordered
-	specs  map[ha.Process]Order
-	arms   map[ha.StartID]Order // by the start whose death they wait for
-	starts map[ha.StartID]Order // not answered yet
-	stops  map[ha.StartID]Order // not answered yet
+	specs  map[ha.Process]*Spec
+	arms   map[ha.StartID]*Order // by the start whose death they wait for
+	starts map[ha.StartID]*Order // not answered yet
+	stops  map[ha.StartID]*Order // not answered yet
 	kept   map[string][]int
 	ends   map[ha.StartID]Order // told from the kernel's record, not acknowledged yet
 	alive  ha.Instant           // when exits were looked for last
@@ -245,8 +245,8 @@ type book struct {
 func newBook() *book {
 	return &book{
 		held: map[ha.StartID]*Holding{}, names: map[ha.StartID]ha.Process{},
-		specs: map[ha.Process]Order{}, arms: map[ha.StartID]Order{},
-		starts: map[ha.StartID]Order{}, stops: map[ha.StartID]Order{}, kept: map[string][]int{}, ends: map[ha.StartID]Order{},
+		specs: map[ha.Process]*Spec{}, arms: map[ha.StartID]*Order{},
+		starts: map[ha.StartID]*Order{}, stops: map[ha.StartID]*Order{}, kept: map[string][]int{}, ends: map[ha.StartID]Order{},
 	}
 }
 
@@ -256,11 +256,11 @@ func (b *book) ordered(o Order, fds []int) {
 	defer b.mu.Unlock()
 	switch o.Kind {
 	case OrderSpec:
-		b.specs[o.Process] = o
+		b.specs[o.Process] = o.Spec
 	case OrderForget:
 		delete(b.specs, o.Process)
 	case OrderStart:
-		b.starts[o.Start], b.names[o.Start] = o, o.Process
+		b.starts[o.Start], b.names[o.Start] = &o, o.Process
 	case OrderArm:
 		if o.Next == 0 {
 			// The name of the start that is not to be stays: the shadow may have
@@ -268,13 +268,13 @@ func (b *book) ordered(o Order, fds []int) {
 			delete(b.arms, o.Start)
 			return
 		}
-		if b.held[o.Start] == nil && b.starts[o.Start].Start == 0 {
+		if b.held[o.Start] == nil && b.starts[o.Start] == nil {
 			return // its end is on the way to the one who orders this
 		}
-		b.arms[o.Start], b.names[o.Next] = o, o.Process
+		b.arms[o.Start], b.names[o.Next] = &o, o.Process
 	case OrderStop:
-		if b.held[o.Start] != nil || b.starts[o.Start].Start != 0 {
-			b.stops[o.Start] = o
+		if b.held[o.Start] != nil || b.starts[o.Start] != nil {
+			b.stops[o.Start] = &o
 		}
 	case OrderAck:
 		delete(b.names, o.Start)
@@ -309,7 +309,7 @@ func (b *book) told(r *Report, fds []int) []int {
 		b.hold(r.Start, r.Process, r.PID, fds)
 		if r.Kind == ReportRunning && r.Next != 0 {
 			if _, ok := b.arms[r.Start]; !ok {
-				b.arms[r.Start] = Order{Kind: OrderArm, Process: r.Process, Start: r.Start, Next: r.Next}
+				b.arms[r.Start] = &Order{Kind: OrderArm, Process: r.Process, Start: r.Start, Next: r.Next}
 			}
 			b.names[r.Next] = r.Process
 		}

@@ -174,8 +174,8 @@ func (b *book) state() []parcel {
 		dup, _ := duplicate(fds)
 		out = append(out, parcel{o, dup})
 	}
-	for _, o := range b.specs {
-		add(o)
+	for p, spec := range b.specs {
+		add(Order{Kind: OrderSpec, Process: p, Spec: spec})
 	}
 	for _, id := range b.order() {
 		h := b.held[id]
@@ -192,14 +192,14 @@ func (b *book) state() []parcel {
 	for name, fds := range b.kept {
 		add(Order{Kind: OrderKeep, Name: name}, fds...)
 	}
-	for _, m := range []map[ha.StartID]Order{b.starts, b.arms, b.stops} {
+	for _, m := range []map[ha.StartID]*Order{b.starts, b.arms, b.stops} {
 		ids := make([]ha.StartID, 0, len(m))
 		for id := range m {
 			ids = append(ids, id)
 		}
 		slices.Sort(ids)
 		for _, id := range ids {
-			add(m[id])
+			add(*m[id])
 		}
 	}
 	b.alive = 0

@@ -33,7 +33,8 @@ func (m *Machine) adopt(man *manifest.Manifest) {
 			m.touch(p)
 		}
 	}
-	for _, cfg := range man.Processes {
+	for i := range man.Processes {
+		cfg := &man.Processes[i]
 		if p := m.procs[cfg.Name]; p != nil {
 			change(p, cfg)
 			continue
@@ -62,7 +63,7 @@ func insert(m *Machine, p *proc) {
 
 // ghost makes a process that the manifest does not name, for a copy that runs.
 func ghost(m *Machine, name ha.Process) *proc {
-	p := &proc{m: m, name: name, since: m.now, cfg: manifest.Process{Name: name}}
+	p := &proc{m: m, name: name, since: m.now, cfg: &manifest.Process{Name: name}}
 	p.plan.gone, p.rank = true, math.MaxInt // nothing waits for it
 	if load(m.kept[p.key()], &p.mem) != nil {
 		p.mem = memory{} // it is on its way out: what it was matters no more
@@ -96,7 +97,7 @@ func silence(p *proc) {
 
 // change gives a process its new policies, and a restart if the running program
 // is concerned. A setting made by hand is dropped for a field that changed.
-func change(p *proc, cfg manifest.Process) {
+func change(p *proc, cfg *manifest.Process) {
 	old := p.cfg
 	p.cfg = cfg
 	if old.Recovery != cfg.Recovery {
@@ -107,7 +108,7 @@ func change(p *proc, cfg manifest.Process) {
 	}
 	back := p.plan.gone
 	p.plan.gone = false
-	what := old.Changes(cfg)
+	what := old.Changes(*cfg)
 	if len(what) == 0 {
 		return
 	}

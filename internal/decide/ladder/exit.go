@@ -162,7 +162,7 @@ func judgeExit(p *proc, old run, status ha.ExitStatus) {
 }
 
 // meaning is what the manifest says about an end.
-func meaning(cfg manifest.Process, s ha.ExitStatus) manifest.ExitAction {
+func meaning(cfg *manifest.Process, s ha.ExitStatus) manifest.ExitAction {
 	for _, r := range cfg.Exits {
 		if !s.Unknown && (s.Signal != 0 && slices.Contains(r.Signals, s.Signal) || s.Signal == 0 && slices.Contains(r.Codes, s.Code)) {
 			return r.Do

@@ -181,7 +181,7 @@ func forgetStrangers(m *Machine) {
 	sort.Strings(keys)
 	for _, k := range keys {
 		if name, ok := strings.CutPrefix(k, processKey); ok {
-			p := &proc{m: m, name: ha.Process(name)}
+			p := &proc{m: m, name: ha.Process(name), cfg: &manifest.Process{}}
 			if load(m.kept[k], &p.mem) == nil {
 				silence(p)
 			}

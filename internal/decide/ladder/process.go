@@ -44,7 +44,7 @@ type run struct {
 type proc struct {
 	m       *Machine
 	name    ha.Process
-	cfg     manifest.Process
+	cfg     *manifest.Process // of the manifest in force: nobody changes it
 	mem     memory
 	safe    hard // the part of it that is on the disk
 	run     run

@@ -1,0 +1,4 @@
+package daemon
+
+// Apart is what a large manifest is read by.
+var Apart = Options.apart
