@@ -1,0 +1,73 @@
+package ha
+
+import "time"
+
+// The words of a cluster, as they stand in its store and in the messages about it.
+
+// Rev is a revision of the store. It grows with each transaction; a key carries
+// that of the transaction that wrote it last. Zero is no key.
+type Rev int64
+
+// Incarnation tells one membership of a node from the ones before and after. It
+// is drawn at random at each join, survives a restart of the daemon, and is never
+// resumed after a boot. Empty is none.
+type Incarnation string
+
+// NodeState is what the cluster says of a node.
+type NodeState string
+
+// The states of a node.
+const (
+	NodeMember  NodeState = "member"  // its grants count
+	NodeSuspect NodeState = "suspect" // it was missed: no new authority until it clears that
+	NodeLeft    NodeState = "left"    // by its own hand, with all stopped
+	NodeEvicted NodeState = "evicted" // by the brain, when its authority had ended
+)
+
+// A Grant says that a group is a node's, under a fence.
+type Grant struct {
+	Group Group `json:"group"`
+	Fence Fence `json:"fence"`
+}
+
+// A NodeRecord is one node's key in the store.
+type NodeRecord struct {
+	Node        Node        `json:"node"`
+	Incarnation Incarnation `json:"incarnation,omitempty"`
+	Boot        string      `json:"boot,omitempty"` // the kernel's boot id
+	Era         uint64      `json:"era"`
+	State       NodeState   `json:"state"`
+	// Life is how long a read gives authority (L). It stands here and not in the
+	// manifest because who waits for the end of an authority must know by which
+	// figure it was taken.
+	Life   time.Duration `json:"life"`
+	Grants []Grant       `json:"grants,omitempty"` // sorted by group
+	// Former is what an incarnation before this one held when this one joined: it
+	// may be held still, by a clone or by who does not know yet.
+	Former []Grant `json:"former,omitempty"`
+}
+
+// Grant returns the grant of a group.
+func (r NodeRecord) Grant(g Group) (Grant, bool) {
+	for _, h := range r.Grants {
+		if h.Group == g {
+			return h, true
+		}
+	}
+	return Grant{}, false
+}
+
+// A GroupRecord is one group's key: the highest fence that it ever had, and who
+// got it.
+type GroupRecord struct {
+	Group Group `json:"group"`
+	Fence Fence `json:"fence"`
+	Node  Node  `json:"node,omitempty"` // empty: nobody has it now
+	Last  Node  `json:"last,omitempty"` // who had it last; the same as Node if anybody has it
+}
+
+// A BrainRecord is the key of who decides. Its revision is the epoch.
+type BrainRecord struct {
+	Node        Node        `json:"node"`
+	Incarnation Incarnation `json:"incarnation"`
+}
