@@ -272,7 +272,7 @@ func order(a ha.Action) string {
 		}
 		return fmt.Sprintf("the stop of start %d was ordered", a.Start)
 	case ha.Extend:
-		return fmt.Sprintf("start %d was to be killed later", a.Start)
+		return fmt.Sprintf("the kill of start %d was put off", a.Start)
 	case ha.Seek:
 		return "it was looked for by its attach rule"
 	case ha.Examine:

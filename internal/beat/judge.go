@@ -49,7 +49,7 @@ func (h *hearing) judge(e *proc, now ha.Instant) {
 	for _, n := range e.takeHeld() {
 		h.take(e, n, now)
 	}
-	h.plead(e, now)
+	plead(h, e, now)
 	if e.watch.on() && now >= e.watch.from {
 		var slots []byte
 		if e.page != nil {
@@ -205,7 +205,7 @@ func (h *hearing) apply(e *proc, n held, now ha.Instant) {
 	if n.extend > 0 {
 		e.watch.from = max(e.watch.from, now.Add(n.extend))
 		e.plea.until = max(e.plea.until, now.Add(max(n.extend, leastExtend)))
-		h.plead(e, now)
+		plead(h, e, now)
 	}
 	if n.told {
 		e.status = n.status
@@ -234,7 +234,7 @@ func (h *hearing) apply(e *proc, n held, now ha.Instant) {
 }
 
 // plead tells what e asks for, if its turn has come.
-func (h *hearing) plead(e *proc, now ha.Instant) {
+func plead(h *hearing, e *proc, now ha.Instant) {
 	if e.plea.until == 0 || e.plea.told != 0 && now < e.plea.told.Add(pleaRest) {
 		return
 	}
