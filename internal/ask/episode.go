@@ -29,7 +29,7 @@ func episodes(s ha.Subject, turns []turn) [][]turn {
 // follows reports whether a turn only tells how what was before it went on.
 func follows(t turn) bool {
 	switch t.Input.(type) {
-	case ha.Ready, ha.Adopted, ha.Examined, ha.Stopping:
+	case ha.Ready, ha.Adopted, ha.Examined, ha.Stopping, ha.Busy:
 	default:
 		return false
 	}

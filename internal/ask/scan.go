@@ -223,6 +223,8 @@ func processOf(in ha.Input) ha.Process {
 		return in.Process
 	case ha.Stopping:
 		return in.Process
+	case ha.Busy:
+		return in.Process
 	case ha.Missed:
 		return in.Process
 	case ha.Examined:
@@ -300,6 +302,8 @@ func orderFor(a ha.Action) ha.Process {
 		return a.Process
 	case ha.Stop:
 		return a.Process
+	case ha.Extend:
+		return a.Process
 	case ha.Watch:
 		return a.Process
 	case ha.Await:
@@ -318,9 +322,11 @@ func orderFor(a ha.Action) ha.Process {
 	return ""
 }
 
-// telling reports whether a turn is worth telling: routine orders alone are not.
+// telling reports whether a turn is worth telling: routine orders alone are not,
+// nor is a program that asks for more time again and again while it starts: if it
+// was not enough, the fault says that it asked.
 func telling(s ha.Subject, t turn) bool {
-	if isAbout(s, t.Input) {
+	if _, busy := t.Input.(ha.Busy); !busy && isAbout(s, t.Input) {
 		return true
 	}
 	for _, a := range t.Actions {

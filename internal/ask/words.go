@@ -117,6 +117,8 @@ func ofProgram(in ha.Input) string {
 		return fmt.Sprintf("start %d is ready (%s)", in.Start, in.How)
 	case ha.Stopping:
 		return fmt.Sprintf("start %d announced its own end", in.Start)
+	case ha.Busy:
+		return fmt.Sprintf("start %d asked for %s more", in.Start, human(in.For))
 	case ha.Examined:
 		if in.Ref == "" {
 			return fmt.Sprintf("no evidence of start %d could be taken", in.Start)
@@ -269,6 +271,8 @@ func order(a ha.Action) string {
 			return fmt.Sprintf("start %d was to be killed", a.Start)
 		}
 		return fmt.Sprintf("the stop of start %d was ordered", a.Start)
+	case ha.Extend:
+		return fmt.Sprintf("the kill of start %d was put off", a.Start)
 	case ha.Seek:
 		return "it was looked for by its attach rule"
 	case ha.Examine:

@@ -49,6 +49,7 @@ func (h *hearing) judge(e *proc, now ha.Instant) {
 	for _, n := range e.takeHeld() {
 		h.take(e, n, now)
 	}
+	plead(h, e, now)
 	if e.watch.on() && now >= e.watch.from {
 		var slots []byte
 		if e.page != nil {
@@ -119,7 +120,7 @@ func (h *hearing) read(e *proc, now ha.Instant) {
 	if e.tokens == 0 {
 		h.setMuted(e, true)
 	}
-	if e.muted || len(e.held) > 0 {
+	if e.muted || len(e.held) > 0 || e.plea.until != 0 {
 		h.schedule(e, now)
 	}
 }
@@ -186,7 +187,7 @@ func (h *hearing) take(e *proc, n held, now ha.Instant) {
 		e.hold(n)
 		return
 	case n.start == 0 && n.pid != e.pid && now < n.at.Add(holdFor) &&
-		(n.ready || n.stopping || n.main != 0) && (e.pid == 0 || !descends(n.pid, e.pid)):
+		(n.ready || n.stopping || n.main != 0 || n.extend > 0) && (e.pid == 0 || !descends(n.pid, e.pid)):
 		e.hold(n)
 		return
 	}
@@ -203,6 +204,8 @@ func (h *hearing) apply(e *proc, n held, now ha.Instant) {
 	}
 	if n.extend > 0 {
 		e.watch.from = max(e.watch.from, now.Add(n.extend))
+		e.plea.until = max(e.plea.until, now.Add(max(n.extend, leastExtend)))
+		plead(h, e, now)
 	}
 	if n.told {
 		e.status = n.status
@@ -228,4 +231,15 @@ func (h *hearing) apply(e *proc, n held, now ha.Instant) {
 		e.watch.said = true
 		h.tell(ha.Missed{Process: e.name, Start: e.start, Thread: "WATCHDOG=trigger", Last: now, Missing: 1})
 	}
+}
+
+// plead tells what e asks for, if its turn has come.
+func plead(h *hearing, e *proc, now ha.Instant) {
+	if e.plea.until == 0 || e.plea.told != 0 && now < e.plea.told.Add(pleaRest) {
+		return
+	}
+	if e.plea.until > now {
+		h.tell(ha.Busy{Process: e.name, Start: e.start, For: e.plea.until.Sub(now)})
+	}
+	e.plea = plea{told: now}
 }

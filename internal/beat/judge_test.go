@@ -40,7 +40,9 @@ func (s *still) look() []ha.Missed {
 		s.judge(s.due[0], s.t0)
 	}
 	for _, in := range s.said {
-		all = append(all, in.(ha.Missed))
+		if m, ok := in.(ha.Missed); ok {
+			all = append(all, m)
+		}
 	}
 	s.said = nil
 	return all
@@ -251,6 +253,72 @@ func TestTriggerAndExtend(t *testing.T) {
 	take("WATCHDOG=trigger")
 	if got := s.pass(5 * time.Second); got != nil {
 		t.Fatalf("told again: %+v", got)
+	}
+}
+
+// What a program asks for is told at once; what it asks for again and again is told
+// a few times a second, and nothing of it is lost.
+func TestPleas(t *testing.T) {
+	s := atRest(t)
+	s.open("p", true, false)
+	s.Began("p", 7, os.Getpid())
+	take := func(text string) {
+		s.take(s.procs["p"], held{parse([]byte(text)), os.Getpid(), s.t0}, s.t0)
+		s.schedule(s.procs["p"], s.t0)
+	}
+	told := func() []ha.Input {
+		in := s.said
+		s.said = nil
+		return in
+	}
+	want := func(in []ha.Input, d ...time.Duration) {
+		t.Helper()
+		if len(in) != len(d) {
+			t.Fatalf("told %+v, want %v", in, d)
+		}
+		for i := range d {
+			if in[i] != (ha.Busy{Process: "p", Start: 7, For: d[i]}) {
+				t.Fatalf("told %+v, want %v", in, d)
+			}
+		}
+	}
+	for _, text := range []string{"EXTEND_TIMEOUT_USEC=0", "EXTEND_TIMEOUT_USEC=x", "EXTEND_TIMEOUT_USEC=-1", "X_GEMEL_START=6\nEXTEND_TIMEOUT_USEC=9000000"} {
+		take(text)
+		want(told())
+	}
+	take("EXTEND_TIMEOUT_USEC=30000000")
+	want(told(), 30*time.Second)
+	s.pass(pleaRest - 20*time.Millisecond)
+	take("EXTEND_TIMEOUT_USEC=20000000")
+	take("EXTEND_TIMEOUT_USEC=10000000")
+	want(told())
+	for s.t0 < s.procs["p"].due { // what waits is told without another datagram
+		s.t0 = s.t0.Add(10 * time.Millisecond)
+	}
+	s.judge(s.procs["p"], s.t0)
+	want(told(), 20*time.Second-20*time.Millisecond)
+	if s.due.Len() != 0 {
+		t.Error("nothing waits, and it is still looked at")
+	}
+	s.t0 = s.t0.Add(time.Minute)
+	take("EXTEND_TIMEOUT_USEC=18446744073709551615")
+	want(told(), time.Hour)
+	s.t0 = s.t0.Add(time.Minute)
+	n := 0
+	for end := s.t0.Add(10 * time.Second); s.t0 < end; s.t0 = s.t0.Add(time.Millisecond) {
+		take("EXTEND_TIMEOUT_USEC=1")
+		for _, in := range told() {
+			if n++; in.(ha.Busy).For != leastExtend {
+				t.Fatalf("told %+v", in)
+			}
+		}
+	}
+	if n != 40 {
+		t.Errorf("told %d times in 10 s, want 40", n)
+	}
+	s.Began("p", 8, os.Getpid())
+	if s.procs["p"].plea.until != 0 {
+		t.Error("a new start asks for what the one before did")
 	}
 }
 

@@ -15,7 +15,12 @@ const (
 	maxStatus   = 512
 	// maxExtend bounds one EXTEND_TIMEOUT_USEC. A program may ask again: each
 	// asking is a sign of life.
-	maxExtend = 5 * time.Minute
+	maxExtend = time.Hour
+	// leastExtend is what is given to one that asks for less: well above pleaRest,
+	// so that time which is asked for often enough has no gaps.
+	leastExtend = time.Second
+	// pleaRest is the least time between two ha.Busy of one start.
+	pleaRest = 250 * time.Millisecond
 )
 
 // message is what one datagram says. Unknown keys, and values that cannot be, are

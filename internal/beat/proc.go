@@ -35,7 +35,15 @@ type life struct {
 	stopping bool
 	status   string
 	held     []held
+	plea     plea
 	refused  bool // a foreign sender was told of
+}
+
+// plea is the time that a start asks for by EXTEND_TIMEOUT_USEC=. It may ask as
+// often as it likes: what it asks for within pleaRest is told as one.
+type plea struct {
+	until ha.Instant // the latest instant asked for that is not told yet; zero: none
+	told  ha.Instant // when the last one was told; zero: never
 }
 
 // held is a notification of which it is not yet known to which start it belongs.
@@ -170,6 +178,9 @@ func (e *proc) next(now ha.Instant) (t ha.Instant, ok bool) {
 				earlier(h.at.Add(holdFor))
 			}
 		}
+	}
+	if e.plea.until != 0 {
+		earlier(e.plea.told.Add(pleaRest))
 	}
 	if !e.watch.on() {
 		return t, ok

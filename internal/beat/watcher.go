@@ -43,7 +43,7 @@ type ThreadHeard struct {
 }
 
 // New makes a watcher with its sockets and pages under runDir. It tells the core
-// Ready, Stopping and Missed through out, which may block.
+// Ready, Stopping, Busy and Missed through out, which may block.
 func New(runDir string, now func() ha.Instant, out func(ha.Input), log *slog.Logger) *Watcher {
 	w := &Watcher{runDir: runDir, now: now, out: out}
 	w.hearing = hearing{log: log, rest: longRest, procs: map[ha.Process]*proc{}, socks: map[int32]*proc{}, mail: newMailbox()}

@@ -23,6 +23,8 @@ func (l *loop) act(a ha.Action, unwritten error) {
 		l.programs.order(proc.Order{Kind: proc.OrderArm, Process: a.Process, Start: a.Start, Next: a.Next})
 	case ha.Stop:
 		l.programs.stop(a)
+	case ha.Extend:
+		l.programs.order(proc.Order{Kind: proc.OrderStop, Process: a.Process, Start: a.Start, At: a.Until})
 	case ha.Watch:
 		p, _ := m.Process(a.Process)
 		l.s.Edges.Watch(a, p.Watchdog)

@@ -564,6 +564,22 @@ func TestQuit(t *testing.T) {
 	})
 }
 
+// A program that is being stopped and asks for more time gets it from the shadow.
+func TestMoreTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, one)
+		r.settle()
+		r.reports <- started("p", 1, 100)
+		r.reports <- proc.Report{Kind: proc.ReportQuit, Error: "SIGTERM"}
+		want(t, r.since(), "order stop p 1 0")
+		until := ha.Instant(time.Minute) // no time goes by in a bubble that nobody sleeps in
+		r.e.Tell(ha.Busy{Process: "p", Start: 1, For: time.Minute})
+		want(t, r.since(), "journal busy extend", fmt.Sprintf("order stop p 1 0 at %v", until))
+		r.reports <- exited("p", 1, 0)
+		want(t, r.since(), "stopped")
+	})
+}
+
 // Reports about the halves themselves.
 func TestHalves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

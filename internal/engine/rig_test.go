@@ -46,7 +46,11 @@ func (r *rig) note(format string, args ...any) {
 
 // Send is the shadow's ear.
 func (r *rig) Send(o proc.Order, _ ...int) error {
-	r.note("order %s %s %d %d", o.Kind, o.Process, o.Start, o.Next)
+	at := ""
+	if o.At != 0 {
+		at = fmt.Sprintf(" at %v", o.At)
+	}
+	r.note("order %s %s %d %d%s", o.Kind, o.Process, o.Start, o.Next, at)
 	return nil
 }
 

@@ -41,6 +41,15 @@ type (
 		Why     Reason  `json:"why"`
 	}
 
+	// Extend moves the end of the first stage of a stop that is under way: no
+	// SIGKILL before Until. It never shortens the grace.
+	Extend struct {
+		Process Process `json:"process"`
+		Start   StartID `json:"start"`
+		Until   Instant `json:"until"`
+		Why     Reason  `json:"why"`
+	}
+
 	// Watch grants beats until they are due: if a thread is not heard for Within,
 	// counted from Grace after the start at the earliest, the edge says Missed
 	// once. Within zero ends the watch.
@@ -138,6 +147,7 @@ type (
 func (Start) Name() string    { return "start" }
 func (Arm) Name() string      { return "arm" }
 func (Stop) Name() string     { return "stop" }
+func (Extend) Name() string   { return "extend" }
 func (Watch) Name() string    { return "watch" }
 func (Await) Name() string    { return "await" }
 func (Judge) Name() string    { return "judge" }
@@ -155,6 +165,7 @@ func (Done) Name() string     { return "done" }
 func (a Start) Because() Reason    { return a.Why }
 func (a Arm) Because() Reason      { return a.Why }
 func (a Stop) Because() Reason     { return a.Why }
+func (a Extend) Because() Reason   { return a.Why }
 func (a Watch) Because() Reason    { return a.Why }
 func (a Await) Because() Reason    { return a.Why }
 func (a Judge) Because() Reason    { return a.Why }

@@ -9,9 +9,9 @@ import (
 // inputs and actions list the closed sets. They are only read.
 var (
 	inputs = table[Input](Tick{}, Booted{}, Started{}, StartFailed{}, Exited{}, StopFailed{}, Ready{}, Stopping{},
-		Missed{}, Verdict{}, Examined{}, FailedOver{}, RebootFailed{}, RoleSet{}, HalfDied{}, HalfBack{},
+		Busy{}, Missed{}, Verdict{}, Examined{}, FailedOver{}, RebootFailed{}, RoleSet{}, HalfDied{}, HalfBack{},
 		Adopted{}, NotFound{}, Settled{}, Request{}, Applied{}, Quit{})
-	actions = table[Action](Start{}, Arm{}, Stop{}, Watch{}, Await{}, Judge{}, Seek{}, Examine{}, Handle{}, Failover{},
+	actions = table[Action](Start{}, Arm{}, Stop{}, Extend{}, Watch{}, Await{}, Judge{}, Seek{}, Examine{}, Handle{}, Failover{},
 		Reboot{}, Emit{}, Keep{}, Answer{}, Done{})
 )
 

@@ -73,6 +73,14 @@ type (
 		Start   StartID `json:"start"`
 	}
 
+	// Busy says that the program needs more time to become ready, or to end
+	// (EXTEND_TIMEOUT_USEC=).
+	Busy struct {
+		Process Process       `json:"process"`
+		Start   StartID       `json:"start"`
+		For     time.Duration `json:"for"` // from the instant of this input on; above 0
+	}
+
 	// Missed says that a watched thread, or the whole program, did not beat
 	// within the time that Watch allowed.
 	Missed struct {
@@ -210,6 +218,7 @@ func (Exited) Name() string       { return "exited" }
 func (StopFailed) Name() string   { return "stop-failed" }
 func (Ready) Name() string        { return "ready" }
 func (Stopping) Name() string     { return "stopping" }
+func (Busy) Name() string         { return "busy" }
 func (Missed) Name() string       { return "missed" }
 func (Verdict) Name() string      { return "verdict" }
 func (Examined) Name() string     { return "examined" }

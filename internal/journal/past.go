@@ -192,7 +192,7 @@ func (m *memory) recall(seq uint64, payload []byte) (base bool, note string) {
 
 // idle names the frequent inputs and actions that change nothing in memory.
 var idle = map[string]bool{
-	ha.Ready{}.Name(): true, ha.Verdict{}.Name(): true, ha.Tick{}.Name(): true, ha.Missed{}.Name(): true,
+	ha.Ready{}.Name(): true, ha.Busy{}.Name(): true, ha.Extend{}.Name(): true, ha.Verdict{}.Name(): true, ha.Tick{}.Name(): true, ha.Missed{}.Name(): true,
 	ha.Watch{}.Name(): true, ha.Await{}.Name(): true, ha.Judge{}.Name(): true, ha.Answer{}.Name(): true,
 }
 

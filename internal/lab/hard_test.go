@@ -168,6 +168,35 @@ func TestIgnoredTermIsKilledAfterTheGrace(t *testing.T) {
 	t.Logf("killed %v after the grace of %v", (took - grace).Round(time.Millisecond), grace)
 }
 
+// TestMoreTimeIsGiven: a program that needs more than its bounds, and says so by
+// EXTEND_TIMEOUT_USEC=, becomes ready and ends in its own time, also when the
+// monitor that it asked dies.
+func TestMoreTimeIsGiven(t *testing.T) {
+	i := Start(t, "processes:\n  one:\n    ready: {notify: true, timeout: 2s}\n    stop: {grace: 2s}\n"+Helper(t, "slow", "2500ms"))
+	asked := func(s *gemelv1.Snapshot) bool {
+		return strings.Contains(Process(s, "one").GetReason(), "asked for more time")
+	}
+	i.Until("it asked for more time to become ready", asked)
+	p := i.Running("one")
+	if p.GetStarts() != 1 {
+		t.Errorf("it was restarted: %s", p.GetReason())
+	}
+	i.Ask(gemelv1.Verb_VERB_STOP, aProcess, "one")
+	i.Until("it asked for more time to end", asked)
+	mark := i.Mark()
+	_, monitor := i.halves()
+	i.Signal(monitor, unix.SIGKILL)
+	i.Await(mark, ha.Recovered, "monitor")
+	if last := i.State("one", "stopped").GetLast(); last.GetCode() != 7 {
+		t.Errorf("it ended with %s; its own end is exit 7", last.GetText())
+	}
+	for _, e := range i.Events(0, "one") {
+		if e.GetCode() == uint32(ha.IntegrityRecovering) {
+			t.Errorf("a fault although it had asked: %s", line(e))
+		}
+	}
+}
+
 // TestUnkillableIsNotStartedTwice: a program in state D outlives SIGKILL. That
 // is an alarm; no second copy is started, also not when it is asked for; when the
 // kernel lets it go, the alarm is cleared and it runs again.

@@ -2,6 +2,7 @@ package lab
 
 import (
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -17,7 +18,7 @@ import (
 
 // helpers are the programs that the test binary plays.
 func helpers() map[string]func([]string) {
-	return map[string]func([]string){"threads": threads, "eat": eat, "flood": flood}
+	return map[string]func([]string){"threads": threads, "eat": eat, "flood": flood, "slow": slow}
 }
 
 // threads beats with two threads until SIGUSR1: from then on the one named worker
@@ -46,6 +47,38 @@ func threads([]string) {
 	for { // select {} would end as a deadlock without cgo
 		_, _ = unix.Poll(nil, -1)
 	}
+}
+
+// slow takes longer than it may to become ready and to end, and says so; the
+// argument is how long.
+func slow(args []string) {
+	asked := make(chan os.Signal, 1)
+	signal.Notify(asked, unix.SIGTERM)
+	takes, err := time.ParseDuration(args[0])
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	busy := func() {
+		c, err := net.Dial("unixgram", os.Getenv("NOTIFY_SOCKET"))
+		if err == nil {
+			_, err = c.Write([]byte("EXTEND_TIMEOUT_USEC=60000000"))
+		}
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		c.Close()
+		time.Sleep(takes)
+	}
+	busy()
+	if err := gemel.Ready(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	<-asked
+	busy()
+	os.Exit(7)
 }
 
 // eat takes memory until it is killed for it.

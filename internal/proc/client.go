@@ -274,6 +274,9 @@ func (b *book) ordered(o Order, fds []int) {
 		b.arms[o.Start], b.names[o.Next] = &o, o.Process
 	case OrderStop:
 		if b.held[o.Start] != nil || b.starts[o.Start] != nil {
+			if old := b.stops[o.Start]; old != nil {
+				o.Kill, o.At = o.Kill || old.Kill, max(o.At, old.At)
+			}
 			b.stops[o.Start] = &o
 		}
 	case OrderAck:

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"gemel/internal/ha"
 )
 
 // A child that showed itself to the monitor before this one has no name here: its end is
@@ -106,4 +108,28 @@ func TestAnswerToAnotherHello(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}
+}
+
+// The next shadow is given a stop as the last one had it: with the time that the
+// program was given, and without grace if there was none any more.
+func TestStopForTheNextShadow(t *testing.T) {
+	b := newBook()
+	b.told(&Report{Kind: ReportStarted, Process: "p", Start: 1, PID: 7}, nil)
+	want := func(what string, kill bool, at ha.Instant) {
+		t.Helper()
+		all := b.state()
+		o := all[len(all)-1].order
+		if o.Kind != OrderStop || o.Start != 1 || o.Kill != kill || o.At != at {
+			t.Errorf("%s: the next shadow is given %+v", what, o)
+		}
+	}
+	b.ordered(Order{Kind: OrderStop, Process: "p", Start: 1}, nil)
+	want("a stop", false, 0)
+	b.ordered(Order{Kind: OrderStop, Process: "p", Start: 1, At: 20}, nil)
+	want("more time", false, 20)
+	b.ordered(Order{Kind: OrderStop, Process: "p", Start: 1, At: 10}, nil)
+	want("less time", false, 20)
+	b.ordered(Order{Kind: OrderStop, Process: "p", Start: 1, Kill: true}, nil)
+	b.ordered(Order{Kind: OrderStop, Process: "p", Start: 1, At: 30}, nil)
+	want("no grace", true, 30)
 }

@@ -64,7 +64,7 @@ const (
 	OrderForget OrderKind = "forget" // drop the Spec of a process that does not run
 	OrderStart  OrderKind = "start"  // start now as Start
 	OrderArm    OrderKind = "arm"    // standing order: at the death of Start, start Next at once; Next 0 takes it back
-	OrderStop   OrderKind = "stop"   // two-stage stop of Start; Kill skips the first stage
+	OrderStop   OrderKind = "stop"   // two-stage stop of Start; Kill skips the first stage. Given again with At, a later end of that stage
 	OrderSignal OrderKind = "signal" // send Signal to the main process of Start
 	OrderAck    OrderKind = "ack"    // the exit of Start is recorded: reap it, forget it
 	OrderBeat   OrderKind = "beat"   // the monitor is well

@@ -222,7 +222,9 @@ func takeAdopted(m *Machine, in ha.Adopted) {
 func takeOver(p *proc, in ha.Adopted) {
 	known := p.mem.Start == in.Start && p.mem.Ready == in.Start
 	p.run = run{phase: up, start: in.Start, armed: in.Armed, pid: in.PID, foreign: in.Foreign, again: p.run.again}
-	p.mem.Start = in.Start
+	if p.mem.Start != in.Start {
+		p.mem.Start, p.mem.More = in.Start, 0
+	}
 	p.plan.told, p.plan.hold, p.plan.sought = false, 0, 0
 	p.run.ready = known
 	p.began(in.PID, in.Age)

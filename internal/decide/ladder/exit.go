@@ -3,6 +3,7 @@ package ladder
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	"gemel/internal/ha"
 	"gemel/internal/manifest"
@@ -47,6 +48,9 @@ func exited(p *proc, in ha.Exited) {
 	}
 	p.mem.Last, p.mem.Start = &status, in.Start
 	p.run = found
+	if found.start == 0 {
+		p.mem.More = 0
+	}
 	if status.Unknown && !old.foreign {
 		p.emit(ha.ExitUnknown, status.String(), because(ruleExit, "it ended while nobody could see it", "start", in.Start))
 	}
@@ -249,4 +253,39 @@ func leaving(p *proc, in ha.Stopping) {
 		p.unwatch("it announced its end")
 		p.run.watch = -1
 	}
+}
+
+// mostStop is how long a stop may take in all because the program asks for it. A
+// start may ask for ever: nobody waits behind it who does not need it.
+const mostStop = time.Hour
+
+// busy takes the program's word that it needs more time. Its fault, or SIGKILL,
+// comes later then and never earlier.
+func busy(p *proc, in ha.Busy) {
+	if p.run.start != in.Start || p.run.foreign || p.m.node.kill {
+		return
+	}
+	until := p.m.now.Add(in.For)
+	switch {
+	case p.run.phase == stopping:
+		longer(p, in, until)
+	case p.run.phase == up && p.mem.Stop == in.Start, // its stop is ordered anew in this step
+		(p.run.phase == starting || p.run.phase == up) && !p.run.settled && p.cfg.Ready.Kind != manifest.ReadyStarted:
+		p.mem.More = max(p.mem.More, until)
+	}
+}
+
+// longer gives a program time until then to end by itself.
+func longer(p *proc, in ha.Busy, until ha.Instant) {
+	most := max(mostStop, p.cfg.Stop.Grace)
+	text := fmt.Sprintf("it asked for %s more to end", ha.Span(in.For))
+	if last := p.run.from.Add(most); until > last {
+		until = last
+		text += fmt.Sprintf("; a stop may take %s in all", ha.Span(most))
+	}
+	if until <= max(p.mem.More, p.run.from.Add(p.cfg.Stop.Grace)) {
+		return
+	}
+	p.mem.More = until
+	p.m.do(ha.Extend{Process: p.name, Start: p.run.start, Until: until, Why: because(ruleExtend, text, "asked", in.For, "start", in.Start)})
 }

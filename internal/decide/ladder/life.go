@@ -186,7 +186,7 @@ func start(p *proc, why ha.Reason) {
 		id = p.m.newID()
 	}
 	p.run = run{phase: starting, start: id, began: p.m.now, from: p.m.now, again: again}
-	p.mem.Stop = 0
+	p.mem.Stop, p.mem.More = 0, 0
 	p.mem.Cure.Stage = idle
 	p.plan.hold, p.plan.again, p.plan.stale = 0, false, false
 	p.m.touch(p)
@@ -205,12 +205,18 @@ func start(p *proc, why ha.Reason) {
 func stop(p *proc, why ha.Reason, back bool) {
 	p.disarm("its stop was ordered")
 	p.unwatch(why.Text)
-	p.run.phase, p.run.stop, p.run.back = stopping, why, back
+	p.run.phase, p.run.stop, p.run.back, p.run.from = stopping, why, back, p.m.now
 	p.plan.stale = why.Rule == ruleApply
-	p.mem.Stop = p.run.start
+	if p.mem.Stop != p.run.start {
+		p.mem.Stop, p.mem.More = p.run.start, 0 // what it asked for before was for its readiness
+	}
 	p.plan.turn = ha.Reason{}
 	p.m.touch(p)
 	p.m.do(ha.Stop{Process: p.name, Start: p.run.start, Kill: p.m.node.kill, Why: why})
+	if p.mem.More > p.m.now && !p.m.node.kill {
+		p.m.do(ha.Extend{Process: p.name, Start: p.run.start, Until: p.mem.More,
+			Why: because(ruleExtend, "it had asked for more time to end before its stop was ordered again")})
+	}
 }
 
 // release lets go of a program that Gemel did not start: it runs on.

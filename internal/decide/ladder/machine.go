@@ -112,6 +112,8 @@ func (m *Machine) fact(in ha.Input) {
 		with(m, in.Process, func(p *proc) { becameReady(p, in) })
 	case ha.Stopping:
 		with(m, in.Process, func(p *proc) { leaving(p, in) })
+	case ha.Busy:
+		with(m, in.Process, func(p *proc) { busy(p, in) })
 	case ha.Missed:
 		with(m, in.Process, func(p *proc) { missed(p, in) })
 	case ha.Examined:

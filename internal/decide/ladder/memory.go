@@ -19,6 +19,7 @@ type memory struct {
 	Start  ha.StartID     `json:"start,omitempty"`  // the newest start known
 	Stop   ha.StartID     `json:"stop,omitempty"`   // the start whose stop was ordered
 	Ready  ha.StartID     `json:"ready,omitempty"`  // the start that was ready
+	More   ha.Instant     `json:"more,omitempty"`   // until when the newest start may take to become ready, or to end, because it asked
 	Starts uint64         `json:"starts,omitempty"` // counted for ever
 	Rest   ha.Instant     `json:"rest,omitempty"`   // since when it rests: given up, stopped, down or done
 	Strays []ha.StartID   `json:"strays,omitempty"` // copies that nobody ordered, until they are gone
@@ -114,7 +115,7 @@ func save(v any) string {
 func (m *memory) rebooted() {
 	m.Hard.Halted, m.Hard.Asked, m.Hard.Rebooting = false, false, false
 	m.Done, m.Fell = false, false
-	m.Stop, m.Ready, m.Rest, m.Strays = 0, 0, 0, nil
+	m.Stop, m.Ready, m.More, m.Rest, m.Strays = 0, 0, 0, 0, nil
 	m.Window = window{}
 	m.Cure.Stage, m.Cure.Mode, m.Cure.Due, m.Cure.Paid, m.Cure.Rule = idle, "", 0, 0, ""
 }

@@ -28,7 +28,7 @@ type run struct {
 	armed   ha.StartID // the successor of the standing order; zero for none
 	pid     int
 	began   ha.Instant // when it was started
-	from    ha.Instant // ramp-up and readiness count from here
+	from    ha.Instant // ramp-up and readiness, then its stop, count from here
 	watch   time.Duration
 	ready   bool // what needs it may start
 	settled bool // past its ramp-up: it is judged
@@ -234,10 +234,21 @@ func clockwork(p *proc) {
 		}
 		return
 	}
-	if t := p.cfg.Ready.Timeout; t > 0 && now >= p.run.from.Add(t) && p.watched() && p.mem.Cure.Stage == idle && p.plan.turn.Rule == "" {
-		text := fmt.Sprintf("not ready within %s", ha.Span(t))
+	if t := lastCall(p); t > 0 && now >= t && p.watched() && p.mem.Cure.Stage == idle && p.plan.turn.Rule == "" {
+		text := fmt.Sprintf("not ready within %s", ha.Span(p.cfg.Ready.Timeout))
+		if p.mem.More > p.run.from.Add(p.cfg.Ready.Timeout) {
+			text += ", nor in the time that it asked for"
+		}
 		fault(p, ha.FaultIntegrity, p.run.start, text, because(ruleFault, text, "ready", p.cfg.Ready.Kind, "start", p.run.start))
 	}
+}
+
+// lastCall returns when a start that is not ready has failed; zero for never.
+func lastCall(p *proc) ha.Instant {
+	if p.cfg.Ready.Timeout <= 0 {
+		return 0
+	}
+	return max(p.run.from.Add(p.cfg.Ready.Timeout), p.mem.More)
 }
 
 // deadline returns when clockwork, or the standing order, has to be looked at
@@ -264,8 +275,8 @@ func deadline(p *proc) ha.Instant {
 		if p.run.phase == up && !p.run.settled {
 			if p.cfg.Ready.Kind == manifest.ReadyStarted {
 				first(p.run.from.Add(p.cfg.RampUp))
-			} else if p.cfg.Ready.Timeout > 0 {
-				first(p.run.from.Add(p.cfg.Ready.Timeout))
+			} else {
+				first(lastCall(p))
 			}
 		}
 		if t, ok := p.mem.Window.easier(p.m.now, p.cfg.Restarts); ok && p.run.armed == 0 && armable(p) {
@@ -301,6 +312,9 @@ func (p *proc) recovered(how string) {
 // ready lets start what needs the program, and restarts what follows it.
 func (p *proc) ready() {
 	p.run.ready = true
+	if p.mem.Stop != p.run.start {
+		p.mem.More = 0
+	}
 	if p.cfg.Ready.Kind != manifest.ReadyStarted {
 		p.mem.Ready = p.run.start
 	}

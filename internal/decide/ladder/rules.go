@@ -28,6 +28,7 @@ const (
 	ruleExit      = "ladder.exit"
 	ruleExpected  = "ladder.expected"
 	ruleStop      = "ladder.stop"
+	ruleExtend    = "ladder.extend"
 	ruleStray     = "ladder.stray"
 	ruleStuck     = "ladder.stuck"
 	ruleStarted   = "ladder.started"

@@ -207,6 +207,8 @@ func show(a ha.Action) string {
 			return fmt.Sprintf("kill %s %d%s", a.Process, a.Start, tail)
 		}
 		return fmt.Sprintf("stop %s %d%s", a.Process, a.Start, tail)
+	case ha.Extend:
+		return fmt.Sprintf("extend %s %d until %v%s", a.Process, a.Start, a.Until, tail)
 	case ha.Watch:
 		return fmt.Sprintf("watch %s %d from %v within %v%s", a.Process, a.Start, a.From, a.Within, tail)
 	case ha.Await:
@@ -317,6 +319,8 @@ func (s *theatre) input(line string, words []string) ha.Input {
 		return ha.Ready{Process: p, Start: id, How: "notify"}
 	case "stopping":
 		return ha.Stopping{Process: p, Start: id}
+	case "busy":
+		return ha.Busy{Process: p, Start: id, For: dur(s.t, opt["for"])}
 	case "missed":
 		return ha.Missed{Process: p, Start: id, Thread: opt["thread"], Last: s.now.Add(-4 * time.Second), Missing: 1}
 	case "verdict":
@@ -469,6 +473,8 @@ func parseProcess(t *testing.T, name string, opt map[string]string) manifest.Pro
 			p.Follows = processes(v)
 		case "ready":
 			p.Ready = manifest.Ready{Kind: manifest.ReadyKind(v), Timeout: time.Minute}
+		case "grace":
+			p.Stop.Grace = dur(t, v)
 		case "watchdog":
 			p.Watchdog = manifest.Watchdog{Interval: dur(t, v), Retries: 3}
 		case "retries":

@@ -173,6 +173,9 @@ func describe(p *proc) (State, string) {
 	case starting:
 		return stateStarting, "its start was ordered"
 	case stopping:
+		if p.mem.More > p.m.now {
+			return stateStopping, p.run.stop.Text + "; it asked for more time"
+		}
 		return stateStopping, p.run.stop.Text
 	case stuck:
 		return stateStuck, "it is still there after SIGKILL; no other copy is started"
@@ -191,6 +194,8 @@ func running(p *proc) (State, string) {
 		return stateGivenUp, "it runs and is not watched: " + p.mem.Cure.Detail
 	case p.run.settled:
 		return stateRunning, "it runs"
+	case p.cfg.Ready.Kind != manifest.ReadyStarted && p.mem.More > p.m.now:
+		return stateRampUp, fmt.Sprintf("it is not ready yet (%s) and asked for more time", p.cfg.Ready.Kind)
 	case p.cfg.Ready.Kind != manifest.ReadyStarted:
 		return stateRampUp, fmt.Sprintf("it is not ready yet (%s)", p.cfg.Ready.Kind)
 	}

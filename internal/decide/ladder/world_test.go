@@ -226,6 +226,13 @@ func (w *world) act(a ha.Action) {
 		if c := w.alive[a.Start]; c != nil {
 			c.stop, c.armed = true, 0
 		}
+	case ha.Extend:
+		if c := w.alive[a.Start]; c != nil && !c.stop {
+			w.fail("more time for the stop of %d, which was not ordered", a.Start)
+		}
+		if a.Until <= w.now {
+			w.fail("more time until %v, which is over", a.Until)
+		}
 	case ha.Examine:
 		if w.dice.roll(3) > 0 {
 			w.mail = append(w.mail, ha.Examined{Process: a.Process, Start: a.Start, Ref: "e"})
@@ -360,6 +367,8 @@ func (w *world) turn() {
 		w.step(ha.HalfBack{Half: ha.KindShadow})
 	case n < 36:
 		w.haunt()
+	case c != nil && n < 38:
+		w.step(ha.Busy{Process: c.name, Start: c.id, For: time.Duration(1+w.dice.roll(4000)) * time.Second})
 	}
 }
 

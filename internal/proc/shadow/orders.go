@@ -54,6 +54,7 @@ func (s *shadow) order(m proc.Message) {
 	case proc.OrderStop:
 		if c != nil {
 			c.halt(o.Kill)
+			lengthen(c, o.At)
 		} else {
 			s.callOff(o.Start)
 		}

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"gemel/internal/clock"
 	"gemel/internal/need"
 	"gemel/internal/proc"
 )
@@ -175,6 +176,35 @@ func TestStopLadder(t *testing.T) {
 		m := w.mark()
 		w.send(proc.Order{Kind: proc.OrderStop, Process: "now", Start: 4, Kill: true})
 		if x := w.about(m, proc.ReportExited, 4).Report; x.Status.Signal != int(unix.SIGKILL) {
+			t.Errorf("%+v", x)
+		}
+	})
+	t.Run("more time", func(t *testing.T) {
+		ready := filepath.Join(w.dir, "slow")
+		s := w.sh("slow", "trap 'sleep 1.5; exit 7' TERM; touch "+ready+"; while :; do sleep 0.01; done")
+		s.StopGrace = time.Second
+		w.run(s, 40)
+		w.wait("the slow one", func() bool { return exists(ready) })
+		m := w.mark()
+		w.send(proc.Order{Kind: proc.OrderStop, Process: "slow", Start: 40})
+		w.send(proc.Order{Kind: proc.OrderStop, Process: "slow", Start: 40, At: clock.Now().Add(time.Hour)})
+		w.send(proc.Order{Kind: proc.OrderStop, Process: "slow", Start: 40, At: clock.Now()}) // takes nothing back
+		w.send(proc.Order{Kind: proc.OrderStop, Process: "slow", Start: 40})
+		if x := w.about(m, proc.ReportExited, 40).Report; x.Status.Code != 7 {
+			t.Errorf("%+v", x)
+		}
+	})
+	t.Run("no more time", func(t *testing.T) {
+		ready := filepath.Join(w.dir, "forever")
+		s := w.spec("forever", "deaf", "touch="+ready, "sleep")
+		s.StopGrace = time.Hour
+		w.run(s, 41)
+		w.wait("the deaf one", func() bool { return exists(ready) })
+		m := w.mark()
+		w.send(proc.Order{Kind: proc.OrderStop, Process: "forever", Start: 41, At: clock.Now().Add(2 * time.Hour)})
+		w.send(proc.Order{Kind: proc.OrderStop, Process: "forever", Start: 41, Kill: true})
+		w.send(proc.Order{Kind: proc.OrderStop, Process: "forever", Start: 41, At: clock.Now().Add(2 * time.Hour)})
+		if x := w.about(m, proc.ReportExited, 41).Report; x.Status.Signal != int(unix.SIGKILL) {
 			t.Errorf("%+v", x)
 		}
 	})

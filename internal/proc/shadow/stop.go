@@ -59,6 +59,17 @@ func (c *child) halt(kill bool) {
 	s.poll.after(grace, c.stop, func() { c.kill() })
 }
 
+// lengthen puts the second stage of a stop off until at, if that is later than the
+// grace ends. A stop that is past its first stage is not taken back.
+func lengthen(c *child, at ha.Instant) {
+	if c.exit != nil || c.stop == nil || c.stop.killed {
+		return
+	}
+	if left := at.Sub(clock.Now()); left > c.of.poll.left(c.stop) {
+		c.of.poll.after(left, c.stop, func() { c.kill() })
+	}
+}
+
 // resumeOthers continues what the program started, where a control group tells who
 // that is: to look at every process of the machine for each stop would cost more than
 // it helps.
