@@ -1,6 +1,10 @@
 package ha
 
-import "time"
+import (
+	"strconv"
+	"strings"
+	"time"
+)
 
 // The words of a cluster, as they stand in its store and in the messages about it.
 
@@ -42,9 +46,6 @@ type NodeRecord struct {
 	// figure it was taken.
 	Life   time.Duration `json:"life"`
 	Grants []Grant       `json:"grants,omitempty"` // sorted by group
-	// Former is what an incarnation before this one held when this one joined: it
-	// may be held still, by a clone or by who does not know yet.
-	Former []Grant `json:"former,omitempty"`
 }
 
 // Grant returns the grant of a group.
@@ -58,16 +59,34 @@ func (r NodeRecord) Grant(g Group) (Grant, bool) {
 }
 
 // A GroupRecord is one group's key: the highest fence that it ever had, and who
-// got it.
+// got it under that. He may have given it up since; what proves that is not here.
 type GroupRecord struct {
 	Group Group `json:"group"`
 	Fence Fence `json:"fence"`
-	Node  Node  `json:"node,omitempty"` // empty: nobody has it now
-	Last  Node  `json:"last,omitempty"` // who had it last; the same as Node if anybody has it
+	Node  Node  `json:"node,omitempty"` // empty: nobody ever had it
+	// Incarnation is that of Node when it got the group. What another one says of
+	// itself proves nothing about this one.
+	Incarnation Incarnation `json:"incarnation,omitempty"`
 }
 
 // A BrainRecord is the key of who decides. Its revision is the epoch.
 type BrainRecord struct {
 	Node        Node        `json:"node"`
 	Incarnation Incarnation `json:"incarnation"`
+}
+
+// String prints a revision in decimal.
+func (r Rev) String() string { return strconv.FormatInt(int64(r), 10) }
+
+// String prints "member 4f,web:1.7", with the incarnation and the grants.
+func (r NodeRecord) String() string {
+	var b strings.Builder
+	b.WriteString(string(r.State))
+	if r.Incarnation != "" {
+		b.WriteString(" " + string(r.Incarnation))
+	}
+	for _, g := range r.Grants {
+		b.WriteString("," + string(g.Group) + ":" + g.Fence.String())
+	}
+	return b.String()
 }

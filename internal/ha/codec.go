@@ -10,9 +10,11 @@ import (
 var (
 	inputs = table[Input](Tick{}, Booted{}, Started{}, StartFailed{}, Exited{}, StopFailed{}, Ready{}, Stopping{},
 		Busy{}, Missed{}, Verdict{}, Examined{}, FailedOver{}, RebootFailed{}, RoleSet{}, HalfDied{}, HalfBack{},
-		Adopted{}, NotFound{}, Settled{}, Request{}, Applied{}, Quit{})
+		Adopted{}, NotFound{}, Settled{}, Request{}, Applied{}, Quit{},
+		NodeRead{}, StoreRead{}, StoreWritten{}, Holds{}, Drawn{}, Departs{}, Hearing{}, Off{})
 	actions = table[Action](Start{}, Arm{}, Stop{}, Extend{}, Watch{}, Await{}, Judge{}, Seek{}, Examine{}, Handle{}, Failover{},
-		Reboot{}, Emit{}, Keep{}, Answer{}, Done{})
+		Reboot{}, Emit{}, Keep{}, Answer{}, Done{},
+		ReadNode{}, ReadStore{}, WriteStore{}, Rights{}, Say{}, Draw{}, Listen{}, TurnOff{})
 )
 
 func table[T interface{ Name() string }](vs ...T) map[string]reflect.Type {

@@ -1,0 +1,379 @@
+package cluster
+
+import (
+	"slices"
+	"time"
+
+	"gemel/internal/ha"
+)
+
+// Mind is what a Brain is made of.
+type Mind struct {
+	Node   ha.Node
+	Era    uint64
+	Timers Timers
+	Listed []ha.Node  // all nodes of the cluster, in the order in which they become brain
+	Voters []ha.Node  // those of them that only vote and neither run groups nor become brain
+	Groups []Group    // sorted by name
+	Start  ha.Instant // when this machine could first hear anybody
+	Fences []ha.Node  // nodes that a fence device can turn off
+	Plant  []Flaw
+}
+
+// Group is what the brain knows of a group of the manifest.
+type Group struct {
+	Name  ha.Group
+	Nodes []ha.Node // where it may be, the first one first
+	Want  ha.Node   // where it is to move; empty: it stays where it is
+}
+
+// A Brain decides about nodes and grants while it holds the epoch. It is used by
+// one goroutine.
+type Brain struct {
+	mind Mind
+	bad  flaws
+	now  ha.Instant
+	out  []ha.Action
+
+	ids   uint64
+	next  ha.Instant // of the next look
+	store picture
+	ear   ear
+	waits []wait
+	write *pending
+	read  uint64     // the read on its way; zero: none
+	asked ha.Instant // when it was sent
+	held  bool       // this brain holds the epoch
+	calm  []calm
+	cold  cold
+}
+
+// cold tells whether the cluster only begins.
+type cold struct {
+	yes   bool       // no node holds anything, as far as was seen
+	since ha.Instant // when that was first seen
+}
+
+// picture is what this brain knows of the store.
+type picture struct {
+	ha.StoreRead
+	known bool // it was read in this epoch, and nothing of unknown outcome came after
+}
+
+// ear is what the heartbeats tell.
+type ear struct {
+	me      ha.Node
+	start   ha.Instant // when anybody could be heard at the earliest
+	silence time.Duration
+	listed  []ha.Node
+	now     ha.Instant
+	heard   []ha.Heard // sorted by node; as of the last look
+}
+
+// wait is the wait for the end of what a node may hold, from an answer that this
+// brain got itself. It is for one revision of the key, or for one incarnation.
+type wait struct {
+	node   ha.Node
+	key    ha.Rev         // of the suspicion; zero: it is for a former incarnation
+	after  ha.Incarnation // that the former one was followed by
+	until  ha.Instant
+	turned bool // a fence device was ordered
+	off    bool // it has confirmed
+	looked bool // what its end leads to was decided
+}
+
+// calm keeps a node that clears its suspicions from being suspected again and again.
+type calm struct {
+	node  ha.Node
+	count int
+	until ha.Instant
+}
+
+// pending is the transaction on its way. There is one at a time.
+type pending struct {
+	id    uint64
+	began ha.Instant
+	puts  []ha.Put
+	epoch bool // it takes the epoch
+}
+
+// NewBrain returns the brain of a node in a life of the daemon. It waits for
+// nothing that a life before waited for, and knows nothing that it knew.
+func NewBrain(m Mind) *Brain {
+	return &Brain{mind: m, bad: plant(m.Plant), ear: ear{me: m.Node, start: m.Start, silence: m.Timers.Silence, listed: m.Listed}}
+}
+
+// Want changes what the manifest asks for.
+func (b *Brain) Want(groups []Group) { b.mind.Groups = groups }
+
+// Step takes one fact and returns what is to be done about it.
+func (b *Brain) Step(now ha.Instant, in ha.Input) []ha.Action {
+	b.now, b.ear.now, b.out = now, now, nil
+	switch in := in.(type) {
+	case ha.Hearing:
+		b.ear.heard = in.Nodes
+		b.decide()
+	case ha.StoreRead:
+		if in.ID == b.read {
+			b.read = 0
+			if in.Error == "" {
+				b.learn(in)
+				b.decide()
+			}
+		}
+	case ha.StoreWritten:
+		b.wrote(in)
+	case ha.Tick:
+		if b.held && slices.ContainsFunc(b.waits, func(w wait) bool { return w.until <= b.now && !w.looked }) {
+			for i := range b.waits {
+				b.waits[i].looked = b.waits[i].until <= b.now
+			}
+			b.decide()
+		}
+	case ha.Off:
+		for i := range b.waits {
+			if w := &b.waits[i]; w.node == in.Node && w.turned && (w.key == in.Key || b.bad[flawOff]) {
+				w.off = true
+			}
+		}
+	}
+	if b.now >= b.next {
+		b.next = b.now.Add(b.mind.Timers.Silence / 4)
+		b.order(ha.Listen{Why: because("listen", "each quarter of a silence")})
+	}
+	return b.out
+}
+
+// Wake returns when the brain wants to be asked again if nothing happens.
+func (b *Brain) Wake() (ha.Instant, bool) {
+	t := b.next
+	for _, w := range b.waits {
+		if b.held && w.until > b.now {
+			t = min(t, w.until)
+		}
+	}
+	return t, true
+}
+
+// Holds reports whether this brain holds the epoch, as far as it knows.
+func (b *Brain) Holds() bool { return b.held }
+
+func (b *Brain) order(x ha.Action) { b.out = append(b.out, x) }
+
+// decide does the first thing that is to be done. Its outcome leads to the next.
+func (b *Brain) decide() {
+	patience := b.mind.Timers.Life
+	if b.write != nil && b.now >= b.write.began.Add(patience) {
+		b.write, b.store.known = nil, false
+	}
+	if b.read != 0 && b.now >= b.asked.Add(patience) {
+		b.read = 0
+	}
+	switch {
+	case b.write != nil || b.read != 0:
+	case !b.store.known && (b.held || b.asked == 0 || b.now.Sub(b.asked) >= b.mind.Timers.Silence):
+		b.look()
+	case !b.store.known:
+		// Who does not hold the epoch asks once in a silence, and not at each look.
+	case !b.held:
+		b.aspire()
+	default:
+		b.rule()
+	}
+}
+
+// look reads everything.
+func (b *Brain) look() {
+	b.ids++
+	b.read, b.asked = b.ids, b.now
+	b.order(ha.ReadStore{ID: b.ids, Why: because("look", "what the store says is not known")})
+}
+
+// learn takes what the store says. Waits are for what stood there: a key that
+// changed ends them, and what was not known before begins its own.
+func (b *Brain) learn(in ha.StoreRead) {
+	if b.held && in.Epoch != b.store.Epoch {
+		b.held, b.waits = false, nil
+	}
+	b.store = picture{in, true}
+	if !b.held {
+		return
+	}
+	if !b.bad[flawInherit] {
+		b.waits = slices.DeleteFunc(b.waits, func(w wait) bool {
+			n := b.store.node(w.node)
+			return n == nil || (w.key != 0 && (n.Key != w.key || n.State != ha.NodeSuspect)) || w.key == 0 && n.Incarnation != w.after
+		})
+	}
+	for _, n := range in.Nodes {
+		await(b, n)
+	}
+	members := slices.ContainsFunc(in.Nodes, func(n ha.KeyedNode) bool { return len(n.Grants) > 0 })
+	if !members && !b.cold.yes {
+		b.cold.since = b.now
+	}
+	b.cold.yes = !members
+}
+
+// await begins the wait that a record asks for, if it does not run already.
+func await(b *Brain, n ha.KeyedNode) {
+	begin := func(w wait) {
+		if slices.ContainsFunc(b.waits, func(x wait) bool {
+			return x.node == w.node && (x.key == w.key || b.bad[flawInherit]) && x.after == w.after
+		}) {
+			return
+		}
+		w.until = b.now.Add(span(b, n))
+		b.waits = append(b.waits, w)
+	}
+	if n.State == ha.NodeSuspect {
+		w := wait{node: n.Node, key: n.Key}
+		if b.bad[flawOwn] {
+			w.off = true
+		}
+		begin(w)
+	}
+	if slices.ContainsFunc(b.store.Groups, func(g ha.KeyedGroup) bool { return g.Node == n.Node && g.Incarnation != n.Incarnation }) {
+		begin(wait{node: n.Node, after: n.Incarnation})
+	}
+}
+
+// node returns what is known of a node; nil: it has no key.
+func (p *picture) node(name ha.Node) *ha.KeyedNode {
+	i, ok := slices.BinarySearchFunc(p.Nodes, name, func(n ha.KeyedNode, s ha.Node) int { return compare(n.Node, s) })
+	if !ok {
+		return nil
+	}
+	return &p.Nodes[i]
+}
+
+func (p *picture) group(name ha.Group) (ha.KeyedGroup, bool) {
+	i, ok := slices.BinarySearchFunc(p.Groups, name, func(g ha.KeyedGroup, s ha.Group) int { return compare(g.Group, s) })
+	if !ok {
+		return ha.KeyedGroup{GroupRecord: ha.GroupRecord{Group: name}}, false
+	}
+	return p.Groups[i], true
+}
+
+// hearing is what was heard of a node; its zero value if nothing was.
+func (e *ear) hearing(name ha.Node) ha.Heard {
+	i, ok := slices.BinarySearchFunc(e.heard, name, func(h ha.Heard, s ha.Node) int { return compare(h.Node, s) })
+	if !ok {
+		return ha.Heard{}
+	}
+	return e.heard[i]
+}
+
+// silent reports whether a node was not heard for some silences, counted from
+// when it could have been at the earliest.
+func (e *ear) silent(name ha.Node, times int) bool {
+	last := max(e.hearing(name).At, e.start)
+	return e.now.Sub(last) >= e.silence*timesOf(times)
+}
+
+// aspire takes the epoch if nobody who is before this node is heard, and whoever
+// holds it is not either.
+func (b *Brain) aspire() {
+	if !b.mind.eligible(b.mind.Node) {
+		return
+	}
+	rank := 1
+	for _, n := range b.mind.Listed {
+		if n == b.mind.Node {
+			break
+		}
+		if b.mind.eligible(n) {
+			rank++
+		}
+	}
+	holder := b.store.Brain.Node
+	if holder != "" && holder != b.mind.Node && !b.ear.silent(holder, rank) {
+		b.store.known = false // who holds it is asked for again at the next look
+		return
+	}
+	if holder == "" && rank > 1 && b.now.Sub(b.mind.Start) < b.mind.Timers.Silence*timesOf(rank) {
+		return
+	}
+	r := ha.BrainRecord{Node: b.mind.Node}
+	b.send([]ha.Put{{Key: ha.BrainKey, Guard: b.store.Epoch, Brain: &r}}, because("epoch", "nobody who decides is heard"), true)
+}
+
+func (m *Mind) eligible(n ha.Node) bool { return !slices.Contains(m.Voters, n) }
+
+// send orders a transaction. It is guarded on the epoch and on every key that it
+// writes.
+func (b *Brain) send(puts []ha.Put, why ha.Reason, epoch bool) {
+	b.ids++
+	b.write = &pending{id: b.ids, began: b.now, puts: puts, epoch: epoch}
+	w := ha.WriteStore{ID: b.ids, Puts: slices.Clone(puts), Why: why}
+	if !epoch {
+		w.Epoch = b.store.Epoch
+	}
+	if b.bad[flawEpoch] && !epoch {
+		w.Epoch = 0
+		for i := range w.Puts {
+			w.Puts[i].Blind = true
+		}
+	}
+	b.order(w)
+}
+
+// wrote takes the outcome of a transaction. What it wrote is known then, by the
+// revision of the answer; what came after, the guards will find.
+func (b *Brain) wrote(in ha.StoreWritten) {
+	p := b.write
+	if p == nil || p.id != in.ID {
+		return
+	}
+	b.write = nil
+	if !in.OK {
+		b.store.known = false // refused or unknown: it is read before anything is written again
+		b.decide()
+		return
+	}
+	b.store.At = in.At
+	if p.epoch {
+		b.held, b.waits, b.cold = true, nil, cold{}
+		b.store.Epoch, b.store.Brain = in.At, *p.puts[0].Brain
+		b.store.known = false // everything is read under the new epoch
+		b.decide()
+		return
+	}
+	for _, put := range p.puts {
+		if put.Node != nil {
+			b.keep(*put.Node, in.At, p.began)
+		}
+		if put.Group != nil {
+			b.store.set(*put.Group, in.At)
+		}
+	}
+	b.decide()
+}
+
+// keep notes a node's key as this brain has just written it.
+func (b *Brain) keep(r ha.NodeRecord, at ha.Rev, began ha.Instant) {
+	n := b.store.node(r.Node)
+	if n == nil {
+		b.store.known = false
+		return
+	}
+	n.NodeRecord, n.Key = r, at
+	if !b.bad[flawInherit] {
+		b.waits = slices.DeleteFunc(b.waits, func(w wait) bool { return w.node == r.Node && w.key != 0 })
+	}
+	if r.State == ha.NodeSuspect {
+		from := b.now
+		if b.bad[flawSend] {
+			from = began
+		}
+		b.waits = append(b.waits, wait{node: r.Node, key: at, until: from.Add(span(b, *n))})
+	}
+}
+
+func (p *picture) set(r ha.GroupRecord, at ha.Rev) {
+	i, ok := slices.BinarySearchFunc(p.Groups, r.Group, func(g ha.KeyedGroup, s ha.Group) int { return compare(g.Group, s) })
+	if !ok {
+		p.Groups = slices.Insert(p.Groups, i, ha.KeyedGroup{})
+	}
+	p.Groups[i] = ha.KeyedGroup{GroupRecord: r, Key: at}
+}

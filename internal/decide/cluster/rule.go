@@ -1,0 +1,273 @@
+package cluster
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"gemel/internal/ha"
+)
+
+func compare[T cmp.Ordered](a, b T) int { return cmp.Compare(a, b) }
+
+func timesOf(n int) time.Duration { return time.Duration(n) }
+
+// maxCalm bounds how long a node that clears its suspicions is left alone: it
+// doubles from one silence.
+const maxCalm = 6 // doublings
+
+// span is how long this brain waits for the end of what a node may hold.
+func span(b *Brain, n ha.KeyedNode) time.Duration {
+	w := b.mind.Timers.Wait(n.Life)
+	if b.bad[flawShort] {
+		w /= 2
+	}
+	return w
+}
+
+// rule does the first of what is to be done, in the order of its urgency: the end
+// of a wait, a suspicion, a group without a node, a move.
+func (b *Brain) rule() {
+	for _, do := range []func() bool{b.evict, b.suspect, b.grant, b.remove} {
+		if do() {
+			return
+		}
+	}
+	// Who watches learns of what others write; who does not, looks.
+	if b.now.Sub(b.asked) >= b.mind.Timers.Silence {
+		b.look()
+	}
+}
+
+// evict ends a suspicion whose wait is over, and grants what the node had to others
+// in the same transaction.
+func (b *Brain) evict() bool {
+	for i := range b.waits {
+		w := &b.waits[i]
+		n := b.store.node(w.node)
+		if w.key == 0 || n == nil || n.State != ha.NodeSuspect || n.Key != w.key && !b.bad[flawInherit] {
+			continue
+		}
+		if !w.turned && slices.Contains(b.mind.Fences, w.node) {
+			w.turned = true
+			b.order(ha.TurnOff{Node: w.node, Key: w.key, Why: because("fence", "its suspicion is written")})
+		}
+		if b.now < w.until && !w.off {
+			continue
+		}
+		r := n.NodeRecord
+		r.State, r.Grants = ha.NodeEvicted, nil
+		puts := []ha.Put{{Key: ha.NodeKey(r.Node), Guard: n.Key, Node: &r, Blind: b.bad[flawEvict]}}
+		puts = append(puts, regrant(b, n.Grants, r.Node)...)
+		b.send(puts, because("evict", "the wait for the end of its authority is over", fact("node", string(r.Node))), false)
+		return true
+	}
+	return false
+}
+
+// regrant gives groups to other nodes than one.
+func regrant(b *Brain, grants []ha.Grant, not ha.Node) []ha.Put {
+	next := map[ha.Node]*ha.NodeRecord{}
+	var puts []ha.Put
+	for _, g := range grants {
+		to := choose(b, g.Group, not)
+		if to == nil {
+			continue
+		}
+		k, _ := b.store.group(g.Group)
+		r, ok := next[to.Node]
+		if !ok {
+			c := to.NodeRecord
+			c.Grants = slices.Clone(c.Grants)
+			r = &c
+			next[to.Node] = r
+			puts = append(puts, ha.Put{Key: ha.NodeKey(to.Node), Guard: to.Key, Node: r})
+		}
+		k.GroupRecord = granted(b, k.GroupRecord, r)
+		puts = append(puts, ha.Put{Key: ha.GroupKey(g.Group), Guard: k.Key, Group: &k.GroupRecord})
+	}
+	return puts
+}
+
+// granted adds a group to a node's record, under the fence that follows its last.
+func granted(b *Brain, k ha.GroupRecord, to *ha.NodeRecord) ha.GroupRecord {
+	f := k.Fence
+	switch {
+	case f.Era < b.mind.Era:
+		f = ha.Fence{Era: b.mind.Era, Counter: 1}
+	case !b.bad[flawFence]:
+		f.Counter++
+	}
+	k.Fence, k.Node, k.Incarnation = f, to.Node, to.Incarnation
+	to.Grants = append(to.Grants, ha.Grant{Group: k.Group, Fence: f})
+	slices.SortFunc(to.Grants, func(x, y ha.Grant) int { return compare(x.Group, y.Group) })
+	return k
+}
+
+// choose returns the node that a group goes to, or nil.
+func choose(b *Brain, name ha.Group, not ha.Node) *ha.KeyedNode {
+	i, ok := slices.BinarySearchFunc(b.mind.Groups, name, func(g Group, s ha.Group) int { return compare(g.Name, s) })
+	if !ok {
+		return nil
+	}
+	g := b.mind.Groups[i]
+	for _, c := range append([]ha.Node{g.Want}, g.Nodes...) {
+		if c != "" && c != not && slices.Contains(g.Nodes, c) && takes(b, c) {
+			return b.store.node(c)
+		}
+	}
+	return nil
+}
+
+// takes reports whether a node can be given a group now.
+func takes(b *Brain, name ha.Node) bool {
+	n := b.store.node(name)
+	return n != nil && n.State == ha.NodeMember && n.Era == b.mind.Era && slices.Contains(b.mind.Listed, name) && b.mind.eligible(name) &&
+		(name == b.mind.Node || !b.ear.silent(name, 1))
+}
+
+// suspect writes a suspicion of a member that nobody hears.
+func (b *Brain) suspect() bool {
+	if !b.ear.listening() {
+		return false
+	}
+	for i := range b.store.Nodes {
+		n := b.store.Nodes[i]
+		if n.State != ha.NodeMember || n.Node == b.mind.Node || !b.ear.silent(n.Node, 1) || b.ear.witnessed(n.Node) {
+			continue
+		}
+		c := calmOf(b, n.Node)
+		if b.now < c.until {
+			continue
+		}
+		c.until = b.now.Add(b.mind.Timers.Silence << min(c.count, maxCalm))
+		c.count++
+		r := n.NodeRecord
+		r.State = ha.NodeSuspect
+		p := ha.Put{Key: ha.NodeKey(r.Node), Guard: n.Key, Node: &r, Blind: b.bad[flawSuspect]}
+		b.send([]ha.Put{p}, because("suspect", "it was not heard for a silence, by nobody", fact("node", string(r.Node))), false)
+		return true
+	}
+	return false
+}
+
+func calmOf(b *Brain, n ha.Node) *calm {
+	i := slices.IndexFunc(b.calm, func(c calm) bool { return c.node == n })
+	if i < 0 {
+		b.calm = append(b.calm, calm{node: n})
+		i = len(b.calm) - 1
+	}
+	c := &b.calm[i]
+	if c.count > 0 && b.now.Sub(c.until) > b.mind.Timers.Silence<<maxCalm {
+		c.count = 0
+	}
+	return c
+}
+
+// listening reports whether this brain hears anybody: one that hears nobody is
+// deaf itself, unless there is but one other.
+func (e *ear) listening() bool {
+	if len(e.listed) <= 2 {
+		return true
+	}
+	return slices.ContainsFunc(e.listed, func(n ha.Node) bool { return n != e.me && !e.silent(n, 1) })
+}
+
+// witnessed reports whether a node that is heard says that it hears this one.
+func (e *ear) witnessed(name ha.Node) bool {
+	return slices.ContainsFunc(e.heard, func(h ha.Heard) bool {
+		return h.Node != name && h.Node != e.me && slices.Contains(e.listed, h.Node) && !e.silent(h.Node, 1) && slices.Contains(h.Hears, name)
+	})
+}
+
+// grant gives a group that nobody can hold to a node.
+func (b *Brain) grant() bool {
+	if !settled(b) {
+		return false
+	}
+	for _, g := range b.mind.Groups {
+		k, _ := b.store.group(g.Name)
+		guard, free := free(b, k)
+		if !free {
+			continue
+		}
+		puts := regrant(b, []ha.Grant{{Group: g.Name}}, "")
+		if len(puts) == 0 {
+			continue
+		}
+		if guard != nil && puts[0].Key != ha.NodeKey(guard.Node) {
+			puts = append(puts, ha.Put{Key: ha.NodeKey(guard.Node), Guard: guard.Key})
+		}
+		b.send(puts, because("grant", "nobody holds it", fact("group", string(g.Name)), fact("to", puts[0].Key)), false)
+		return true
+	}
+	return false
+}
+
+// settled reports whether grants may be made: a cluster that begins waits for all
+// who are listed, or for its time.
+func settled(b *Brain) bool {
+	if !b.cold.yes || b.now.Sub(b.cold.since) >= b.mind.Timers.Settle {
+		return true
+	}
+	for _, name := range b.mind.Listed {
+		if n := b.store.node(name); b.mind.eligible(name) && (n == nil || n.State != ha.NodeMember) {
+			return false
+		}
+	}
+	return true
+}
+
+// free reports whether nobody can hold a group, and by whose key that is known;
+// nil: nobody ever had it, or its node has no key.
+func free(b *Brain, k ha.KeyedGroup) (guard *ha.KeyedNode, ok bool) {
+	if k.Node == "" {
+		return nil, true
+	}
+	n := b.store.node(k.Node)
+	if n == nil {
+		return nil, true
+	}
+	if n.Incarnation != k.Incarnation {
+		// Whoever has the key now cannot speak for the one who had the group: that one
+		// may run still, cut off, or be a machine of its own.
+		over := slices.ContainsFunc(b.waits, func(w wait) bool {
+			return w.key == 0 && w.node == n.Node && w.after == n.Incarnation && b.now >= w.until
+		})
+		return n, over || b.bad[flawFormer]
+	}
+	if _, has := n.Grant(k.Group); has {
+		return nil, false
+	}
+	switch n.State {
+	case ha.NodeEvicted, ha.NodeLeft:
+		return n, true
+	case ha.NodeMember:
+		// It was taken from a member: the stop must have been reported by who obeys
+		// the very key that stands there.
+		said := b.ear.hearing(n.Node).Said
+		proved := said.Incarnation == n.Incarnation && said.Key == n.Key && !slices.Contains(said.Holds, k.Group)
+		return n, proved || b.bad[flawStop]
+	}
+	return nil, false
+}
+
+// remove takes a group from the node that it is to move away from.
+func (b *Brain) remove() bool {
+	for _, g := range b.mind.Groups {
+		k, _ := b.store.group(g.Name)
+		n := b.store.node(k.Node)
+		if g.Want == "" || n == nil || g.Want == k.Node || n.State != ha.NodeMember || !takes(b, g.Want) {
+			continue
+		}
+		if _, has := n.Grant(g.Name); !has {
+			continue
+		}
+		r := n.NodeRecord
+		r.Grants = slices.DeleteFunc(slices.Clone(r.Grants), func(x ha.Grant) bool { return x.Group == g.Name })
+		b.send([]ha.Put{{Key: ha.NodeKey(r.Node), Guard: n.Key, Node: &r}},
+			because("move", "it moves: first it is taken from where it is", fact("group", string(g.Name)), fact("to", string(g.Want))), false)
+		return true
+	}
+	return false
+}
