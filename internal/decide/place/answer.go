@@ -10,25 +10,47 @@ import (
 type scribe struct{ voice }
 
 // answer puts numbers into words.
-func (w scribe) answer(conflicts []ha.Reason) Answer {
-	a := Answer{Choices: make([]Choice, len(w.groups)), Conflicts: conflicts}
-	waits := make([][]int, len(w.groups))
-	for g := range w.groups {
-		if s := &w.st[g]; s.now != s.orig {
-			for _, h := range s.room {
-				if w.st[h].orig == s.now && w.st[h].now != s.now {
-					waits[g] = append(waits[g], h)
-				}
+func (w scribe) answer(conflicts []ha.Reason, traded bool) Answer {
+	a := Answer{Choices: make([]Choice, len(w.groups)), Conflicts: conflicts, traded: traded}
+	waits := w.waits()
+	for _, running := range []bool{false, true} {
+		for g := range w.groups {
+			if (w.st[g].orig != none) == running {
+				w.order(g, waits)
 			}
 		}
-	}
-	for g := range w.groups {
-		w.order(g, waits)
 	}
 	for g := range w.groups {
 		a.Choices[g] = w.choice(g, waits[g])
 	}
 	return a
+}
+
+// waits lists for each group those that leave the room that it needs.
+func (w *work) waits() [][]int {
+	out := make([][]int, len(w.groups))
+	for g := range w.groups {
+		if s := &w.st[g]; s.now != s.orig {
+			for _, h := range s.room {
+				if w.st[h].orig == s.now && w.st[h].now != s.now {
+					out[g] = append(out[g], h)
+				}
+			}
+		}
+	}
+	return out
+}
+
+// circular says whether any group waits, by way of others, for itself.
+func circular(waits [][]int) bool {
+	for g, hs := range waits {
+		for _, h := range hs {
+			if waitsFor(h, g, waits) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // order adds those that a group starts after. One that runs already does not wait

@@ -17,7 +17,7 @@ type field struct {
 	nodes  []Node
 	groups []Group
 	index  map[ha.Node]int // of nodes; only looked up
-	listed []int           // group x node: position in the group's list, or none
+	listed []int           // group x node: position in the group's list, or none; 0 without a list
 	at     []*At           // group x node, or nil
 	links  []links         // of each group
 	units  []unit          // in order of who is placed first
@@ -78,7 +78,7 @@ func (w *field) locate(g int) {
 	for n := range w.nodes {
 		w.listed[base+n] = none
 		if len(group.Rules.Nodes) == 0 {
-			w.listed[base+n] = n
+			w.listed[base+n] = 0
 		}
 	}
 	for i, name := range group.Rules.Nodes {

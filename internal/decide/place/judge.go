@@ -10,20 +10,42 @@ import (
 // is placed as far as that goes.
 func Plan(p Problem) Answer {
 	f := newField(p)
-	w := court{voice{newWork(f)}}
-	// What one pass moves away leaves room for the next one. Each pass judges by what
-	// the ones before decided, so that when one changes nothing, none would change
-	// anything either: that is why the answer to the answer moves nothing.
-	for range len(w.units) + 2 {
-		if !w.pass() {
-			break
-		}
-	}
-	return scribe(w).answer(critic{f}.complaints(p))
+	w, traded := decide(f)
+	return scribe{voice{w}}.answer(critic{f}.complaints(p), traded)
 }
 
-// A court decides.
-type court struct{ voice }
+// A court decides. Once: no group is moved on by a second cause.
+type court struct {
+	voice
+	once bool
+}
+
+// decide settles everything; traded: groups would have had to change places, and
+// were moved by one step only.
+func decide(f *field) (w *work, traded bool) {
+	for _, once := range []bool{false, true} {
+		w = newWork(f)
+		court{voice{w}, once}.settled()
+		// Who leaves for one node and then, by what others do meanwhile, for another one
+		// may end where somebody is who waits for it to leave.
+		if !circular(w.waits()) {
+			return w, once
+		}
+	}
+	return w, true
+}
+
+// settled judges until nothing changes. What one pass moves away leaves room for
+// the next one. Each pass judges by what the ones before decided, so that when one
+// changes nothing, none would change anything any more: that is why the answer to
+// the answer moves nothing.
+func (w court) settled() {
+	for range len(w.units) + 2 {
+		if !w.pass() {
+			return
+		}
+	}
+}
 
 // pass judges all units once. Groups that nobody has come before those that run
 // and would be better off elsewhere.
@@ -73,11 +95,11 @@ func (w *work) hold(g int) no {
 		return no{code: locked, m: g}
 	case group.Maintenance:
 		return no{code: paused, m: g}
-	case s.now != none && w.nodes[s.now].Maintenance && group.Request.Node == "":
-		return no{code: mended, m: g, x: s.now}
 	case s.now != none && w.nodes[s.now].State == ha.NodeSuspect:
 		return no{code: suspected, m: g, x: s.now}
-	case s.now == none && s.last != none && w.nodes[s.last].Maintenance && group.Request.Node == "":
+	case s.now != none && w.nodes[s.now].Maintenance:
+		return no{code: mended, m: g, x: s.now}
+	case s.now == none && s.last != none && w.nodes[s.last].Maintenance:
 		return no{code: mended, m: g, x: s.last}
 	}
 	return no{}
@@ -141,34 +163,12 @@ func (w *work) refuse(ms []int, why ha.Reason) {
 // at all, but for those about which nothing is to be done.
 func (w court) grant(u unit) bool {
 	w.forget(u.members)
-	var ms []int
-	for _, m := range u.members {
-		if h := w.hold(m); h.code != okay {
-			w.st[m].held = h
-			w.note([]int{m}, slices.Repeat([]no{h}, len(w.nodes)))
-			continue
-		}
-		ms = append(ms, m)
+	if w.asked(u) {
+		return true
 	}
+	ms, nots, cands := w.free(u, false)
 	if len(ms) == 0 {
 		return false
-	}
-	nots, cands := make([]no, len(w.nodes)), []int(nil)
-	for n := range w.nodes {
-		if nots[n] = w.takes(ms, n); nots[n].code == okay {
-			cands = append(cands, n)
-		}
-	}
-	r, t := w.request(ms)
-	if r.Node != "" {
-		if f := w.asked(ms, t, r, nots); f.code == okay {
-			w.settle(ms, t, nots, no{code: tied, m: ms[0], x: t, r: byRequest})
-			w.put(ms, t, w.sayAsked(r, none))
-			w.degrade(ms, t, r.Forced)
-			return true
-		} else {
-			w.refuse(ms, w.sayRefused(ms[0], t, f, "request"))
-		}
 	}
 	best, ok := w.choose(ms, cands, w.home(u))
 	if !ok {
@@ -198,6 +198,49 @@ func (w court) grant(u unit) bool {
 	return true
 }
 
+// free lists the members of a unit that nobody has and about which something may
+// be done, and what is against each node. That a node is in maintenance does not
+// count against the request of an operator.
+func (w court) free(u unit, request bool) (ms []int, nots []no, cands []int) {
+	for _, m := range u.members {
+		h := w.hold(m)
+		if h.code == okay || request && h.code == mended {
+			ms = append(ms, m)
+			continue
+		}
+		w.st[m].held = h
+		w.note([]int{m}, slices.Repeat([]no{h}, len(w.nodes)))
+	}
+	nots = make([]no, len(w.nodes))
+	for n := range w.nodes {
+		if nots[n] = w.takes(ms, n); nots[n].code == okay {
+			cands = append(cands, n)
+		}
+	}
+	return ms, nots, cands
+}
+
+// asked starts a unit that nobody has where an operator asked it to be.
+func (w court) asked(u unit) bool {
+	r, t := w.request(u.members)
+	if r.Node == "" {
+		return false
+	}
+	ms, nots, _ := w.free(u, true)
+	if len(ms) == 0 {
+		w.refuse(u.members, w.sayRefused(u.members[0], t, w.st[u.members[0]].held, "request"))
+		return false
+	}
+	if f := w.mayAsk(ms, t, r, nots); f.code != okay {
+		w.refuse(ms, w.sayRefused(ms[0], t, f, "request"))
+		return false
+	}
+	w.settle(ms, t, nots, no{code: tied, m: ms[0], x: t, r: byRequest})
+	w.put(ms, t, w.sayAsked(r, none))
+	w.degrade(ms, t, r.Forced)
+	return true
+}
+
 // takes says whether a unit that nobody has may start on a node.
 func (w court) takes(ms []int, n int) no {
 	if f := w.fits(ms, n, false); f.code != okay {
@@ -212,8 +255,8 @@ func (w court) takes(ms []int, n int) no {
 	return no{}
 }
 
-// asked says whether a unit that nobody has may start where it was asked to be.
-func (w court) asked(ms []int, t int, r Request, nots []no) no {
+// mayAsk says whether a unit that nobody has may start where it was asked to be.
+func (w court) mayAsk(ms []int, t int, r Request, nots []no) no {
 	switch {
 	case t == none:
 		return no{code: away, m: ms[0]}

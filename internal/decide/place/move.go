@@ -2,6 +2,7 @@ package place
 
 import (
 	"cmp"
+	"slices"
 
 	"gemel/internal/ha"
 )
@@ -87,6 +88,16 @@ func (w *work) criterion(ms []int, first, second, home int) int {
 	return by
 }
 
+// prefer lets the request of an operator choose among the nodes that a group may
+// leave for, if it would be followed from the best of them anyway: one move, not two.
+func (w court) prefer(u unit, ms, cands []int, best int) int {
+	r, t := w.request(u.members)
+	if r.Node != "" && t != best && slices.Contains(cands, t) && (r.Forced || w.as(ms, best, t, r.Any).code == okay) {
+		return t
+	}
+	return best
+}
+
 // judge says whether a unit that is somewhere has a reason to leave.
 func (w court) judge(u unit) bool {
 	a := w.anchor(u)
@@ -98,6 +109,9 @@ func (w court) judge(u unit) bool {
 			w.forget([]int{m})
 		}
 	}
+	if w.once && w.anyMoved(ms) {
+		return w.gather(u)
+	}
 	nots := make([]no, len(w.nodes))
 	for n := range w.nodes {
 		if n != x {
@@ -107,31 +121,44 @@ func (w court) judge(u unit) bool {
 		}
 	}
 	changed := false
-	if h := w.heldUnit(ms); h.code != okay {
+	h := w.heldUnit(ms)
+	w.note(ms, nots)
+	switch {
+	case h.code == mended && w.requested(u, ms, x):
+		changed = true
+	case h.code != okay:
 		for _, m := range ms {
 			if s := &w.st[m]; !s.moved {
 				s.held = h
 			}
 		}
-		w.note(ms, nots)
-		if r, t := w.request(u.members); r.Node != "" && t != x {
+		if r, t := w.request(u.members); r.Node != "" && t != x && h.code != mended {
 			w.refuse(ms, w.sayRefused(ms[0], t, h, "request"))
 		}
-	} else {
-		w.note(ms, nots)
+	default:
 		changed = w.requested(u, ms, x) || w.leave(u, ms, x) || w.heal(u, ms, x) || w.failback(u, ms, x)
 	}
 	return w.gather(u) || changed
 }
 
+// anyMoved says whether anything is decided of groups that somebody has.
+func (w *work) anyMoved(ms []int) bool {
+	return slices.ContainsFunc(ms, func(m int) bool { return w.st[m].moved && w.st[m].orig != none })
+}
+
 // heldUnit says whether any of the groups may not be touched: then none is moved.
+// That their node is in maintenance is said only if there is nothing else, because
+// an operator's request goes before it.
 func (w court) heldUnit(ms []int) no {
+	out := no{}
 	for _, m := range ms {
-		if h := w.hold(m); h.code != okay {
+		if h := w.hold(m); h.code == mended {
+			out = h
+		} else if h.code != okay {
 			return h
 		}
 	}
-	return no{}
+	return out
 }
 
 // requested moves a unit to where an operator asked it to be: the first guard if
@@ -213,7 +240,7 @@ func (w court) leave(u unit, ms []int, x int) bool {
 	pinned := r.Forced && t == x
 	cause := no{}
 	for _, m := range ms {
-		if f := w.may(m, x, pinned); f.code != okay && cause.code == okay && f.code != mended {
+		if f := w.may(m, x, pinned); f.code != okay && cause.code == okay {
 			cause = f
 		}
 		for _, h := range w.links[m].apart {
@@ -257,6 +284,7 @@ func (w court) leave(u unit, ms []int, x int) bool {
 		w.refuse(ms, w.sayStuck(ms[0], x, cause))
 		return false
 	}
+	best = w.prefer(u, ms, cands, best)
 	by := byOnly
 	for _, n := range cands {
 		if n != best {
@@ -286,7 +314,11 @@ func (w court) heal(u unit, ms []int, x int) bool {
 	var cands []int
 	var refused []ha.Reason
 	for n := range w.nodes {
-		if n == x || !w.better(ms, x, n, sticky) {
+		if n == x {
+			continue
+		}
+		if !w.better(ms, x, n, sticky) {
+			w.turnBetter(ms, x, n)
 			continue
 		}
 		f := w.fits(ms, n, false)
@@ -312,6 +344,7 @@ func (w court) heal(u unit, ms []int, x int) bool {
 		}
 		return false
 	}
+	best = w.prefer(u, ms, cands, best)
 	for _, n := range cands {
 		if n != best {
 			w.turn(ms, n, no{code: later, m: ms[0], x: best, r: w.criterion(ms, best, n, w.home(u))})
@@ -323,6 +356,18 @@ func (w court) heal(u unit, ms []int, x int) bool {
 	}
 	w.move(ms, best, no{code: worse, m: ms[0], x: best}, why)
 	return true
+}
+
+// turnBetter notes why a node is not better than x, if anything could be.
+func (w court) turnBetter(ms []int, x, n int) {
+	if w.st[ms[0]].not[n].code != noCause {
+		return
+	}
+	if a, b := w.health(ms, x), w.health(ms, n); a.Critical || grave(b, a) > 0 {
+		w.turn(ms, n, no{code: worse, m: ms[0], x: x})
+	} else if f := w.covers(ms, x, n); f.code != okay {
+		w.turn(ms, n, f)
+	}
 }
 
 // failback moves a unit to the first of its nodes, by the second guard, unless an
@@ -341,7 +386,9 @@ func (w court) failback(u unit, ms []int, x int) bool {
 	}
 	if f.code != okay {
 		w.turn(ms, h, f)
-		w.refuse(ms, w.sayRefused(ms[0], h, f, "failback"))
+		if f.code > barred { // a home that is not there is not asked for
+			w.refuse(ms, w.sayRefused(ms[0], h, f, "failback"))
+		}
 		return false
 	}
 	w.move(ms, h, no{code: later, m: ms[0], x: h, r: byHome}, w.sayFailback(x, h))
@@ -359,7 +406,7 @@ func (w court) gather(u unit) bool {
 	changed := false
 	for _, m := range u.members {
 		z := w.st[m].now
-		if z == none || z == n {
+		if z == none || z == n || w.once && w.anyMoved([]int{m}) {
 			continue
 		}
 		ms := []int{m}

@@ -49,8 +49,9 @@ type Group struct {
 	Name  ha.Group
 	Rules Rules
 	// Now is the node that has it. Empty, or a node that is not a member or suspect:
-	// nobody has it. Last is who had it last; empty means that it never ran, and
-	// then no node can be behind.
+	// nobody has it. In the middle of a move it is still with who had it, until it
+	// is granted elsewhere. Last is who had it last; empty means that it never ran,
+	// and then no node can be behind.
 	Now, Last ha.Node
 	// Active says that it was started on Now, so that what starts after it may start.
 	Active      bool
@@ -113,6 +114,8 @@ type At struct {
 type Answer struct {
 	Choices   []Choice    // one for each group, by name
 	Conflicts []ha.Reason // as of Validate
+
+	traded bool // some groups need more than one step
 }
 
 // A Choice is where one group belongs.
@@ -129,7 +132,9 @@ type Choice struct {
 	// forced there or its node was lost: it will be degraded.
 	Behind  []string
 	Reason  ha.Reason
-	Refused []ha.Reason // each move that something asked for and that is not made
+	// Refused is each move that something asks for and that is not made. It is said
+	// at each answer: an event is for when it changes.
+	Refused []ha.Reason
 	Not     []WhyNot    // for each other node, by name
 }
 

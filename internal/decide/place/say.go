@@ -44,7 +44,7 @@ func (w voice) say(f no, g, n int) ha.Reason {
 	case later:
 		r.Text = w.node(f.x) + " comes before it: " + w.sayBy(f.r, f.x)
 	case noCause:
-		r.Text = "it could run there, and nothing asks it to leave " + w.node(f.x)
+		r.Text, r.Facts = w.sayNoCause(f, n)
 	case tied:
 		r.Text, r.Facts = w.sayTied(f, g)
 	case worse:
@@ -63,6 +63,25 @@ func (w voice) say(f no, g, n int) ha.Reason {
 		r.Facts = append(r.Facts, fact("group", w.group(f.m)))
 	}
 	return r
+}
+
+// sayNoCause says why a group does not leave where it is for a node as good.
+func (w voice) sayNoCause(f no, n int) (string, []ha.Fact) {
+	r, base := &w.groups[f.m].Rules, f.m*len(w.nodes)
+	if r.LeastGroups || w.listed[base+n] > w.listed[base+f.x] || len(r.Nodes) == 0 {
+		return "it could run there, and has no cause to leave " + w.node(f.x), nil
+	}
+	failback := "manual"
+	switch {
+	case r.Failback && !r.Open:
+		failback = "outside of its window"
+	case r.Failback:
+		failback = "to the first of the list only"
+	}
+	if req := w.groups[f.m].Request; req.Node == w.nodes[f.x].Name {
+		failback = "off: an operator asked for " + w.node(f.x)
+	}
+	return w.node(n) + " is earlier in its list, and failback is " + failback, []ha.Fact{fact("on", w.node(f.x))}
 }
 
 // sayBar says what keeps a group off a node.
@@ -92,7 +111,7 @@ func (w voice) sayBar(f no, n int) (string, []ha.Fact) {
 	case full:
 		return name + " has no room for it", []ha.Fact{fact("resource", w.res[f.r]), fact("free", f.v), fact("bound", w.bound[n][f.r])}
 	case onLoss:
-		return name + " waits for " + w.node(f.x) + ", which had it last, or for an operator: " + at.OnLoss, nil
+		return "a take-over on " + name + " waits for " + w.node(f.x) + ", which had it last, or for an operator: " + at.OnLoss, nil
 	case behind:
 		return "its files are not in sync on " + name, []ha.Fact{fact("files", list(at.Behind))}
 	case unreached:
@@ -167,7 +186,7 @@ func (w voice) sayGrant(f no, last int, lost no) ha.Reason {
 	switch {
 	case last == n:
 		return because("place.last-holder", w.node(n)+" had it last and can take it", by)
-	case last != none:
+	case last != none && lost.code != later:
 		return because("place.failover", w.node(last)+" had it last; "+w.node(n)+" takes it over",
 			fact(w.node(last), w.say(lost, f.m, last).Text), by)
 	case w.groups[f.m].Rules.LeastGroups:
@@ -282,7 +301,7 @@ func (w voice) sayNowhere(g int) ha.Reason {
 		for n, f := range s.not {
 			if f.code == onLoss {
 				why := w.say(f, g, n)
-				return because("place.on-loss", "it waits: "+why.Text, w.perNode(g, none)...)
+				return because("place.on-loss", why.Text, w.perNode(g, none)...)
 			}
 		}
 		return because("place.nowhere", "no node can take it", w.perNode(g, none)...)
