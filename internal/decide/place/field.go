@@ -8,8 +8,10 @@ import (
 	"gemel/internal/ha"
 )
 
-// none is no node.
-const none = -1
+const (
+	none = -1 // no node
+	gone = -2 // a node that is not in the cluster any more
+)
 
 // A field is a problem in numbers. Nodes and groups are by name, so that the order
 // of the input means nothing.

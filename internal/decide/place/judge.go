@@ -99,7 +99,7 @@ func (w *work) hold(g int) no {
 		return no{code: suspected, m: g, x: s.now}
 	case s.now != none && w.nodes[s.now].Maintenance:
 		return no{code: mended, m: g, x: s.now}
-	case s.now == none && s.last != none && w.nodes[s.last].Maintenance:
+	case s.now == none && s.last >= 0 && w.nodes[s.last].Maintenance:
 		return no{code: mended, m: g, x: s.last}
 	}
 	return no{}
@@ -190,8 +190,10 @@ func (w court) grant(u unit) bool {
 	}
 	w.note(ms, nots)
 	var lost no
-	if last != none {
+	if last >= 0 {
 		lost = nots[last]
+	} else {
+		lost = no{code: away, m: ms[0]}
 	}
 	w.put(ms, best, w.sayGrant(why, last, lost))
 	w.degrade(ms, best, false)

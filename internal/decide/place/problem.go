@@ -48,7 +48,7 @@ type Health struct {
 type Group struct {
 	Name  ha.Group
 	Rules Rules
-	// Now is the node that has it. Empty, or a node that is not a member or suspect:
+	// Now is the node that has it. Empty, or no member or suspect of the cluster:
 	// nobody has it. In the middle of a move it is still with who had it, until it
 	// is granted elsewhere. Last is who had it last; empty means that it never ran,
 	// and then no node can be behind.
@@ -130,12 +130,12 @@ type Choice struct {
 	Wait []ha.Group
 	// Behind are the file sets that were not in sync on Node when the group was
 	// forced there or its node was lost: it will be degraded.
-	Behind  []string
-	Reason  ha.Reason
+	Behind []string
+	Reason ha.Reason
 	// Refused is each move that something asks for and that is not made. It is said
 	// at each answer: an event is for when it changes.
 	Refused []ha.Reason
-	Not     []WhyNot    // for each other node, by name
+	Not     []WhyNot // for each other node, by name
 }
 
 // A WhyNot is why a group is not on a node.

@@ -105,6 +105,9 @@ func (d dice) group(i int, p Problem, calm bool) Group {
 	if d.in(2) {
 		g.Last = someNode()
 	}
+	if d.in(15) {
+		g.Last = "x0" // it has left the cluster
+	}
 	g.Active = !d.in(4)
 	if !calm {
 		r.Level, r.Stickiness = d.IntN(3), d.IntN(3)

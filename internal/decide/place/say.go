@@ -111,7 +111,7 @@ func (w voice) sayBar(f no, n int) (string, []ha.Fact) {
 	case full:
 		return name + " has no room for it", []ha.Fact{fact("resource", w.res[f.r]), fact("free", f.v), fact("bound", w.bound[n][f.r])}
 	case onLoss:
-		return "a take-over on " + name + " waits for " + w.node(f.x) + ", which had it last, or for an operator: " + at.OnLoss, nil
+		return "a take-over on " + name + " waits for " + w.lastOf(f.m) + ", which had it last, or for an operator: " + at.OnLoss, nil
 	case behind:
 		return "its files are not in sync on " + name, []ha.Fact{fact("files", list(at.Behind))}
 	case unreached:
@@ -179,6 +179,17 @@ func (w voice) sayBy(by, n int) string {
 	return "no other can take it"
 }
 
+// lastOf names who had a group last, also if that is no node any more.
+func (w *work) lastOf(g int) string {
+	switch s := &w.st[g]; {
+	case s.last >= 0:
+		return w.node(s.last)
+	case w.groups[g].Now != "":
+		return string(w.groups[g].Now)
+	}
+	return string(w.groups[g].Last)
+}
+
 // sayGrant says why a group that nobody has goes to the best of the nodes.
 func (w voice) sayGrant(f no, last int, lost no) ha.Reason {
 	n := f.x
@@ -187,8 +198,11 @@ func (w voice) sayGrant(f no, last int, lost no) ha.Reason {
 	case last == n:
 		return because("place.last-holder", w.node(n)+" had it last and can take it", by)
 	case last != none && lost.code != later:
-		return because("place.failover", w.node(last)+" had it last; "+w.node(n)+" takes it over",
-			fact(w.node(last), w.say(lost, f.m, last).Text), by)
+		why := "it is not in the cluster"
+		if last >= 0 {
+			why = w.say(lost, f.m, last).Text
+		}
+		return because("place.failover", w.lastOf(f.m)+" had it last; "+w.node(n)+" takes it over", fact(w.lastOf(f.m), why), by)
 	case w.groups[f.m].Rules.LeastGroups:
 		return because("place.least-groups", w.node(n)+" has the fewest groups of the nodes that can take it", by)
 	}

@@ -199,7 +199,7 @@ func (w twin) start() ha.Node {
 		!ask.Forced && !out(t) && (last == "" || last == t || w.synced(t)) && w.wouldStay(t)) {
 		return t
 	}
-	if last != "" && w.p.node(last).Maintenance {
+	if n := w.p.node(last); n != nil && n.Maintenance {
 		return ""
 	}
 	return w.best(last, out)

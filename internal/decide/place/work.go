@@ -1,6 +1,7 @@
 package place
 
 import (
+	"cmp"
 	"slices"
 
 	"gemel/internal/ha"
@@ -17,7 +18,7 @@ type work struct {
 
 // standing is what is decided of one group so far.
 type standing struct {
-	orig, now, last int  // nodes
+	orig, now, last int  // nodes, or none; last may be gone
 	moved           bool // decided to be on now
 	reason          ha.Reason
 	held            no   // why nothing is done about it
@@ -47,9 +48,16 @@ func newWork(f *field) *work {
 // standing is where a group is before anything is decided.
 func (w *field) standing(g int) standing {
 	s := standing{not: make([]no, len(w.nodes)), beside: none}
-	s.now, s.last = w.find(w.groups[g].Now), w.find(w.groups[g].Last)
+	group := &w.groups[g]
+	s.now = w.find(group.Now)
+	if name := cmp.Or(group.Now, group.Last); name != "" {
+		if s.last = w.find(name); s.last == none {
+			s.last = gone
+		}
+	} else {
+		s.last = none
+	}
 	if s.now != none {
-		s.last = s.now
 		if state := w.nodes[s.now].State; state != ha.NodeMember && state != ha.NodeSuspect {
 			s.now = none
 		}
