@@ -83,7 +83,7 @@ func (w *work) put(ms []int, n int, why ha.Reason) {
 				addTo(w.left[s.now], w.weigh[m], 1)
 			}
 		}
-		s.now, s.moved, s.reason, s.held = n, true, why, no{}
+		s.now, s.reason, s.moved, s.held = n, s.onward(why), true, no{}
 		w.count[n]++
 		addTo(w.load[n], w.weigh[m], 1)
 		if n == s.orig {
@@ -93,6 +93,19 @@ func (w *work) put(ms []int, n int, why ha.Reason) {
 	for _, m := range ms {
 		w.st[m].room = w.roomOf(m, n)
 	}
+}
+
+// onward is the reason of a move that goes on from where an earlier cause, in the
+// same answer, had put the group.
+func (s *standing) onward(why ha.Reason) ha.Reason {
+	if !s.moved {
+		return why
+	}
+	out := ha.Reason{Rule: s.reason.Rule, Text: s.reason.Text + "; and from there: " + why.Text, Facts: slices.Concat(s.reason.Facts, why.Facts)}
+	if why.Rule == "place.forced" {
+		out.Rule = why.Rule
+	}
+	return out
 }
 
 // roomOf lists who must have left a node before a group can be there.
