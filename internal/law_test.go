@@ -27,6 +27,7 @@ var law = map[string]place{
 
 	// The core and its input.
 	"internal/config":         {floor: 30},
+	"internal/decide/place":   {floor: 29},
 	"internal/decide/ladder":  {floor: 30},
 	"internal/decide/cluster": {floor: 30},
 	"internal/decide/link":    {floor: 30},
