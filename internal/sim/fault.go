@@ -275,7 +275,7 @@ func (w *world) turnOff(by *machine, x ha.TurnOff) {
 		m.crash()
 		m.twin.crash()
 		w.after(w.dice.between(time.Second, 4*time.Second), m.boot)
-		w.after(w.dice.between(10*time.Millisecond, 3*time.Second), func() {
+		w.after(w.dice.between(10*time.Millisecond, 8*time.Second), func() {
 			w.res.Seen.Fenced++
 			by.deliver(life, ha.Off{Node: x.Node, Key: x.Key}, true)
 		})

@@ -147,7 +147,7 @@ func (m *machine) deliver(life int, in ha.Input, brain bool) {
 	now := m.local(w.now)
 	var out []ha.Action
 	if brain {
-		m.brain.Want(w.groups())
+		m.brain.Want(w.groups(), nil)
 		out = m.brain.Step(now, in)
 	} else {
 		out = m.auth.Step(now, in)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"gemel/internal/decide/cluster"
+	"gemel/internal/decide/place"
 	"gemel/internal/ha"
 )
 
@@ -66,7 +67,7 @@ type world struct {
 	nodes []*machine
 	store *store
 	wants map[ha.Group]ha.Node // moves that were asked for
-	known []cluster.Group      // as of the last change of wants; nil: it changed
+	known []place.Group        // as of the last change of wants; nil: it changed
 	runs  map[ha.Group][]spell
 	top   map[ha.Group]ha.Fence
 	cut   [][]bool // cut[a][b]: a does not hear b
@@ -196,16 +197,16 @@ func (w *world) fences() []ha.Node {
 }
 
 // groups are those of the manifest, each with its nodes in an order of its own.
-func (w *world) groups() []cluster.Group {
+func (w *world) groups() []place.Group {
 	if w.known != nil {
 		return w.known
 	}
-	var all []cluster.Group
+	var all []place.Group
 	for i := range w.c.Groups {
-		g := cluster.Group{Name: ha.Group(string(rune('p' + i)))}
-		g.Want = w.wants[g.Name]
+		g := place.Group{Name: ha.Group(string(rune('p' + i)))}
+		g.Request.Node = w.wants[g.Name]
 		for j := range w.c.Nodes {
-			g.Nodes = append(g.Nodes, w.nodes[(i+j)%w.c.Nodes].name)
+			g.Rules.Nodes = append(g.Rules.Nodes, w.nodes[(i+j)%w.c.Nodes].name)
 		}
 		all = append(all, g)
 	}

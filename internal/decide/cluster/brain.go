@@ -4,6 +4,7 @@ import (
 	"slices"
 	"time"
 
+	"gemel/internal/decide/place"
 	"gemel/internal/ha"
 )
 
@@ -12,46 +13,52 @@ type Mind struct {
 	Node   ha.Node
 	Era    uint64
 	Timers Timers
-	Listed []ha.Node  // all nodes of the cluster, in the order in which they become brain
-	Voters []ha.Node  // those of them that only vote and neither run groups nor become brain
-	Groups []Group    // sorted by name
-	Start  ha.Instant // when this machine could first hear anybody
-	Fences []ha.Node  // nodes that a fence device can turn off
+	Listed []ha.Node     // all nodes of the cluster, in the order in which they become brain
+	Voters []ha.Node     // those of them that only vote and neither run groups nor become brain
+	Groups []place.Group // of the manifest, and what is asked for; where they are the brain knows itself
+	Facts  []place.Node  // what is known of nodes beside their keys: health, capacity
+	Start  ha.Instant    // when this machine could first hear anybody
+	Fences []ha.Node     // nodes that a fence device can turn off
 	Plant  []Flaw
-}
-
-// Group is what the brain knows of a group of the manifest.
-type Group struct {
-	Name  ha.Group
-	Nodes []ha.Node // where it may be, the first one first
-	Want  ha.Node   // where it is to move; empty: it stays where it is
 }
 
 // A Brain decides about nodes and grants while it holds the epoch. It is used by
 // one goroutine.
 type Brain struct {
-	mind Mind
-	bad  flaws
-	now  ha.Instant
-	out  []ha.Action
-
-	ids   uint64
-	next  ha.Instant // of the next look
+	mind  Mind
+	bad   flaws
+	now   ha.Instant
+	out   []ha.Action
 	store picture
 	ear   ear
 	waits []wait
-	write *pending
-	read  uint64     // the read on its way; zero: none
-	asked ha.Instant // when it was sent
-	held  bool       // this brain holds the epoch
+	held  bool // this brain holds the epoch
 	calm  []calm
 	cold  cold
+	last  outcome
+	way   way
+}
+
+// way is what is on its way to the store, and when it is looked at next.
+type way struct {
+	ids   uint64
+	write *pending
+	read  uint64     // zero: none
+	asked ha.Instant // when a read was sent last
+	next  ha.Instant // of the next look at who is heard
+}
+
+// outcome is the last placement, and what it was made of.
+type outcome struct {
+	of place.Problem
+	is place.Answer
 }
 
 // cold tells whether the cluster only begins.
 type cold struct {
-	yes   bool       // no node holds anything, as far as was seen
-	since ha.Instant // when that was first seen
+	looked bool // in this epoch
+	yes    bool // nobody who is here now had a group before
+	since  ha.Instant
 }
 
 // picture is what this brain knows of the store.
@@ -103,8 +110,11 @@ func NewBrain(m Mind) *Brain {
 	return &Brain{mind: m, bad: plant(m.Plant), ear: ear{me: m.Node, start: m.Start, silence: m.Timers.Silence, listed: m.Listed}}
 }
 
-// Want changes what the manifest asks for.
-func (b *Brain) Want(groups []Group) { b.mind.Groups = groups }
+// Want changes what the manifest and its operators ask for, and what is known of the
+// nodes beside their keys.
+func (b *Brain) Want(groups []place.Group, facts []place.Node) {
+	b.mind.Groups, b.mind.Facts = groups, facts
+}
 
 // Step takes one fact and returns what is to be done about it.
 func (b *Brain) Step(now ha.Instant, in ha.Input) []ha.Action {
@@ -114,8 +124,8 @@ func (b *Brain) Step(now ha.Instant, in ha.Input) []ha.Action {
 		b.ear.heard = in.Nodes
 		b.decide()
 	case ha.StoreRead:
-		if in.ID == b.read {
-			b.read = 0
+		if in.ID == b.way.read {
+			b.way.read = 0
 			if in.Error == "" {
 				b.learn(in)
 				b.decide()
@@ -137,8 +147,8 @@ func (b *Brain) Step(now ha.Instant, in ha.Input) []ha.Action {
 			}
 		}
 	}
-	if b.now >= b.next {
-		b.next = b.now.Add(b.mind.Timers.Silence / 4)
+	if b.now >= b.way.next {
+		b.way.next = b.now.Add(b.mind.Timers.Silence / 4)
 		b.order(ha.Listen{Why: because("listen", "each quarter of a silence")})
 	}
 	return b.out
@@ -146,7 +156,7 @@ func (b *Brain) Step(now ha.Instant, in ha.Input) []ha.Action {
 
 // Wake returns when the brain wants to be asked again if nothing happens.
 func (b *Brain) Wake() (ha.Instant, bool) {
-	t := b.next
+	t := b.way.next
 	for _, w := range b.waits {
 		if b.held && w.until > b.now {
 			t = min(t, w.until)
@@ -163,15 +173,15 @@ func (b *Brain) order(x ha.Action) { b.out = append(b.out, x) }
 // decide does the first thing that is to be done. Its outcome leads to the next.
 func (b *Brain) decide() {
 	patience := b.mind.Timers.Life
-	if b.write != nil && b.now >= b.write.began.Add(patience) {
-		b.write, b.store.known = nil, false
+	if b.way.write != nil && b.now >= b.way.write.began.Add(patience) {
+		b.way.write, b.store.known = nil, false
 	}
-	if b.read != 0 && b.now >= b.asked.Add(patience) {
-		b.read = 0
+	if b.way.read != 0 && b.now >= b.way.asked.Add(patience) {
+		b.way.read = 0
 	}
 	switch {
-	case b.write != nil || b.read != 0:
-	case !b.store.known && (b.held || b.asked == 0 || b.now.Sub(b.asked) >= b.mind.Timers.Silence):
+	case b.way.write != nil || b.way.read != 0:
+	case !b.store.known && (b.held || b.way.asked == 0 || b.now.Sub(b.way.asked) >= b.mind.Timers.Silence):
 		b.look()
 	case !b.store.known:
 		// Who does not hold the epoch asks once in a silence, and not at each look.
@@ -184,9 +194,9 @@ func (b *Brain) decide() {
 
 // look reads everything.
 func (b *Brain) look() {
-	b.ids++
-	b.read, b.asked = b.ids, b.now
-	b.order(ha.ReadStore{ID: b.ids, Why: because("look", "what the store says is not known")})
+	b.way.ids++
+	b.way.read, b.way.asked = b.way.ids, b.now
+	b.order(ha.ReadStore{ID: b.way.ids, Why: because("look", "what the store says is not known")})
 }
 
 // learn takes what the store says. Waits are for what stood there: a key that
@@ -208,11 +218,12 @@ func (b *Brain) learn(in ha.StoreRead) {
 	for _, n := range in.Nodes {
 		await(b, n)
 	}
-	members := slices.ContainsFunc(in.Nodes, func(n ha.KeyedNode) bool { return len(n.Grants) > 0 })
-	if !members && !b.cold.yes {
-		b.cold.since = b.now
+	if !b.cold.looked {
+		b.cold = cold{looked: true, since: b.now, yes: !slices.ContainsFunc(in.Groups, func(g ha.KeyedGroup) bool {
+			n := b.store.node(g.Node)
+			return n != nil && n.Incarnation == g.Incarnation
+		})}
 	}
-	b.cold.yes = !members
 }
 
 // await begins the wait that a record asks for, if it does not run already.
@@ -303,9 +314,9 @@ func (m *Mind) eligible(n ha.Node) bool { return !slices.Contains(m.Voters, n) }
 // send orders a transaction. It is guarded on the epoch and on every key that it
 // writes.
 func (b *Brain) send(puts []ha.Put, why ha.Reason, epoch bool) {
-	b.ids++
-	b.write = &pending{id: b.ids, began: b.now, puts: puts, epoch: epoch}
-	w := ha.WriteStore{ID: b.ids, Puts: slices.Clone(puts), Why: why}
+	b.way.ids++
+	b.way.write = &pending{id: b.way.ids, began: b.now, puts: puts, epoch: epoch}
+	w := ha.WriteStore{ID: b.way.ids, Puts: slices.Clone(puts), Why: why}
 	if !epoch {
 		w.Epoch = b.store.Epoch
 	}
@@ -321,11 +332,11 @@ func (b *Brain) send(puts []ha.Put, why ha.Reason, epoch bool) {
 // wrote takes the outcome of a transaction. What it wrote is known then, by the
 // revision of the answer; what came after, the guards will find.
 func (b *Brain) wrote(in ha.StoreWritten) {
-	p := b.write
+	p := b.way.write
 	if p == nil || p.id != in.ID {
 		return
 	}
-	b.write = nil
+	b.way.write = nil
 	if !in.OK {
 		b.store.known = false // refused or unknown: it is read before anything is written again
 		b.decide()

@@ -2,9 +2,11 @@ package cluster
 
 import (
 	"cmp"
+	"reflect"
 	"slices"
 	"time"
 
+	"gemel/internal/decide/place"
 	"gemel/internal/ha"
 )
 
@@ -34,7 +36,7 @@ func (b *Brain) rule() {
 		}
 	}
 	// Who watches learns of what others write; who does not, looks.
-	if b.now.Sub(b.asked) >= b.mind.Timers.Silence {
+	if b.now.Sub(b.way.asked) >= b.mind.Timers.Silence {
 		b.look()
 	}
 }
@@ -58,33 +60,38 @@ func (b *Brain) evict() bool {
 		r := n.NodeRecord
 		r.State, r.Grants = ha.NodeEvicted, nil
 		puts := []ha.Put{{Key: ha.NodeKey(r.Node), Guard: n.Key, Node: &r, Blind: b.bad[flawEvict]}}
-		puts = append(puts, regrant(b, n.Grants, r.Node)...)
+		var left []ha.Group
+		for _, g := range n.Grants {
+			left = append(left, g.Group)
+		}
+		puts = append(puts, regrant(b, placement(b, r.Node), left)...)
 		b.send(puts, because("evict", "the wait for the end of its authority is over", fact("node", string(r.Node))), false)
 		return true
 	}
 	return false
 }
 
-// regrant gives groups to other nodes than one.
-func regrant(b *Brain, grants []ha.Grant, not ha.Node) []ha.Put {
+// regrant gives groups to where a placement has them, all in one transaction.
+func regrant(b *Brain, a place.Answer, groups []ha.Group) []ha.Put {
 	next := map[ha.Node]*ha.NodeRecord{}
 	var puts []ha.Put
-	for _, g := range grants {
-		to := choose(b, g.Group, not)
-		if to == nil {
+	for _, g := range groups {
+		c, _ := a.Choice(g)
+		to := b.store.node(c.Node)
+		if to == nil || len(c.Wait) > 0 || !takes(b, c.Node) {
 			continue
 		}
-		k, _ := b.store.group(g.Group)
+		k, _ := b.store.group(g)
 		r, ok := next[to.Node]
 		if !ok {
-			c := to.NodeRecord
-			c.Grants = slices.Clone(c.Grants)
-			r = &c
+			r = &ha.NodeRecord{}
+			*r = to.NodeRecord
+			r.Grants = slices.Clone(r.Grants)
 			next[to.Node] = r
 			puts = append(puts, ha.Put{Key: ha.NodeKey(to.Node), Guard: to.Key, Node: r})
 		}
 		k.GroupRecord = granted(b, k.GroupRecord, r)
-		puts = append(puts, ha.Put{Key: ha.GroupKey(g.Group), Guard: k.Key, Group: &k.GroupRecord})
+		puts = append(puts, ha.Put{Key: ha.GroupKey(g), Guard: k.Key, Group: &k.GroupRecord})
 	}
 	return puts
 }
@@ -104,19 +111,46 @@ func granted(b *Brain, k ha.GroupRecord, to *ha.NodeRecord) ha.GroupRecord {
 	return k
 }
 
-// choose returns the node that a group goes to, or nil.
-func choose(b *Brain, name ha.Group, not ha.Node) *ha.KeyedNode {
-	i, ok := slices.BinarySearchFunc(b.mind.Groups, name, func(g Group, s ha.Group) int { return compare(g.Name, s) })
-	if !ok {
-		return nil
+// placement is where everything belongs, if a node is lost as well; empty: as it is.
+func placement(b *Brain, lost ha.Node) place.Answer {
+	p := problem(b, lost)
+	if lost != "" {
+		return place.Plan(p)
 	}
-	g := b.mind.Groups[i]
-	for _, c := range append([]ha.Node{g.Want}, g.Nodes...) {
-		if c != "" && c != not && slices.Contains(g.Nodes, c) && takes(b, c) {
-			return b.store.node(c)
+	if !reflect.DeepEqual(p, b.last.of) {
+		b.last = outcome{p, place.Plan(p)}
+	}
+	return b.last.is
+}
+
+// problem is what a placement depends on, as this brain sees it.
+func problem(b *Brain, lost ha.Node) place.Problem {
+	var p place.Problem
+	for _, name := range b.mind.Listed {
+		n := place.Node{Name: name}
+		if i := slices.IndexFunc(b.mind.Facts, func(f place.Node) bool { return f.Name == name }); i >= 0 {
+			n = b.mind.Facts[i]
 		}
+		n.State, n.Witness = ha.NodeLeft, !b.mind.eligible(name)
+		if k := b.store.node(name); k != nil {
+			n.State = k.State
+		}
+		switch {
+		case name == lost:
+			n.State = ha.NodeEvicted
+		case n.State == ha.NodeMember && !takes(b, name):
+			n.State = ha.NodeSuspect // it keeps what it has, and gets nothing
+		}
+		p.Nodes = append(p.Nodes, n)
 	}
-	return nil
+	for _, g := range b.mind.Groups {
+		if k, ok := b.store.group(g.Name); ok {
+			g.Now, g.Last = k.Node, k.Node
+			g.Active = slices.Contains(b.ear.hearing(k.Node).Said.Holds, g.Name)
+		}
+		p.Groups = append(p.Groups, g)
+	}
+	return p
 }
 
 // takes reports whether a node can be given a group now.
@@ -180,42 +214,61 @@ func (e *ear) witnessed(name ha.Node) bool {
 	})
 }
 
-// grant gives a group that nobody can hold to a node.
+// grant gives a group to the node where it belongs: one that nobody can hold, or one
+// that was taken from a node and is to stay there after all, under a new fence.
 func (b *Brain) grant() bool {
 	if !settled(b) {
 		return false
 	}
+	a := placement(b, "")
 	for _, g := range b.mind.Groups {
 		k, _ := b.store.group(g.Name)
 		guard, free := free(b, k)
+		if back, taken := taken(b, k, a); taken && !free {
+			guard, free = back, true
+		}
 		if !free {
 			continue
 		}
-		puts := regrant(b, []ha.Grant{{Group: g.Name}}, "")
+		puts := regrant(b, a, []ha.Group{g.Name})
 		if len(puts) == 0 {
 			continue
 		}
 		if guard != nil && puts[0].Key != ha.NodeKey(guard.Node) {
 			puts = append(puts, ha.Put{Key: ha.NodeKey(guard.Node), Guard: guard.Key})
 		}
-		b.send(puts, because("grant", "nobody holds it", fact("group", string(g.Name)), fact("to", puts[0].Key)), false)
+		c, _ := a.Choice(g.Name)
+		b.send(puts, because("grant", "nobody else can hold it, and "+c.Reason.Text, fact("group", string(g.Name)), fact("to", string(c.Node))), false)
 		return true
 	}
 	return false
 }
 
+// taken reports whether a group was taken from a member where it belongs again. No
+// stop has to be proved for that: who gets it is who may have it still.
+func taken(b *Brain, k ha.KeyedGroup, a place.Answer) (*ha.KeyedNode, bool) {
+	n := b.store.node(k.Node)
+	if n == nil || n.State != ha.NodeMember || n.Incarnation != k.Incarnation {
+		return nil, false
+	}
+	_, has := n.Grant(k.Group)
+	c, _ := a.Choice(k.Group)
+	return n, !has && c.Node == k.Node
+}
+
 // settled reports whether grants may be made: a cluster that begins waits for all
 // who are listed, or for its time.
 func settled(b *Brain) bool {
-	if !b.cold.yes || b.now.Sub(b.cold.since) >= b.mind.Timers.Settle {
+	if !b.cold.yes {
 		return true
 	}
-	for _, name := range b.mind.Listed {
-		if n := b.store.node(name); b.mind.eligible(name) && (n == nil || n.State != ha.NodeMember) {
-			return false
-		}
+	there := func(name ha.Node) bool {
+		n := b.store.node(name)
+		return !b.mind.eligible(name) || n != nil && n.State == ha.NodeMember
 	}
-	return true
+	missing := slices.ContainsFunc(b.mind.Listed, func(name ha.Node) bool { return !there(name) })
+	b.cold.yes = missing && b.now.Sub(b.cold.since) < b.mind.Timers.Settle
+	return !b.cold.yes
 }
 
 // free reports whether nobody can hold a group, and by whose key that is known;
@@ -254,19 +307,18 @@ func free(b *Brain, k ha.KeyedGroup) (guard *ha.KeyedNode, ok bool) {
 
 // remove takes a group from the node that it is to move away from.
 func (b *Brain) remove() bool {
-	for _, g := range b.mind.Groups {
-		k, _ := b.store.group(g.Name)
-		n := b.store.node(k.Node)
-		if g.Want == "" || n == nil || g.Want == k.Node || n.State != ha.NodeMember || !takes(b, g.Want) {
+	for _, c := range placement(b, "").Choices {
+		n := b.store.node(c.From)
+		if !c.Move || len(c.Wait) > 0 || n == nil || n.State != ha.NodeMember || !takes(b, c.Node) {
 			continue
 		}
-		if _, has := n.Grant(g.Name); !has {
+		if _, has := n.Grant(c.Group); !has {
 			continue
 		}
 		r := n.NodeRecord
-		r.Grants = slices.DeleteFunc(slices.Clone(r.Grants), func(x ha.Grant) bool { return x.Group == g.Name })
+		r.Grants = slices.DeleteFunc(slices.Clone(r.Grants), func(x ha.Grant) bool { return x.Group == c.Group })
 		b.send([]ha.Put{{Key: ha.NodeKey(r.Node), Guard: n.Key, Node: &r}},
-			because("move", "it moves: first it is taken from where it is", fact("group", string(g.Name)), fact("to", string(g.Want))), false)
+			because("move", "first it is taken from where it is: "+c.Reason.Text, fact("group", string(c.Group)), fact("to", string(c.Node))), false)
 		return true
 	}
 	return false

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"gemel/internal/decide/place"
 	"gemel/internal/ha"
 )
 
@@ -117,7 +118,7 @@ func (s *theatre) line(words []string) {
 		s.node = m.Node
 		s.again = func() {
 			b := NewBrain(m)
-			b.Want(s.groups(o["groups"], ""))
+			b.Want(s.groups(o["groups"]), nil)
 			s.step, s.wake = b.Step, b.Wake
 			s.again = func() { m.Start = s.now; s.line(words) }
 		}
@@ -376,25 +377,23 @@ func (s *theatre) fact(word string, rest []string) {
 	}
 }
 
-// groups reads "web=a+b,db=b+a"; want is the node that all of them shall move to.
-func (s *theatre) groups(text string, want ha.Node) []Group {
-	var all []Group
+// groups reads "web=a+b,db=b+a>a": the nodes of each, and where it is asked to be.
+func (s *theatre) groups(text string) []place.Group {
+	var all []place.Group
 	for _, g := range strings.Split(text, ",") {
 		name, nodes, ok := strings.Cut(g, "=")
 		if !ok {
 			continue
 		}
 		nodes, to, _ := strings.Cut(nodes, ">")
-		x := Group{Name: ha.Group(name), Want: want}
-		if to != "" {
-			x.Want = ha.Node(to)
-		}
+		x := place.Group{Name: ha.Group(name)}
+		x.Request.Node = ha.Node(to)
 		for _, n := range strings.Split(nodes, "+") {
-			x.Nodes = append(x.Nodes, ha.Node(n))
+			x.Rules.Nodes = append(x.Rules.Nodes, ha.Node(n))
 		}
 		all = append(all, x)
 	}
-	slices.SortFunc(all, func(a, b Group) int { return cmp.Compare(a.Name, b.Name) })
+	slices.SortFunc(all, func(a, b place.Group) int { return cmp.Compare(a.Name, b.Name) })
 	return all
 }
 
