@@ -73,6 +73,9 @@ func (k Key) String() string { return fmt.Sprintf("key %d", k.ID) }
 // GoString is String: %#v shows no secret either.
 func (k Key) GoString() string { return k.String() }
 
+// MarshalText is String, for logs and messages in JSON.
+func (k Key) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
+
 // Check finds what is wrong with a configuration: all of it at once.
 func (c Config) Check() error {
 	var errs []error

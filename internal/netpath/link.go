@@ -261,8 +261,9 @@ func (l *link) judge(b []byte, from netip.AddrPort, at ha.Instant) refusal {
 			return r
 		}
 		l.s.mu.Lock()
-		defer l.s.mu.Unlock()
-		return l.s.book.admit(who.path, h, m, at)
+		r = l.s.book.admit(who.path, h, m, at)
+		l.s.mu.Unlock() // no defer: in a loop it costs memory
+		return r
 	}
 	return refusedKey
 }
