@@ -174,7 +174,7 @@ func (l *link) shut() {
 		return
 	}
 	if err := l.loop.w.close(); err != nil {
-		l.fail(err, l.s.clk.Now())
+		l.fail(fmt.Errorf("closing the socket of network %s: %w", l.name, err), l.s.clk.Now())
 	}
 	l.loop.hearing.Wait()
 	l.loop.w = nil
@@ -200,7 +200,7 @@ func (l *link) round(t *table, now ha.Instant) {
 		m.payload = l.loop.said
 		l.loop.out = pack(l.loop.out[:0], h, m, to.out)
 		if err := l.loop.w.write(l.loop.out, to.addr); err != nil {
-			l.fail(err, now)
+			l.fail(fmt.Errorf("sending to %s at %v: %w", to.path.heard.Node, to.addr, err), now)
 			if !passing(err) {
 				l.dead.Store(true)
 			}
@@ -219,7 +219,7 @@ func (l *link) hear(w wire) {
 		at := l.s.clk.Now() // before anything else: it is the observation
 		if err != nil {
 			if !errors.Is(err, net.ErrClosed) {
-				l.fail(err, at)
+				l.fail(fmt.Errorf("hearing on network %s: %w", l.name, err), at)
 				l.dead.Store(true)
 			}
 			return

@@ -1,0 +1,355 @@
+package netpath
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"os/signal"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"context"
+
+	"golang.org/x/sys/unix"
+
+	"gemel/internal/clock"
+	"gemel/internal/ha"
+	"gemel/internal/need"
+)
+
+// childOf is set in a child of TestFrozenPeer: its own address and its parent's.
+const childOf = "GEMEL_TEST_NETPATH"
+
+func TestMain(m *testing.M) {
+	if spec := os.Getenv(childOf); spec != "" {
+		if err := child(spec); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+// child is node n2 until its standard input ends.
+func child(spec string) error {
+	own, other, _ := strings.Cut(spec, " ")
+	cfg := pairOf("n2", netip.MustParseAddrPort(own), netip.MustParseAddrPort(other))
+	s, err := New(cfg, clock.Machine(), slog.New(slog.NewTextHandler(os.Stderr, nil)))
+	if err != nil {
+		return err
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	ctx, cancel := context.WithCancel(ctx)
+	defer stop()
+	go func() {
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		cancel()
+	}()
+	return s.Run(ctx)
+}
+
+// until waits for what is not told by any event.
+func until(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	const bound = 30 * time.Second
+	for end := time.Now().Add(bound); !ok(); {
+		if time.Now().After(end) {
+			t.Fatalf("not within %v: %s", bound, what)
+		}
+		<-time.After(5 * time.Millisecond)
+	}
+}
+
+// free returns a port that nobody has.
+func free(t testing.TB, ip string) netip.AddrPort {
+	t.Helper()
+	c, err := net.ListenPacket("udp", net.JoinHostPort(ip, "0"))
+	need.Done(t, err, "binding "+ip)
+	defer c.Close()
+	return c.LocalAddr().(*net.UDPAddr).AddrPort()
+}
+
+// pairOf is the configuration of n1 or n2 on one network.
+func pairOf(node ha.Node, own, other netip.AddrPort) Config {
+	peer := ha.Node("n2")
+	if node == "n2" {
+		peer = "n1"
+	}
+	return Config{
+		Node: node, Cluster: "test", Keys: []Key{oldKey}, Interval: 20 * time.Millisecond, DSCP: 48,
+		Networks: []Network{{Name: "lo", Local: own, Peers: []Peer{{peer, other}}}},
+	}
+}
+
+// heardAfter reports that something of a peer came after an instant.
+func heardAfter(t testing.TB, s *Station, node, network string, at ha.Instant) func() bool {
+	return func() bool { return of(t, s, node, network).Last > at }
+}
+
+func TestLoopback(t *testing.T) {
+	for _, ip := range []string{"127.0.0.1", "::1"} {
+		t.Run(ip, func(t *testing.T) {
+			one, two := free(t, ip), free(t, ip)
+			s1, _ := start(t, pairOf("n1", one, two), clock.Machine(), nil)
+			s2, stop2 := start(t, pairOf("n2", two, one), clock.Machine(), nil)
+			until(t, "both hear each other", func() bool {
+				return of(t, s1, "n2", "lo").RTT > 0 && of(t, s2, "n1", "lo").RTT > 0
+			})
+			if got := of(t, s1, "n2", "lo"); got.RTT > 10*time.Second || got.Clock <= 0 || got.Sessions != 1 || got.Last < got.Alive {
+				t.Errorf("%+v", got)
+			}
+			stop2()
+			// Strangers are counted, and end nothing.
+			c, err := net.Dial("udp", one.String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			for _, b := range [][]byte{{}, []byte("x"), make([]byte, 1000), bytes.Repeat([]byte("GMH\x01"), 100), make([]byte, 9000)} {
+				if _, err := c.Write(b); err != nil {
+					t.Fatal(err)
+				}
+			}
+			until(t, "five are refused", func() bool {
+				r := s1.Links()[0].Refused
+				return r["size"] == 3 && r["foreign"] == 1 && r["cluster"] == 1
+			})
+			again := clock.Now()
+			start(t, pairOf("n2", two, one), clock.Machine(), nil)
+			until(t, "heard again", heardAfter(t, s1, "n2", "lo", again))
+		})
+	}
+}
+
+func TestSocket(t *testing.T) {
+	for _, ip := range []string{"127.0.0.1", "::1"} {
+		one, two := free(t, ip), free(t, ip)
+		w1, err := openSocket(Network{Name: "x", Local: one}, 48)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w2, err := openSocket(Network{Name: "x", Local: two}, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out, in := make([]byte, 200), make([]byte, maxSize+1)
+		if n := testing.AllocsPerRun(200, func() {
+			if err := w1.write(out, two); err != nil {
+				t.Fatal(err)
+			}
+			if n, from, err := w2.read(in); n != len(out) || from != one || err != nil {
+				t.Fatal(n, from, err)
+			}
+		}); n != 0 {
+			t.Errorf("%s: %v allocations for a datagram", ip, n)
+		}
+		level, option := unix.IPPROTO_IP, unix.IP_TOS
+		if ip == "::1" {
+			level, option = unix.IPPROTO_IPV6, unix.IPV6_TCLASS
+		}
+		_ = w1.(*socket).raw.Control(func(fd uintptr) {
+			tos, err := unix.GetsockoptInt(int(fd), level, option)
+			prio, err2 := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_PRIORITY)
+			if tos != 48<<2 || prio != 6 || err != nil || err2 != nil {
+				t.Errorf("%s: mark %d, priority %d (%v, %v)", ip, tos, prio, err, err2)
+			}
+		})
+		if _, err := openSocket(Network{Name: "x", Local: one}, 0); err == nil {
+			t.Error("one address was bound twice")
+		}
+		for _, w := range []wire{w1, w2} {
+			if err := w.close(); err != nil {
+				t.Error(err)
+			}
+		}
+		if _, _, err := w2.read(in); err == nil {
+			t.Error("a closed socket was read")
+		}
+		if err := w1.write(out, two); err == nil || passing(err) {
+			t.Errorf("a write to a closed socket: %v", err)
+		}
+	}
+}
+
+// A peer that is stopped is silent, and goes on in the same session: it sends
+// nothing late.
+func TestFrozenPeer(t *testing.T) {
+	one, two := free(t, "127.0.0.1"), free(t, "127.0.0.1")
+	s1, _ := start(t, pairOf("n1", one, two), clock.Machine(), nil)
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(self)
+	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%v %v", childOf, two, one))
+	cmd.Stderr = t.Output()
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		_ = cmd.Process.Signal(syscall.SIGCONT)
+		_ = stdin.Close()
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("the peer: %v", err)
+		}
+	}()
+	until(t, "the peer is heard", func() bool { return of(t, s1, "n2", "lo").RTT > 0 })
+	before := of(t, s1, "n2", "lo")
+	if err := cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the frozen peer is silent", func() bool {
+		return clock.Now().Sub(of(t, s1, "n2", "lo").Last) > time.Second
+	})
+	silent := of(t, s1, "n2", "lo")
+	if err := cmd.Process.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the peer is heard again", heardAfter(t, s1, "n2", "lo", silent.Last))
+	if got := of(t, s1, "n2", "lo"); got.Session != before.Session || got.Sessions != 1 || got.Received > silent.Received+20 {
+		t.Errorf("before %+v\nafter %+v", silent, got)
+	}
+}
+
+// A ns is a network namespace. Its thread ends with the test, and it with that.
+type ns struct {
+	t    *testing.T
+	work chan func()
+	path string
+}
+
+func newNS(t *testing.T) *ns {
+	t.Helper()
+	n := &ns{t, make(chan func()), ""}
+	ready := make(chan error)
+	go func() {
+		runtime.LockOSThread() // and never unlocked: the thread is not used for anything else
+		err := unix.Unshare(unix.CLONE_NEWNET)
+		n.path = fmt.Sprintf("/proc/%d/task/%d/ns/net", os.Getpid(), unix.Gettid())
+		ready <- err
+		for f := range n.work {
+			f()
+		}
+	}()
+	err := <-ready
+	t.Cleanup(func() { close(n.work) })
+	need.Done(t, err, "a network namespace")
+	n.ip("link set lo up")
+	return n
+}
+
+func (n *ns) do(f func()) {
+	done := make(chan struct{})
+	n.work <- func() { defer close(done); f() }
+	<-done
+}
+
+// ip runs ip(8) in the namespace: a child has that of the thread that forks it.
+func (n *ns) ip(args string) {
+	n.t.Helper()
+	var out []byte
+	var err error
+	n.do(func() { out, err = exec.Command(need.Command(n.t, "ip"), strings.Fields(args)...).CombinedOutput() })
+	if err != nil {
+		n.t.Fatalf("ip %s: %v: %s", args, err, out)
+	}
+}
+
+func (n *ns) open(net Network, dscp int) (w wire, err error) {
+	n.do(func() { w, err = openSocket(net, dscp) })
+	return w, err
+}
+
+// Two nodes, two real networks, one of IPv4 and one of IPv6.
+func TestNetworks(t *testing.T) {
+	need.Root(t)
+	need.Command(t, "ip")
+	a, b := newNS(t), newNS(t)
+	addr := netip.MustParseAddrPort
+	plug := func() {
+		a.ip("link add y type veth peer name y netns " + b.path)
+		for _, n := range []*ns{a, b} {
+			n.ip("link set y up")
+		}
+		a.ip("addr add fd77::1/64 dev y nodad")
+		b.ip("addr add fd77::2/64 dev y nodad")
+	}
+	a.ip("link add x type veth peer name x netns " + b.path)
+	a.ip("addr add 10.77.0.1/24 dev x")
+	b.ip("addr add 10.77.0.2/24 dev x")
+	for _, n := range []*ns{a, b} {
+		n.ip("link set x up")
+	}
+	cfg := func(own, other ha.Node, i, j int) Config {
+		return Config{Node: own, Cluster: "test", Keys: []Key{oldKey}, Interval: 20 * time.Millisecond, Networks: []Network{
+			{"x", addr(fmt.Sprintf("10.77.0.%d:5316", i)), "", []Peer{{other, addr(fmt.Sprintf("10.77.0.%d:5316", j))}}},
+			{"y", addr(fmt.Sprintf("[fd77::%d]:5316", i)), "y", []Peer{{other, addr(fmt.Sprintf("[fd77::%d]:5316", j))}}},
+		}}
+	}
+	s1, stop1 := start(t, cfg("n1", "n2", 1, 2), clock.Machine(), a.open)
+	s2, stop2 := start(t, cfg("n2", "n1", 2, 1), clock.Machine(), b.open)
+	defer func() { stop1(); stop2() }() // before the namespaces go
+	fresh := func(what, network string) {
+		t.Helper()
+		now := clock.Now()
+		until(t, what, func() bool {
+			return of(t, s1, "n2", network).Alive > now && of(t, s2, "n1", network).Alive > now
+		})
+	}
+	// silence waits until s1 hears n2 on one network no more; the other one goes on.
+	silence := func(what, network, other string) {
+		t.Helper()
+		until(t, what, func() bool { return clock.Now().Sub(of(t, s1, "n2", network).Last) > 500*time.Millisecond })
+		fresh(what+": the other network goes on", other)
+		if since := clock.Now().Sub(of(t, s1, "n2", network).Last); since < 500*time.Millisecond {
+			t.Errorf("%s: heard %v ago", what, since)
+		}
+	}
+	fresh("x is heard both ways", "x")
+	if l := s1.Links()[1]; l.Open != 0 {
+		t.Errorf("a socket on an interface that is not there: %+v", l)
+	}
+	plug()
+	fresh("y is heard after it was plugged in", "y")
+
+	b.ip("link set x down")
+	silence("the link of x is down", "x", "y")
+	b.ip("link set x up")
+	fresh("the link of x is up again", "x")
+
+	a.ip("addr del 10.77.0.1/24 dev x")
+	silence("the address on x was removed", "x", "y")
+	until(t, "no socket without its address", func() bool { return s1.Links()[0].Open == 0 })
+	a.ip("addr add 10.77.0.1/24 dev x")
+	fresh("the address on x is back", "x")
+
+	a.ip("link del y")
+	silence("the interface y was removed", "y", "x")
+	plug()
+	fresh("the interface y is back", "y")
+
+	// A rule that forbids to send: we hear, we are not heard, the socket stays.
+	opens := s1.Links()[0].Opens
+	a.ip("route add prohibit 10.77.0.2/32")
+	now := clock.Now()
+	until(t, "n2 does not hear n1 on x", func() bool { return clock.Now().Sub(of(t, s2, "n1", "x").Last) > 1500*time.Millisecond })
+	until(t, "n1 hears n2 on x", heardAfter(t, s1, "n2", "x", now.Add(time.Second)))
+	if l := s1.Links()[0]; l.Opens != opens || l.Failing < now || l.Error == "" {
+		t.Errorf("forbidden to send: %+v", l)
+	}
+	a.ip("route del prohibit 10.77.0.2/32")
+	fresh("allowed again", "x")
+}
