@@ -16,7 +16,8 @@ type Heard struct {
 	Node    ha.Node
 
 	// Last is when the newest datagram came. One that was overtaken does not
-	// move it.
+	// move it. What had to wait because this process stood still counts as come
+	// when it was read: see Station.Stalled.
 	Last ha.Instant
 	// Alive is an instant at or after which the peer certainly lived: when we sent
 	// what it echoed. Someone who holds datagrams back can make Last late, never
@@ -132,7 +133,7 @@ func (b *book) exhausted(p *path) bool { return p.seq == ^uint32(0) }
 func (b *book) restart(session uint64) {
 	b.session = session
 	for _, p := range b.routes {
-		p.seq = 0
+		p.seq, p.rttSeq = 0, 0
 	}
 }
 
@@ -143,7 +144,7 @@ func (b *book) next(p *path, now ha.Instant) (session uint64, seq uint32, m body
 	// A session that does not count yet is echoed only while the one that counts
 	// is silent: recordings cannot take the echo away from a peer that lives.
 	a := p.mine
-	if p.mine.at < p.sent && p.candidate.at >= p.sent && p.candidate.session != 0 {
+	if p.mine.at < p.sent && p.candidate.at > p.mine.at {
 		a = p.candidate
 	}
 	p.sent = now

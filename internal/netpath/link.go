@@ -16,7 +16,7 @@ import (
 
 const (
 	// deadAfter is how long a network may let nothing go and nothing in before its
-	// socket is made anew.
+	// socket is made anew; three intervals, if those are longer.
 	deadAfter = time.Second
 	// openAtMost bounds the time between two tries to open a socket.
 	openAtMost = time.Second
@@ -146,7 +146,7 @@ func (l *link) run(ctx context.Context, alarm clock.Alarm) {
 // that only lets nothing pass keeps its socket while anything comes in.
 func (l *link) keep(t *table, now ha.Instant) {
 	idle := now.Sub(ha.Instant(l.worked.Load()))
-	if l.loop.w != nil && (l.dead.Load() || idle > deadAfter && len(t.targets) > 0) && now >= l.loop.retry {
+	if l.loop.w != nil && (l.dead.Load() || idle > max(deadAfter, 3*t.interval) && len(t.targets) > 0) && now >= l.loop.retry {
 		l.shut()
 	}
 	if l.loop.w != nil || now < l.loop.retry {

@@ -140,7 +140,7 @@ func TestWindowAgainstModel(t *testing.T) {
 // The rate is found within its bound, whatever delays the network has.
 func TestRate(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 4))
-	for _, off := range []float64{0, 0.0001, -0.005, 0.01, -0.02, 0.5} {
+	for _, off := range []float64{0, 0.0001, -0.004, 0.01, -0.02, 0.5} {
 		for _, delay := range []time.Duration{0, 100 * time.Microsecond, 5 * time.Millisecond, 40 * time.Millisecond} {
 			var x rater
 			base := ha.Instant(12345 * time.Second)
@@ -163,6 +163,9 @@ func TestRate(t *testing.T) {
 			slack := math.Abs(off)*float64(20*time.Millisecond)/float64(got.Span) + math.Abs(off)*0.01
 			if math.Abs(got.Error-off) > got.Bound+slack || got.Span < 20*time.Second || got.Span > 33*time.Second {
 				t.Errorf("rate off by %v, delays of %v: %+v", off, delay, got)
+			}
+			if want := math.Abs(off) >= 0.01; delay <= 5*time.Millisecond && (got.Exceeds(0.005) != want || got.Exceeds(1)) {
+				t.Errorf("rate off by %v, delays of %v: over half a percent: %v", off, delay, !want)
 			}
 			if delay <= 5*time.Millisecond && got.Bound > 0.0005 {
 				t.Errorf("delays of %v: the bound is %v", delay, got.Bound)

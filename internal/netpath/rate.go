@@ -19,12 +19,14 @@ type Rate struct {
 	// meaningful only with Bound.
 	Error float64
 	// Bound is how far Error may be off, whatever the network did. Infinite: too
-	// little is known. The rate is certainly off by more than x if
-	// |Error| - Bound > x.
+	// little is known.
 	Bound float64
 	// Span is over how long this was measured.
 	Span time.Duration
 }
+
+// Exceeds reports whether the rate is certainly off by more than x.
+func (r Rate) Exceeds(x float64) bool { return math.Abs(r.Error)-r.Bound > x }
 
 // A rater keeps, for each stretch of time, the exchange with the shortest round
 // trip: there the peer's stamp is known best, to half of that trip.

@@ -2,6 +2,7 @@ package netpath
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"log/slog"
@@ -15,8 +16,6 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	"context"
 
 	"golang.org/x/sys/unix"
 
@@ -335,6 +334,11 @@ func TestNetworks(t *testing.T) {
 	until(t, "no socket without its address", func() bool { return s1.Links()[0].Open == 0 })
 	a.ip("addr add 10.77.0.1/24 dev x")
 	fresh("the address on x is back", "x")
+
+	a.ip("addr del fd77::1/64 dev y")
+	silence("the address on y was removed", "y", "x")
+	a.ip("addr add fd77::1/64 dev y nodad")
+	fresh("the address on y is back", "y")
 
 	a.ip("link del y")
 	silence("the interface y was removed", "y", "x")

@@ -1,7 +1,10 @@
 package netpath
 
 import (
+	"bytes"
+	"context"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"strings"
 	"sync/atomic"
@@ -283,7 +286,10 @@ func TestNoNonceTwice(t *testing.T) {
 			t.Error("the numbers of a session are used up, and it goes on")
 		}
 		s1.mu.Unlock()
-		if got := of(t, s2, "n1", "net1"); clk.Now().Sub(got.Last) > 2*beat || got.Sessions < 2 {
+		if got := of(t, s1, "n2", "net1"); clk.Now().Sub(got.Alive) > 3*beat {
+			t.Errorf("who began anew sees: %+v, now %v", got, clk.Now())
+		}
+		if got := of(t, s2, "n1", "net1"); clk.Now().Sub(got.Last) > 2*beat || got.Sessions < 2 || clk.Now().Sub(got.Alive) > 3*beat {
 			t.Errorf("after the numbers were used up: %+v, now %v", got, clk.Now())
 		}
 		type nonce struct {
@@ -418,6 +424,97 @@ func TestChangeOfWhatStays(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		if got := of(t, s, "n2", "net1").Sent - before; got < 9 || got > 12 {
 			t.Errorf("%d beats in two seconds", got)
+		}
+	})
+}
+
+// Nodes of different intervals, and slow ones, find each other and keep their
+// sockets.
+func TestIntervals(t *testing.T) {
+	for _, c := range []struct{ one, two time.Duration }{{maxInterval, maxInterval}, {minInterval, maxInterval}, {maxInterval, beat}} {
+		bubble(t, func(t *testing.T, h *hub, clk clock.Clock) {
+			one, two := ring(1, 2), ring(2, 2)
+			one.Interval, two.Interval = c.one, c.two
+			s1, _ := start(t, one, clk, h.open)
+			time.Sleep(time.Second)
+			s2, stop2 := start(t, two, clk, h.open)
+			time.Sleep(4 * maxInterval)
+			for _, s := range []*Station{s1, s2} {
+				for _, got := range s.Heard(nil) {
+					if got.Last == 0 || got.Alive == 0 || clk.Now().Sub(got.Last) > 2*maxInterval {
+						t.Errorf("%v and %v: %+v", c.one, c.two, got)
+					}
+				}
+				if l := s.Links()[0]; l.Opens != 1 || l.Failed != 0 {
+					t.Errorf("%v and %v: %+v", c.one, c.two, l)
+				}
+			}
+			stop2()
+			again := clk.Now()
+			start(t, two, clk, h.open)
+			time.Sleep(4 * maxInterval)
+			if got := of(t, s1, "n2", "net1"); got.Since < again || got.Sessions != 2 {
+				t.Errorf("%v and %v, started anew at %v: %+v", c.one, c.two, again, got)
+			}
+		})
+	}
+}
+
+// A loop that was late says so, and sends nothing twice.
+func TestStall(t *testing.T) {
+	bubble(t, func(t *testing.T, h *hub, clk clock.Clock) {
+		stuck := new(atomic.Bool)
+		cfg := ring(1, 2)
+		cfg.Payload = func(b []byte) []byte {
+			if stuck.Swap(false) {
+				time.Sleep(time.Second)
+			}
+			return b
+		}
+		s, _ := start(t, cfg, clk, h.open)
+		time.Sleep(time.Second + beat/2)
+		if got := s.Stalled(); got != (Stall{}) {
+			t.Errorf("%+v", got)
+		}
+		before := of(t, s, "n2", "net1").Sent
+		stuck.Store(true)
+		time.Sleep(time.Second + 2*beat)
+		got := s.Stalled()
+		if got.Count != 1 || got.Length < 900*time.Millisecond || got.Length > time.Second || clk.Now().Sub(got.At) > 2*beat {
+			t.Errorf("%+v, now %v", got, clk.Now())
+		}
+		if n := of(t, s, "n2", "net1").Sent - before; n > 25 {
+			t.Errorf("%d beats after a stall", n)
+		}
+	})
+}
+
+// What is refused is told once, not for each datagram.
+func TestLogIsBounded(t *testing.T) {
+	bubble(t, func(t *testing.T, h *hub, clk clock.Clock) {
+		var b bytes.Buffer // written by one loop only: the other network is quiet
+		s, err := New(ring(1, 2), clk, slog.New(slog.NewTextHandler(&b, nil)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.open = h.open
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() { ended <- s.Run(ctx) }()
+		time.Sleep(time.Second)
+		for range 100 {
+			for range 100 {
+				h.inject(packet{[]byte("garbage"), at(1, 9), at(1, 1)})
+			}
+			time.Sleep(beat)
+		}
+		cancel()
+		<-ended
+		if n := strings.Count(b.String(), "\n"); n != 1 {
+			t.Errorf("%d lines for 10000 datagrams: %s", n, b.String())
+		}
+		if n := s.Links()[0].Refused["size"]; n != 10000 {
+			t.Errorf("%d counted", n)
 		}
 	})
 }
