@@ -297,7 +297,9 @@ func TestNoNonceTwice(t *testing.T) {
 			n        [nonceSize]byte
 		}
 		used := map[nonce]bool{}
-		for _, p := range h.all {
+		var all []packet
+		h.with(func() { all = h.all })
+		for _, p := range all {
 			n := nonce{p.from, p.to, [nonceSize]byte(p.b[nonceAt:])}
 			if used[n] {
 				t.Fatalf("the nonce %x was used twice from %v to %v", n.n, n.from, n.to)
