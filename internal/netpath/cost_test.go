@@ -83,7 +83,7 @@ func BenchmarkSocket(b *testing.B) {
 		if err := w1.write(out, two); err != nil {
 			b.Fatal(err)
 		}
-		if _, _, err := w2.read(in); err != nil {
+		if _, _, err := w2.read(in, time.Second); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/netip"
 	"sync"
 	"testing"
@@ -37,7 +36,7 @@ type hubWire struct {
 	hub  *hub
 	at   netip.AddrPort
 	in   chan packet
-	done chan struct{}
+	bell chan struct{}
 }
 
 func newHub() *hub {
@@ -54,7 +53,7 @@ func (h *hub) open(n Network, _ int) (wire, error) {
 	if err := h.refuse(n.Local, true); err != nil {
 		return nil, err
 	}
-	w := &hubWire{h, n.Local, make(chan packet, 1000), make(chan struct{})}
+	w := &hubWire{h, n.Local, make(chan packet, 1000), make(chan struct{}, 10)}
 	h.wires[n.Local] = w
 	return w, nil
 }
@@ -89,19 +88,22 @@ func (w *hubWire) write(b []byte, to netip.AddrPort) error {
 	return err
 }
 
-func (w *hubWire) read(b []byte) (int, netip.AddrPort, error) {
+func (w *hubWire) read(b []byte, wait time.Duration) (int, netip.AddrPort, error) {
 	select {
 	case p := <-w.in:
 		return copy(b, p.b), p.from, nil
-	case <-w.done:
-		return 0, netip.AddrPort{}, net.ErrClosed
+	case <-w.bell:
+		return 0, netip.AddrPort{}, errNothing
+	case <-time.After(wait):
+		return 0, netip.AddrPort{}, errNothing
 	}
 }
+
+func (w *hubWire) wake() { w.bell <- struct{}{} }
 
 func (w *hubWire) close() error {
 	w.hub.mu.Lock()
 	defer w.hub.mu.Unlock()
-	close(w.done)
 	delete(w.hub.wires, w.at)
 	return nil
 }

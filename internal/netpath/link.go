@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -91,62 +90,81 @@ type link struct {
 
 	received atomic.Uint64
 	refused  [refusals]atomic.Uint64
-	worked   atomic.Int64 // the instant when something last went out or came in
-	dead     atomic.Bool  // the socket is no good any more
 
 	mu    sync.Mutex
 	known Link // but for what is counted above
+	bell  wire // loop.w while it is open, for stop
 }
 
 // A loop is what only the loop of a link touches.
 type loop struct {
-	w         wire
-	hearing   sync.WaitGroup // the goroutine that reads from w
-	retry     ha.Instant     // when a socket may be opened
-	pause     time.Duration  // from then to the next try
-	out, said []byte
-	told      told
+	w      wire
+	dead   bool          // w is no good any more
+	worked ha.Instant    // when something last went out or came in
+	retry  ha.Instant    // when a socket may be opened
+	pause  time.Duration // from then to the next try
+
+	in, out, said []byte
+	told          told
 }
 
 func newLink(s *Station, name string) *link {
-	return &link{s: s, name: name, known: Link{Network: name}}
+	return &link{s: s, name: name, known: Link{Network: name}, loop: loop{in: make([]byte, maxSize+1)}}
 }
 
-// run sends in each interval, and keeps the socket.
+// run sends in each interval, hears in between, and keeps the socket.
 func (l *link) run(ctx context.Context, alarm clock.Alarm) {
 	defer l.shut()
-	next := l.s.clk.Now()
-	for {
-		alarm.Set(next)
-		select {
-		case <-ctx.Done():
-			return
-		case <-alarm.C():
-		}
-		now := l.s.clk.Now()
-		if now < next {
-			continue
-		}
-		t := l.table.Load()
-		if late := now.Sub(next); late > t.interval {
-			l.s.stalled(now, late)
-		}
-		l.keep(t, now)
-		if l.loop.w != nil {
-			l.round(t, now)
-		}
-		l.tell(now)
-		if next = next.Add(t.interval); next <= now {
-			next = now.Add(t.interval) // what was missed is not sent after
+	now := l.s.clk.Now()
+	for next := now; ctx.Err() == nil; {
+		switch {
+		case now >= next:
+			next = l.beat(next, now)
+			now = l.s.clk.Now()
+		case l.loop.w != nil:
+			now = l.hear(next.Sub(now))
+		default:
+			alarm.Set(next)
+			select {
+			case <-ctx.Done():
+			case <-alarm.C():
+			}
+			now = l.s.clk.Now()
 		}
 	}
+}
+
+// stop ends a wait of the loop, when ctx has ended.
+func (l *link) stop() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.bell != nil {
+		l.bell.wake()
+	}
+}
+
+// beat does what is due in each interval, and returns when the next one is due.
+func (l *link) beat(due, now ha.Instant) ha.Instant {
+	t := l.table.Load()
+	if late := now.Sub(due); late > t.interval {
+		l.s.stalled(now, late)
+	}
+	l.keep(t, now)
+	if l.loop.w != nil {
+		l.round(t, now)
+	}
+	l.tell(now)
+	if due = due.Add(t.interval); due <= now {
+		due = now.Add(t.interval) // what was missed is not sent after
+	}
+	return due
 }
 
 // keep opens the socket if there is none, and makes a dead one anew. A network
 // that only lets nothing pass keeps its socket while anything comes in.
 func (l *link) keep(t *table, now ha.Instant) {
-	idle := now.Sub(ha.Instant(l.worked.Load()))
-	if l.loop.w != nil && (l.dead.Load() || idle > max(deadAfter, 3*t.interval) && len(t.targets) > 0) && now >= l.loop.retry {
+	idle := now.Sub(l.loop.worked) > max(deadAfter, 3*t.interval) && len(t.targets) > 0
+	if l.loop.w != nil && (l.loop.dead || idle) && now >= l.loop.retry {
 		l.shut()
 	}
 	if l.loop.w != nil || now < l.loop.retry {
@@ -159,28 +177,24 @@ func (l *link) keep(t *table, now ha.Instant) {
 		l.fail(err, now)
 		return
 	}
-	l.loop.w = w
-	l.dead.Store(false)
-	l.worked.Store(int64(now))
+	l.loop.w, l.loop.dead, l.loop.worked = w, false, now
 	l.mu.Lock()
-	l.known.Open = now
+	l.known.Open, l.bell = now, w
 	l.known.Opens++
 	l.mu.Unlock()
-	l.loop.hearing.Go(func() { l.hear(w) })
 }
 
 func (l *link) shut() {
 	if l.loop.w == nil {
 		return
 	}
+	l.mu.Lock()
+	l.known.Open, l.bell = 0, nil
+	l.mu.Unlock()
 	if err := l.loop.w.close(); err != nil {
 		l.fail(fmt.Errorf("closing the socket of network %s: %w", l.name, err), l.s.clk.Now())
 	}
-	l.loop.hearing.Wait()
 	l.loop.w = nil
-	l.mu.Lock()
-	l.known.Open = 0
-	l.mu.Unlock()
 }
 
 // round sends one datagram to each peer.
@@ -202,34 +216,33 @@ func (l *link) round(t *table, now ha.Instant) {
 		if err := l.loop.w.write(l.loop.out, to.addr); err != nil {
 			l.fail(fmt.Errorf("sending to %s at %v: %w", to.path.heard.Node, to.addr, err), now)
 			if !passing(err) {
-				l.dead.Store(true)
+				l.loop.dead = true
 			}
 			continue
 		}
-		l.worked.Store(int64(now))
-		l.loop.pause = 0
+		l.loop.worked, l.loop.pause = now, 0
 	}
 }
 
-// hear reads until the wire ends.
-func (l *link) hear(w wire) {
-	b := make([]byte, maxSize+1)
-	for {
-		n, from, err := w.read(b)
-		at := l.s.clk.Now() // before anything else: it is the observation
-		if err != nil {
-			if !errors.Is(err, net.ErrClosed) {
-				l.fail(fmt.Errorf("hearing on network %s: %w", l.name, err), at)
-				l.dead.Store(true)
-			}
-			return
-		}
-		l.received.Add(1)
-		l.worked.Store(int64(at))
-		if r := l.judge(b[:n], from, at); r != accepted {
-			l.refused[r].Add(1)
-		}
+// hear waits for one datagram, no longer than wait, and returns the present.
+func (l *link) hear(wait time.Duration) ha.Instant {
+	n, from, err := l.loop.w.read(l.loop.in, wait)
+	at := l.s.clk.Now() // before anything else: it is the observation
+	switch {
+	case errors.Is(err, errNothing):
+		return at
+	case err != nil:
+		// Its socket is dead: nothing is read from it again before keep has looked.
+		l.fail(fmt.Errorf("hearing on network %s: %w", l.name, err), at)
+		l.shut()
+		return at
 	}
+	l.received.Add(1)
+	l.loop.worked = at
+	if r := l.judge(l.loop.in[:n], from, at); r != accepted {
+		l.refused[r].Add(1)
+	}
+	return at
 }
 
 // judge decides whether a datagram counts. What is cheap to refuse is refused

@@ -142,6 +142,10 @@ func (s *Station) Run(ctx context.Context) error {
 	for i, l := range s.links {
 		wg.Go(func() { l.run(ctx, alarms[i]) })
 	}
+	<-ctx.Done()
+	for _, l := range s.links {
+		l.stop()
+	}
 	wg.Wait()
 	return nil
 }
