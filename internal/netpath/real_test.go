@@ -3,6 +3,7 @@ package netpath
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
@@ -10,7 +11,6 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
-	"os/signal"
 	"runtime"
 	"strings"
 	"syscall"
@@ -24,7 +24,7 @@ import (
 	"gemel/internal/need"
 )
 
-// childOf is set in a child of TestFrozenPeer: its own address and its parent's.
+// childOf is set in a child that is one node of several: see crowd.
 const childOf = "GEMEL_TEST_NETPATH"
 
 func TestMain(m *testing.M) {
@@ -38,22 +38,86 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// child is node n2 until its standard input ends.
+// A crowd is some nodes on loopback: how often they beat, and where each is on
+// each network.
+type crowd struct {
+	Interval time.Duration
+	Addrs    [][]netip.AddrPort // by node, by network
+}
+
+func newCrowd(t testing.TB, ip string, nodes, networks int, interval time.Duration) crowd {
+	c := crowd{interval, make([][]netip.AddrPort, nodes)}
+	for i := range c.Addrs {
+		for range networks {
+			c.Addrs[i] = append(c.Addrs[i], free(t, ip))
+		}
+	}
+	return c
+}
+
+// config is that of node i, from zero; its name counts from one.
+func (c crowd) config(i int) Config {
+	cfg := Config{Node: ha.Node(fmt.Sprint("n", i+1)), Cluster: "test", Keys: []Key{oldKey}, Interval: c.Interval, DSCP: 48}
+	cfg.Payload = func(p []byte) []byte { return append(p, make([]byte, 200)...) }
+	for n, local := range c.Addrs[i] {
+		net := Network{Name: fmt.Sprint("lo", n+1), Local: local}
+		for j := range c.Addrs {
+			if j != i {
+				net.Peers = append(net.Peers, Peer{ha.Node(fmt.Sprint("n", j+1)), c.Addrs[j][n]})
+			}
+		}
+		cfg.Networks = append(cfg.Networks, net)
+	}
+	return cfg
+}
+
+// child is the first node of a crowd until its standard input ends.
 func child(spec string) error {
-	own, other, _ := strings.Cut(spec, " ")
-	cfg := pairOf("n2", netip.MustParseAddrPort(own), netip.MustParseAddrPort(other))
-	s, err := New(cfg, clock.Machine(), slog.New(slog.NewTextHandler(os.Stderr, nil)))
+	var c crowd
+	if err := json.Unmarshal([]byte(spec), &c); err != nil {
+		return err
+	}
+	s, err := New(c.config(0), clock.Machine(), slog.New(slog.NewTextHandler(os.Stderr, nil)))
 	if err != nil {
 		return err
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
-	ctx, cancel := context.WithCancel(ctx)
-	defer stop()
+	ctx, cancel := context.WithCancel(context.Background())
 	go func() {
 		_, _ = io.Copy(io.Discard, os.Stdin)
 		cancel()
 	}()
 	return s.Run(ctx)
+}
+
+// process runs the first node of a crowd as a process, until the test ends.
+func (c crowd) process(t testing.TB) *os.Process {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	spec, err := json.Marshal(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(self)
+	cmd.Env = append(os.Environ(), childOf+"="+string(spec))
+	cmd.Stderr = t.Output()
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Signal(syscall.SIGCONT)
+		_ = stdin.Close()
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("the node that is a process: %v", err)
+		}
+	})
+	return cmd.Process
 }
 
 // until waits for what is not told by any event.
@@ -77,18 +141,6 @@ func free(t testing.TB, ip string) netip.AddrPort {
 	return c.LocalAddr().(*net.UDPAddr).AddrPort()
 }
 
-// pairOf is the configuration of n1 or n2 on one network.
-func pairOf(node ha.Node, own, other netip.AddrPort) Config {
-	peer := ha.Node("n2")
-	if node == "n2" {
-		peer = "n1"
-	}
-	return Config{
-		Node: node, Cluster: "test", Keys: []Key{oldKey}, Interval: 20 * time.Millisecond, DSCP: 48,
-		Networks: []Network{{Name: "lo", Local: own, Peers: []Peer{{peer, other}}}},
-	}
-}
-
 // heardAfter reports that something of a peer came after an instant.
 func heardAfter(t testing.TB, s *Station, node, network string, at ha.Instant) func() bool {
 	return func() bool { return of(t, s, node, network).Last > at }
@@ -97,24 +149,24 @@ func heardAfter(t testing.TB, s *Station, node, network string, at ha.Instant) f
 func TestLoopback(t *testing.T) {
 	for _, ip := range []string{"127.0.0.1", "::1"} {
 		t.Run(ip, func(t *testing.T) {
-			one, two := free(t, ip), free(t, ip)
-			s1, _ := start(t, pairOf("n1", one, two), clock.Machine(), nil)
-			s2, stop2 := start(t, pairOf("n2", two, one), clock.Machine(), nil)
+			c := newCrowd(t, ip, 2, 1, 20*time.Millisecond)
+			s1, _ := start(t, c.config(0), clock.Machine(), nil)
+			s2, stop2 := start(t, c.config(1), clock.Machine(), nil)
 			until(t, "both hear each other", func() bool {
-				return of(t, s1, "n2", "lo").RTT > 0 && of(t, s2, "n1", "lo").RTT > 0
+				return of(t, s1, "n2", "lo1").RTT > 0 && of(t, s2, "n1", "lo1").RTT > 0
 			})
-			if got := of(t, s1, "n2", "lo"); got.RTT > 10*time.Second || got.Clock <= 0 || got.Sessions != 1 || got.Last < got.Alive {
+			if got := of(t, s1, "n2", "lo1"); got.RTT > 10*time.Second || got.Clock <= 0 || got.Sessions != 1 || got.Last < got.Alive {
 				t.Errorf("%+v", got)
 			}
 			stop2()
 			// Strangers are counted, and end nothing.
-			c, err := net.Dial("udp", one.String())
+			stranger, err := net.Dial("udp", c.Addrs[0][0].String())
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer c.Close()
+			defer stranger.Close()
 			for _, b := range [][]byte{{}, []byte("x"), make([]byte, 1000), bytes.Repeat([]byte("GMH\x01"), 100), make([]byte, 9000)} {
-				if _, err := c.Write(b); err != nil {
+				if _, err := stranger.Write(b); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -123,8 +175,8 @@ func TestLoopback(t *testing.T) {
 				return r["size"] == 3 && r["foreign"] == 1 && r["cluster"] == 1
 			})
 			again := clock.Now()
-			start(t, pairOf("n2", two, one), clock.Machine(), nil)
-			until(t, "heard again", heardAfter(t, s1, "n2", "lo", again))
+			start(t, c.config(1), clock.Machine(), nil)
+			until(t, "heard again", heardAfter(t, s1, "n2", "lo1", again))
 		})
 	}
 }
@@ -184,43 +236,23 @@ func TestSocket(t *testing.T) {
 // A peer that is stopped is silent, and goes on in the same session: it sends
 // nothing late.
 func TestFrozenPeer(t *testing.T) {
-	one, two := free(t, "127.0.0.1"), free(t, "127.0.0.1")
-	s1, _ := start(t, pairOf("n1", one, two), clock.Machine(), nil)
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(self)
-	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%v %v", childOf, two, one))
-	cmd.Stderr = t.Output()
-	stdin, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		_ = cmd.Process.Signal(syscall.SIGCONT)
-		_ = stdin.Close()
-		if err := cmd.Wait(); err != nil {
-			t.Errorf("the peer: %v", err)
-		}
-	}()
-	until(t, "the peer is heard", func() bool { return of(t, s1, "n2", "lo").RTT > 0 })
-	before := of(t, s1, "n2", "lo")
-	if err := cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+	c := newCrowd(t, "127.0.0.1", 2, 1, 20*time.Millisecond)
+	s1, _ := start(t, c.config(1), clock.Machine(), nil)
+	peer := c.process(t)
+	until(t, "the peer is heard", func() bool { return of(t, s1, "n1", "lo1").RTT > 0 })
+	before := of(t, s1, "n1", "lo1")
+	if err := peer.Signal(syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
 	until(t, "the frozen peer is silent", func() bool {
-		return clock.Now().Sub(of(t, s1, "n2", "lo").Last) > time.Second
+		return clock.Now().Sub(of(t, s1, "n1", "lo1").Last) > time.Second
 	})
-	silent := of(t, s1, "n2", "lo")
-	if err := cmd.Process.Signal(syscall.SIGCONT); err != nil {
+	silent := of(t, s1, "n1", "lo1")
+	if err := peer.Signal(syscall.SIGCONT); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "the peer is heard again", heardAfter(t, s1, "n2", "lo", silent.Last))
-	if got := of(t, s1, "n2", "lo"); got.Session != before.Session || got.Sessions != 1 || got.Received > silent.Received+20 {
+	until(t, "the peer is heard again", heardAfter(t, s1, "n1", "lo1", silent.Last))
+	if got := of(t, s1, "n1", "lo1"); got.Session != before.Session || got.Sessions != 1 || got.Received > silent.Received+20 {
 		t.Errorf("before %+v\nafter %+v", silent, got)
 	}
 }
