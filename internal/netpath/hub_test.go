@@ -88,13 +88,13 @@ func (w *hubWire) write(b []byte, to netip.AddrPort) error {
 	return err
 }
 
-func (w *hubWire) read(b []byte, wait time.Duration) (int, netip.AddrPort, error) {
+func (w *hubWire) read(b []byte, due, now ha.Instant) (int, netip.AddrPort, error) {
 	select {
 	case p := <-w.in:
 		return copy(b, p.b), p.from, nil
 	case <-w.bell:
 		return 0, netip.AddrPort{}, errNothing
-	case <-time.After(wait):
+	case <-time.After(due.Sub(now)):
 		return 0, netip.AddrPort{}, errNothing
 	}
 }

@@ -122,7 +122,7 @@ func (l *link) run(ctx context.Context, alarm clock.Alarm) {
 			next = l.beat(next, now)
 			now = l.s.clk.Now()
 		case l.loop.w != nil:
-			now = l.hear(next.Sub(now))
+			now = l.hear(next, now)
 		default:
 			alarm.Set(next)
 			select {
@@ -224,9 +224,9 @@ func (l *link) round(t *table, now ha.Instant) {
 	}
 }
 
-// hear waits for one datagram, no longer than wait, and returns the present.
-func (l *link) hear(wait time.Duration) ha.Instant {
-	n, from, err := l.loop.w.read(l.loop.in, wait)
+// hear waits for one datagram until due, and returns the present.
+func (l *link) hear(due, now ha.Instant) ha.Instant {
+	n, from, err := l.loop.w.read(l.loop.in, due, now)
 	at := l.s.clk.Now() // before anything else: it is the observation
 	switch {
 	case errors.Is(err, errNothing):

@@ -280,10 +280,10 @@ func TestNothingIsAllocated(t *testing.T) {
 
 type silent struct{}
 
-func (silent) read([]byte, time.Duration) (int, netip.AddrPort, error) { select {} }
-func (silent) write([]byte, netip.AddrPort) error                      { return nil }
-func (silent) wake()                                                   {}
-func (silent) close() error                                            { return nil }
+func (silent) read([]byte, ha.Instant, ha.Instant) (int, netip.AddrPort, error) { select {} }
+func (silent) write([]byte, netip.AddrPort) error                               { return nil }
+func (silent) wake()                                                            {}
+func (silent) close() error                                                     { return nil }
 
 // FuzzDatagram: whatever comes, judging it does not panic, and what was not made
 // with the key is not accepted.

@@ -197,7 +197,7 @@ func TestSocket(t *testing.T) {
 			if err := w1.write(out, two); err != nil {
 				t.Fatal(err)
 			}
-			if n, from, err := w2.read(in, time.Second); n != len(out) || from != one || err != nil {
+			if n, from, err := w2.read(in, ha.Instant(time.Hour), 0); n != len(out) || from != one || err != nil {
 				t.Fatal(n, from, err)
 			}
 		}); n != 0 {
@@ -207,16 +207,20 @@ func TestSocket(t *testing.T) {
 		if ip == "::1" {
 			level, option = unix.IPPROTO_IPV6, unix.IPV6_TCLASS
 		}
-		tos, err := unix.GetsockoptInt(w1.(*socket).fd, level, option)
-		prio, err2 := unix.GetsockoptInt(w1.(*socket).fd, unix.SOL_SOCKET, unix.SO_PRIORITY)
-		if tos != 48<<2 || prio != 6 || err != nil || err2 != nil {
-			t.Errorf("%s: mark %d, priority %d (%v, %v)", ip, tos, prio, err, err2)
+		if err := w1.(*socket).raw.Control(func(fd uintptr) {
+			tos, err := unix.GetsockoptInt(int(fd), level, option)
+			prio, err2 := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_PRIORITY)
+			if tos != 48<<2 || prio != 6 || err != nil || err2 != nil {
+				t.Errorf("%s: mark %d, priority %d (%v, %v)", ip, tos, prio, err, err2)
+			}
+		}); err != nil {
+			t.Error(err)
 		}
-		if _, _, err := w1.read(in, time.Millisecond); err != errNothing {
+		if _, _, err := w1.read(in, 1e6, 0); err != errNothing {
 			t.Errorf("nothing was sent: %v", err)
 		}
 		w1.wake()
-		if _, _, err := w1.read(in, time.Hour); err != errNothing {
+		if _, _, err := w1.read(in, ha.Instant(time.Hour), 0); err != errNothing {
 			t.Errorf("after wake: %v", err)
 		}
 		if _, err := openSocket(Network{Name: "x", Local: one}, 0); err == nil {

@@ -1,16 +1,21 @@
 package netpath
 
 import (
-	"encoding/binary"
+	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"strconv"
+	"sync/atomic"
+	"syscall"
 	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"gemel/internal/ha"
 )
 
 // receiveBuffer is small on purpose: it holds about a second of heartbeats. What
@@ -20,12 +25,12 @@ const receiveBuffer = 128 << 10
 
 // A wire sends and receives the datagrams of one network, for one goroutine.
 type wire interface {
-	// read waits for a datagram, but no longer than wait, and not after wake:
-	// then it is errNothing. One that is too long comes as one without content.
-	read(b []byte, wait time.Duration) (n int, from netip.AddrPort, err error)
+	// read waits for a datagram until due, and not after wake: then it is
+	// errNothing. One that is too long comes as one without content.
+	read(b []byte, due, now ha.Instant) (n int, from netip.AddrPort, err error)
 	// write never waits: a full queue is a lost heartbeat, as on the way.
 	write(b []byte, to netip.AddrPort) error
-	// wake ends a read, from any goroutine, before close.
+	// wake ends a read, from any goroutine.
 	wake()
 	close() error
 }
@@ -33,60 +38,54 @@ type wire interface {
 // errNothing says that a read came to its end without a datagram.
 var errNothing = errors.New("nothing came")
 
-// A socket is a wire of UDP. It is not one of package net: there a datagram and a
-// beat each wake two or three threads, which was two thirds of all the work that
-// heartbeats are. Here the loop waits in the kernel, for both at once.
+// A socket is a wire of UDP. One goroutine waits for datagrams and for the next
+// beat at once, by a deadline for the read: what heartbeats cost is the threads
+// that Go wakes, not the sealing, and so nothing is handed from one to another.
+// Waiting in poll(2) was tried and is no cheaper: Go's watcher thread does not
+// rest while a system call blocks.
 type socket struct {
-	fd    int
-	bell  int // an eventfd: rung by wake
-	six   bool
-	zone  uint32
-	polls [2]unix.PollFd
-	limit unix.Timespec
+	conn *net.UDPConn
+	raw  syscall.RawConn
+	send func(fd uintptr) bool
+	due  ha.Instant  // for which the deadline is set; zero: for none
+	rung atomic.Bool // by wake
 
-	// What the calls work on, so that no datagram costs memory.
+	// What send works on: write fills it in, so that no datagram costs memory.
+	b    []byte
 	to4  unix.SockaddrInet4
 	to6  unix.SockaddrInet6
-	from unix.RawSockaddrAny
-	size uint32
+	six  bool
+	zone uint32
+	err  error
 }
 
 // openSocket binds the socket of a network. It fails while the address is not
 // there; there is no IP_FREEBIND, because a socket of an address that nobody has
 // would look open and hear nothing.
 func openSocket(n Network, dscp int) (wire, error) {
-	s := &socket{fd: -1, bell: -1, six: n.Local.Addr().Is6(), zone: zone(n.Local.Addr())}
-	if err := s.open(n, dscp); err != nil {
-		return nil, errors.Join(fmt.Errorf("opening the socket of network %s at %v: %w", n.Name, n.Local, err), s.close())
+	network := "udp6"
+	if n.Local.Addr().Is4() {
+		network = "udp4"
 	}
+	lc := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
+		var err error
+		return cmp.Or(raw.Control(func(fd uintptr) { err = options(int(fd), n, dscp) }), err)
+	}}
+	pc, err := lc.ListenPacket(context.Background(), network, n.Local.String())
+	if err != nil {
+		return nil, fmt.Errorf("opening the socket of network %s: %w", n.Name, err)
+	}
+	conn, ok := pc.(*net.UDPConn)
+	if !ok {
+		return nil, errors.Join(fmt.Errorf("network %s: a %T is no UDP socket", n.Name, pc), pc.Close())
+	}
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("opening the socket of network %s: %w", n.Name, err), conn.Close())
+	}
+	s := &socket{conn: conn, raw: raw, six: n.Local.Addr().Is6(), zone: zone(n.Local.Addr())}
+	s.send = s.sendNow
 	return s, nil
-}
-
-func (s *socket) open(n Network, dscp int) (err error) {
-	if s.bell, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
-		return err
-	}
-	family := unix.AF_INET
-	if s.six {
-		family = unix.AF_INET6
-	}
-	if s.fd, err = unix.Socket(family, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0); err != nil {
-		return err
-	}
-	s.polls = [2]unix.PollFd{{Fd: int32(s.fd), Events: unix.POLLIN}, {Fd: int32(s.bell), Events: unix.POLLIN}}
-	if err := options(s.fd, n, dscp); err != nil {
-		return err
-	}
-	return unix.Bind(s.fd, s.address(n.Local))
-}
-
-func (s *socket) address(a netip.AddrPort) unix.Sockaddr {
-	if s.six {
-		s.to6 = unix.SockaddrInet6{Port: int(a.Port()), ZoneId: s.zone, Addr: a.Addr().As16()}
-		return &s.to6
-	}
-	s.to4 = unix.SockaddrInet4{Port: int(a.Port()), Addr: a.Addr().As4()}
-	return &s.to4
 }
 
 // zone is the number of the interface of a link-local address.
@@ -103,9 +102,6 @@ func zone(a netip.Addr) uint32 {
 
 func options(fd int, n Network, dscp int) error {
 	errs := []error{unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, receiveBuffer)}
-	if n.Local.Addr().Is6() {
-		errs = append(errs, unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1))
-	}
 	if n.Device != "" {
 		errs = append(errs, unix.BindToDevice(fd, n.Device))
 	}
@@ -122,63 +118,58 @@ func options(fd int, n Network, dscp int) error {
 	return errors.Join(errs...)
 }
 
-// read waits by the kernel's monotonic clock: on a machine that was suspended a
-// beat is late by at most what was left of its interval.
-func (s *socket) read(b []byte, wait time.Duration) (int, netip.AddrPort, error) {
-	s.limit = unix.NsecToTimespec(max(int64(wait), 0))
-	n, err := unix.Ppoll(s.polls[:], &s.limit, nil)
-	switch {
-	case err == unix.EINTR || err == nil && (n == 0 || s.polls[0].Revents == 0):
+// read waits by the monotonic clock: on a machine that was suspended a beat is
+// late by at most what was left of its interval.
+func (s *socket) read(b []byte, due, now ha.Instant) (int, netip.AddrPort, error) {
+	if due != s.due {
+		if err := s.conn.SetReadDeadline(time.Now().Add(due.Sub(now))); err != nil {
+			return 0, netip.AddrPort{}, err
+		}
+		s.due = due
+	}
+	if s.rung.Load() { // looked at after the deadline was set, or that would undo wake
 		return 0, netip.AddrPort{}, errNothing
-	case err != nil:
-		return 0, netip.AddrPort{}, err
 	}
-	s.size = unix.SizeofSockaddrAny
-	got, _, errno := unix.Syscall6(unix.SYS_RECVFROM, uintptr(s.fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)),
-		unix.MSG_DONTWAIT|unix.MSG_TRUNC, uintptr(unsafe.Pointer(&s.from)), uintptr(unsafe.Pointer(&s.size)))
-	switch {
-	case errno == unix.EAGAIN || errno == unix.EINTR: // a datagram with a bad checksum wakes us as well
-		return 0, netip.AddrPort{}, errNothing
-	case errno != 0:
-		return 0, netip.AddrPort{}, errno
-	case int(got) > len(b):
-		got = 0
+	n, _, flags, from, err := s.conn.ReadMsgUDPAddrPort(b, nil)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		s.due, err = 0, errNothing
 	}
-	return int(got), s.source(), nil
-}
-
-// source is where a datagram came from. It has no zone: the socket is bound to
-// one address, and with it to one link.
-func (s *socket) source() netip.AddrPort {
-	if s.six {
-		from := (*unix.RawSockaddrInet6)(unsafe.Pointer(&s.from))
-		return netip.AddrPortFrom(netip.AddrFrom16(from.Addr), ntohs(&from.Port))
+	if flags&unix.MSG_TRUNC != 0 {
+		n = 0
 	}
-	from := (*unix.RawSockaddrInet4)(unsafe.Pointer(&s.from))
-	return netip.AddrPortFrom(netip.AddrFrom4(from.Addr), ntohs(&from.Port))
-}
-
-func ntohs(port *uint16) uint16 { return binary.BigEndian.Uint16((*[2]byte)(unsafe.Pointer(port))[:]) }
-
-func (s *socket) write(b []byte, to netip.AddrPort) error {
-	return unix.Sendto(s.fd, b, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, s.address(to))
+	return n, from, err
 }
 
 func (s *socket) wake() {
-	// It fails only when it was rung 2^64 times.
-	_, _ = unix.Write(s.bell, binary.NativeEndian.AppendUint64(nil, 1))
+	s.rung.Store(true)
+	_ = s.conn.SetReadDeadline(time.Unix(1, 0)) // fails if it is closed: then nobody reads
 }
 
-func (s *socket) close() error {
-	var errs []error
-	for _, fd := range []*int{&s.fd, &s.bell} {
-		if *fd >= 0 {
-			errs = append(errs, unix.Close(*fd))
-			*fd = -1
-		}
+func (s *socket) write(b []byte, to netip.AddrPort) error {
+	s.b = b
+	if s.six {
+		s.to6 = unix.SockaddrInet6{Port: int(to.Port()), ZoneId: s.zone, Addr: to.Addr().As16()}
+	} else {
+		s.to4 = unix.SockaddrInet4{Port: int(to.Port()), Addr: to.Addr().As4()}
 	}
-	return errors.Join(errs...)
+	if err := s.raw.Write(s.send); err != nil {
+		return err
+	}
+	return s.err
 }
+
+// sendNow is one try. It always says that it is done: package net would wait for
+// room in the queue.
+func (s *socket) sendNow(fd uintptr) bool {
+	var to unix.Sockaddr = &s.to4
+	if s.six {
+		to = &s.to6
+	}
+	s.err = unix.Sendto(int(fd), s.b, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, to)
+	return true
+}
+
+func (s *socket) close() error { return s.conn.Close() }
 
 // passing reports whether a failure to send is one of the way or of a rule, which
 // ends by itself, and not one of the socket.
