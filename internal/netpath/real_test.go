@@ -395,3 +395,27 @@ func TestNetworks(t *testing.T) {
 	a.ip("route del prohibit 10.77.0.2/32")
 	fresh("allowed again", "x")
 }
+
+// Link-local addresses name their interface, which has another name at each end.
+func TestLinkLocal(t *testing.T) {
+	need.Root(t)
+	need.Command(t, "ip")
+	a, b := newNS(t), newNS(t)
+	a.ip("link add la type veth peer name lb netns " + b.path)
+	a.ip("link set la up")
+	b.ip("link set lb up")
+	a.ip("addr add fe80::a1/64 dev la nodad")
+	b.ip("addr add fe80::b1/64 dev lb nodad")
+	addr := netip.MustParseAddrPort
+	cfg := func(own, other ha.Node, local, peer string) Config {
+		return Config{Node: own, Cluster: "test", Keys: []Key{oldKey}, Interval: 20 * time.Millisecond, Networks: []Network{
+			{"link", addr(local), "", []Peer{{other, addr(peer)}}},
+		}}
+	}
+	s1, stop1 := start(t, cfg("n1", "n2", "[fe80::a1%la]:5316", "[fe80::b1%la]:5316"), clock.Machine(), a.open)
+	s2, stop2 := start(t, cfg("n2", "n1", "[fe80::b1%lb]:5316", "[fe80::a1%lb]:5316"), clock.Machine(), b.open)
+	defer func() { stop1(); stop2() }()
+	until(t, "both hear each other", func() bool {
+		return of(t, s1, "n2", "link").Alive > 0 && of(t, s2, "n1", "link").Alive > 0
+	})
+}
