@@ -17,7 +17,6 @@ type store struct {
 	past   []snapshot    // for a member that is behind
 	away   time.Duration // until when it has no quorum
 	slow   time.Duration // until when everything takes long
-	before snapshot      // what stands on the disk of a store that forgets
 }
 
 type entry struct {

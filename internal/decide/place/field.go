@@ -104,9 +104,7 @@ func (w *field) relate() {
 	w.links = make([]links, len(w.groups))
 	for g := range w.groups {
 		r, l := w.groups[g].Rules, &w.links[g]
-		for _, o := range known(index, r.After) {
-			l.after = append(l.after, o)
-		}
+		l.after = append(l.after, known(index, r.After)...)
 		for _, o := range known(index, r.With) {
 			l.with = append(l.with, o)
 			w.links[o].with = append(w.links[o].with, g)
