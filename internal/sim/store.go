@@ -11,12 +11,12 @@ import (
 // store is a linearizable map with revisions. What is slow, lost or late is on the
 // way to it and back.
 type store struct {
-	w      *world
-	rev    ha.Rev
-	keys   map[string]entry
-	past   []snapshot    // for a member that is behind
-	away   time.Duration // until when it has no quorum
-	slow   time.Duration // until when everything takes long
+	w    *world
+	rev  ha.Rev
+	keys map[string]entry
+	past []snapshot    // for a member that is behind
+	away time.Duration // until when it has no quorum
+	slow time.Duration // until when everything takes long
 }
 
 type entry struct {
