@@ -184,6 +184,23 @@ func deafTree(t *testing.T, c *Cgroup, id ha.StartID) Child {
 	return child
 }
 
+// deafTreeStands waits until both shells and their sleeps are there, and nobody else:
+// a fourth process may also be the shell that started the second one and is about
+// to end.
+func deafTreeStands(t *testing.T, g *Cgroup) {
+	t.Helper()
+	until(t, "both shells and their sleeps are there", func() bool {
+		pids, err := g.Procs()
+		sleeps := 0
+		for _, pid := range pids {
+			if b, err := os.ReadFile("/proc/" + itoa(pid) + "/comm"); err == nil && string(b) == "sleep\n" {
+				sleeps++
+			}
+		}
+		return err == nil && len(pids) == 4 && sleeps == 2
+	})
+}
+
 // TestKillFrozen kills a frozen tree whose processes ignore every polite signal.
 func TestKillFrozen(t *testing.T) {
 	tr := tree(t)
@@ -194,7 +211,7 @@ func TestKillFrozen(t *testing.T) {
 		id := nextStart()
 		g := group(t, tr, id, shell(""))
 		c := deafTree(t, g, id)
-		until(t, "both shells and their sleeps are there", func() bool { pids, err := g.Procs(); return err == nil && len(pids) == 4 })
+		deafTreeStands(t, g)
 		if err := g.Freeze(true); err != nil {
 			t.Fatal(err)
 		}
@@ -238,7 +255,7 @@ func TestFallbackKill(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	until(t, "both shells and their sleeps are there", func() bool { pids, err := g.Procs(); return err == nil && len(pids) == 4 })
+	deafTreeStands(t, g)
 	pids, err := g.Procs()
 	if err != nil || slices.Contains(pids, stranger.PID) {
 		t.Fatal(pids, err)
