@@ -123,7 +123,7 @@ type (
 	// next monitor, or the next boot, knows it. Sync asks for fsync before any
 	// action of the same step is carried out.
 	Keep struct {
-		Key   string `json:"key"`   // process/NAME, check/NAME, or node
+		Key   string `json:"key"`   // process/NAME, check/NAME, node, or cluster/incarnation
 		Value string `json:"value"` // JSON; empty forgets the key
 		Sync  bool   `json:"sync,omitempty"`
 		Why   Reason `json:"why"`

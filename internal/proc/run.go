@@ -17,9 +17,11 @@ import (
 const DefaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 // A Command is a short program that the monitor runs for itself: a check, a
-// handler, the start command of an attached program, the reboot.
+// handler, the start command of an attached program, the reboot, itself to read a manifest.
 type Command struct {
 	Args    []string
+	As      string   // the name that it is told, argv[0]; "": Args[0]
+	In      []byte   // what it reads; nil: /dev/null
 	Env     []string // nil: PATH alone
 	Dir     string   // "": /
 	UID     int      // with SetIDs
@@ -67,6 +69,12 @@ func Run(ctx context.Context, c Command) (Ended, error) {
 	}
 	if cmd.Dir == "" {
 		cmd.Dir = "/"
+	}
+	if c.As != "" {
+		cmd.Args[0] = c.As
+	}
+	if c.In != nil {
+		cmd.Stdin = bytes.NewReader(c.In)
 	}
 	if !c.Leave {
 		cmd.Stdout, cmd.Stderr = out, out

@@ -104,3 +104,16 @@ func TestRunLeaves(t *testing.T) {
 		t.Errorf("%+v, %v", e, err)
 	}
 }
+
+// TestRunReads: a command reads what it is given, under the name that it is told.
+func TestRunReads(t *testing.T) {
+	in := []byte(strings.Repeat("line\n", 100_000))
+	e, err := Run(t.Context(), Command{Args: []string{"/bin/sh", "-c", "echo $0; cat", "me"}, As: "other", In: in, Most: 1 << 20})
+	if err != nil || e.Code != 0 || e.Clipped || e.Output != "me\n"+string(in) {
+		t.Errorf("%v, exit code %d, %d bytes", err, e.Code, len(e.Output))
+	}
+	e, err = Run(t.Context(), Command{Args: []string{"/bin/cat", "/proc/self/cmdline"}, As: "other"})
+	if err != nil || !strings.HasPrefix(e.Output, "other\x00") {
+		t.Errorf("%v, %q", err, e.Output)
+	}
+}

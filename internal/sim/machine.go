@@ -3,6 +3,7 @@ package sim
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"gemel/internal/decide/cluster"
@@ -216,7 +217,7 @@ func (m *machine) act(x ha.Action, brain bool) {
 		inc := ha.Incarnation(fmt.Sprintf("%s.%d", m.name, w.dice.upTo(1<<30)))
 		w.after(time.Millisecond, func() { m.deliver(life, ha.Drawn{Incarnation: inc}, false) })
 	case ha.Keep:
-		m.inc = ha.Incarnation(x.Value)
+		m.inc = ha.Incarnation(strings.Trim(x.Value, `"`))
 	case ha.TurnOff:
 		w.turnOff(m, x)
 	case ha.Listen:

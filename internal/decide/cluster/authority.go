@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"slices"
+	"strconv"
 
 	"gemel/internal/ha"
 )
@@ -138,12 +139,16 @@ func (a *Authority) Wake() (ha.Instant, bool) {
 	return t, a.stage != gone
 }
 
-// KeptIncarnation is the key under which the incarnation is kept for the next life of
-// the daemon in the same boot.
+// KeptIncarnation is the key under which the incarnation is kept, as a JSON string, for
+// the next life of the daemon in the same boot.
 const KeptIncarnation = "cluster/incarnation"
 
 func (a *Authority) remember(i ha.Incarnation, why ha.Reason) {
-	a.order(ha.Keep{Key: KeptIncarnation, Value: string(i), Sync: true, Why: why})
+	value := ""
+	if i != "" {
+		value = strconv.Quote(string(i)) // what is drawn is plain ASCII
+	}
+	a.order(ha.Keep{Key: KeptIncarnation, Value: value, Sync: true, Why: why})
 }
 
 func (a *Authority) order(x ha.Action) { a.out = append(a.out, x) }

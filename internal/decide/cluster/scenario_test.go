@@ -205,7 +205,7 @@ func (s *theatre) act(a ha.Action) {
 	case ha.Say:
 		s.say("say %s key %s holds %v", a.Incarnation, a.Key, a.Holds)
 	case ha.Keep:
-		s.say("keep %s=%q  [%s] %s", a.Key, a.Value, a.Why.Rule, a.Why.Text)
+		s.say("keep %s=%s  [%s] %s", a.Key, a.Value, a.Why.Rule, a.Why.Text)
 	case ha.TurnOff:
 		s.say("turn off %s for r%s  [%s] %s", a.Node, a.Key, a.Why.Rule, a.Why.Text)
 	default:
