@@ -70,12 +70,13 @@ var law = map[string]place{
 
 	// The wiring. The tool speaks rpc only; the commands that are no questions to a
 	// daemon (run, check, import, replay) are given to it by what they start.
-	"internal/port":   {floor: 80},
-	"internal/daemon": {floor: 80},
-	"internal/agent":  {floor: 80},
-	"internal/cli":    {floor: 81},
-	"internal/need":   {floor: 81, testOnly: true},
-	"internal/lab":    {floor: 82, testOnly: true},
+	"internal/port":     {floor: 80},
+	"internal/daemon":   {floor: 80},
+	"internal/agent":    {floor: 80},
+	"internal/cli":      {floor: 81},
+	"internal/need":     {floor: 81, testOnly: true},
+	"internal/scenario": {floor: 81, testOnly: true},
+	"internal/lab":      {floor: 82, testOnly: true},
 
 	// What is built from it. The SDK and the contract are for others as well: they
 	// import nothing from inside.

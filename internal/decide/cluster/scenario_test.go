@@ -6,8 +6,6 @@ import (
 	"flag"
 	"fmt"
 	"maps"
-	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,36 +14,14 @@ import (
 
 	"gemel/internal/decide/place"
 	"gemel/internal/ha"
+	"gemel/internal/scenario"
 )
 
 var update = flag.Bool("update", false, "write what comes out into the scenario files")
 
 // TestScenarios plays the files of testdata: facts at the margin, what follows from
 // them indented. A file begins with a line "authority ..." or "brain ...".
-func TestScenarios(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.txt")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no scenarios: %v", err)
-	}
-	for _, f := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(f), ".txt"), func(t *testing.T) {
-			b, err := os.ReadFile(f)
-			if err != nil {
-				t.Fatal(err)
-			}
-			got := play(t, string(b))
-			if got == string(b) {
-				return
-			}
-			if !*update {
-				t.Fatalf("%s: what comes out is:\n%s", f, got)
-			}
-			if err := os.WriteFile(f, []byte(got), 0o644); err != nil {
-				t.Fatal(err)
-			}
-		})
-	}
-}
+func TestScenarios(t *testing.T) { scenario.Play(t, 20, *update, play) }
 
 // theatre is a machine with a small store and a set of nodes that are heard.
 type theatre struct {

@@ -5,8 +5,6 @@ import (
 	"flag"
 	"fmt"
 	"maps"
-	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,6 +13,7 @@ import (
 
 	"gemel/internal/ha"
 	"gemel/internal/manifest"
+	"gemel/internal/scenario"
 )
 
 var update = flag.Bool("update", false, "rewrite the outcomes of testdata/*.txt")
@@ -23,33 +22,7 @@ var update = flag.Bool("update", false, "rewrite the outcomes of testdata/*.txt"
 // input lines stand at the margin as "INSTANT WORD ...", what comes of them is
 // indented. Deadlines between two inputs are kept on the way, and their outcomes
 // begin with "@".
-func TestScenarios(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.txt")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(files) < 60 {
-		t.Errorf("only %d scenarios", len(files))
-	}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
-			want, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			got := play(t, string(want))
-			if *update {
-				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-					t.Fatal(err)
-				}
-				return
-			}
-			if got != string(want) {
-				t.Errorf("%s differs:\n%s", file, diff(string(want), got))
-			}
-		})
-	}
-}
+func TestScenarios(t *testing.T) { scenario.Play(t, 60, *update, play) }
 
 // theatre plays one file.
 type theatre struct {
@@ -518,23 +491,4 @@ func parseProcess(t *testing.T, name string, opt map[string]string) manifest.Pro
 		p.Attach = manifest.Attach{PIDFile: opt["attach"], Every: 2 * time.Second, Start: []string{opt["by"]}}
 	}
 	return p
-}
-
-// diff shows the lines that differ.
-func diff(want, got string) string {
-	w, g := strings.Split(want, "\n"), strings.Split(got, "\n")
-	var b strings.Builder
-	for i := 0; i < max(len(w), len(g)) && b.Len() < 4000; i++ {
-		var x, y string
-		if i < len(w) {
-			x = w[i]
-		}
-		if i < len(g) {
-			y = g[i]
-		}
-		if x != y {
-			fmt.Fprintf(&b, "line %d\n  want %s\n  got  %s\n", i+1, x, y)
-		}
-	}
-	return b.String()
 }

@@ -3,13 +3,12 @@ package place
 import (
 	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
 
 	"gemel/internal/ha"
+	"gemel/internal/scenario"
 )
 
 var update = flag.Bool("update", false, "rewrite the answers of testdata/*.txt")
@@ -18,33 +17,7 @@ var update = flag.Bool("update", false, "rewrite the answers of testdata/*.txt")
 // (node NAME KEY=VALUE..., group ..., at GROUP NODE ...), what is indented is the
 // answer to all that stands above it. A node or group that is named again is
 // changed, so that a file can tell a story.
-func TestScenarios(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.txt")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(files) < 30 {
-		t.Errorf("only %d scenarios", len(files))
-	}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
-			want, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			got := play(t, string(want))
-			if *update {
-				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-					t.Fatal(err)
-				}
-				return
-			}
-			if got != string(want) {
-				t.Errorf("%s: want\n%s\ngot\n%s", file, want, got)
-			}
-		})
-	}
-}
+func TestScenarios(t *testing.T) { scenario.Play(t, 30, *update, play) }
 
 // play answers at each blank line and at the end. The line "follow" takes the last
 // answer as done.
