@@ -73,6 +73,24 @@ const (
 	UpgradeFailed
 )
 
+// Gemel's own events about groups, and about the nodes of a cluster.
+const (
+	GroupActive Code = 2060 + iota
+	GroupStopped
+	GroupLapsed
+	GroupPart // a part of it cannot be started or stopped
+	GroupGranted
+	GroupMoving
+	GroupUnplaced
+	MemberJoined
+	MemberSuspected
+	MemberEvicted
+	MemberLeft
+	BrainHere
+	StoreAway
+	Stalled
+)
+
 // An Entry of the catalogue says what a code means to a person.
 type Entry struct {
 	Code    Code

@@ -11,10 +11,12 @@ var (
 	inputs = table[Input](Tick{}, Booted{}, Started{}, StartFailed{}, Exited{}, StopFailed{}, Ready{}, Stopping{},
 		Busy{}, Missed{}, Verdict{}, Examined{}, FailedOver{}, RebootFailed{}, RoleSet{}, HalfDied{}, HalfBack{},
 		Adopted{}, NotFound{}, Settled{}, Request{}, Applied{}, Quit{},
-		NodeRead{}, StoreRead{}, StoreWritten{}, Holds{}, Drawn{}, Departs{}, Hearing{}, Off{})
+		NodeRead{}, StoreRead{}, StoreWritten{}, Holds{}, Drawn{}, Departs{}, Hearing{}, Off{}, Stirred{},
+		MayRun{}, Lapsed{}, PartDone{})
 	actions = table[Action](Start{}, Arm{}, Stop{}, Extend{}, Watch{}, Await{}, Judge{}, Seek{}, Examine{}, Handle{}, Failover{},
 		Reboot{}, Emit{}, Keep{}, Answer{}, Done{},
-		ReadNode{}, ReadStore{}, WriteStore{}, Rights{}, Say{}, Draw{}, Listen{}, TurnOff{})
+		ReadNode{}, ReadStore{}, WriteStore{}, Rights{}, Say{}, Draw{}, Listen{}, TurnOff{},
+		StartPart{}, StopPart{}, Account{})
 )
 
 func table[T interface{ Name() string }](vs ...T) map[string]reflect.Type {

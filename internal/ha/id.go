@@ -86,6 +86,9 @@ func OfProcess(p Process) Subject { return Subject{KindProcess, string(p)} }
 // OfCheck is the subject of a check.
 func OfCheck(c Check) Subject { return Subject{KindCheck, string(c)} }
 
+// OfGroup is the subject of a group.
+func OfGroup(g Group) Subject { return Subject{KindGroup, string(g)} }
+
 // OfNode is the subject of this node.
 func OfNode() Subject { return Subject{Kind: KindNode} }
 

@@ -25,6 +25,9 @@ type (
 		// Empty, as in a journal of a version that did not know it: every process is
 		// for this node.
 		Node Node `json:"node,omitempty"`
+		// Cluster: this node belongs to a cluster, so that what a group has active runs
+		// only while MayRun names the group.
+		Cluster bool `json:"cluster,omitempty"`
 	}
 
 	// Started says that a program executes its first instruction, or is about to.
@@ -39,6 +42,9 @@ type (
 		Process Process `json:"process"`
 		Start   StartID `json:"start"`
 		Error   string  `json:"error"`
+		// Unentitled: this node had no authority for its group at that instant. That is
+		// no fault of the program.
+		Unentitled bool `json:"unentitled,omitempty"`
 	}
 
 	// Exited says that a program is gone. Successor is the start that the shadow

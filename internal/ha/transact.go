@@ -56,6 +56,11 @@ type (
 		Nodes []Heard `json:"nodes,omitempty"` // sorted by node
 	}
 
+	// Stirred says that something in the store changed: what was read may be old.
+	Stirred struct {
+		At Rev `json:"at"` // the newest revision that is known of
+	}
+
 	// Off says that a fence device was told to turn a node off after TurnOff was
 	// ordered, did so, and said afterwards that the node is off.
 	Off struct {
@@ -151,6 +156,9 @@ type (
 type Right struct {
 	Grant
 	Until Instant `json:"until"`
+	// Leaving: the group is not this node's any more, and what is there of it may go
+	// on only to be stopped in order. Nothing of it is started.
+	Leaving bool `json:"leaving,omitempty"`
 }
 
 // Put is one key of a transaction: it must have the revision Guard (zero: not
@@ -184,6 +192,7 @@ func (Drawn) Name() string        { return "drawn" }
 func (Departs) Name() string      { return "departs" }
 func (Hearing) Name() string      { return "hearing" }
 func (Off) Name() string          { return "off" }
+func (Stirred) Name() string      { return "stirred" }
 
 // Name returns the name under which the action stands in the journal.
 func (ReadNode) Name() string   { return "read-node" }

@@ -48,6 +48,7 @@ func (m *Machine) adopt(man *manifest.Manifest) {
 	}
 	adoptChecks(m, man)
 	join(m, man)
+	m.cluster.gather(m, man)
 }
 
 // insert adds a process to the list.

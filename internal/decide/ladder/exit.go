@@ -190,6 +190,14 @@ func startFailed(p *proc, in ha.StartFailed) {
 	why := because(ruleExit, "the program could not be executed", "start", in.Start, "error", in.Error)
 	_, ok := intended(p)
 	switch {
+	case in.Unentitled:
+		// The next renewal may be on its way to the shadow, or the news that there is none
+		// on its way here.
+		p.plan.hold = p.m.now.Add(unentitledPause)
+		p.plan.again = p.plan.again || old.again
+		if p.mem.Cure.Stage == idle && p.mem.Cure.Fault != ha.FaultNone {
+			p.mem.Cure.Stage, p.mem.Cure.Due = waiting, p.plan.hold
+		}
 	case old.phase >= stopping || !ok:
 		p.emit(ha.StartRefused, in.Error, why)
 		p.plan.again = old.back
@@ -209,6 +217,10 @@ func startFailed(p *proc, in ha.StartFailed) {
 		fault(p, ha.FaultExistence, in.Start, in.Error, why)
 	}
 }
+
+// unentitledPause is how long after a start that the shadow refused for want of
+// authority the next one is tried.
+const unentitledPause = 100 * time.Millisecond
 
 // stopFailed takes the news that a copy is still there after SIGKILL.
 func stopFailed(p *proc, in ha.StopFailed) {

@@ -36,6 +36,10 @@ func decided(p *proc) (string, bool) {
 		return barElsewhere(p), false
 	case p.mem.Hard.Halted:
 		return "an operator stopped it", false
+	case p.plan.idle != "":
+		return p.plan.idle, false
+	case p.away() && p.plan.bar != "":
+		return "its group is not active here: " + p.plan.bar, false
 	case p.away():
 		return "its group is active elsewhere", false
 	case !p.cfg.AutoStart && !p.mem.Hard.Asked:

@@ -22,10 +22,16 @@ type Machine struct {
 	checks    []*check // sorted by name
 	ids       ha.StartID
 	timers    timers
-	dirty     []*proc    // to be looked at in this step
-	touched   []*proc    // looked at in this step
 	held      []ha.Input // facts that wait for Settled
-	visit     uint64     // numbers the walks along needs
+	rounds
+	cluster cluster
+}
+
+// rounds is what a step is working off.
+type rounds struct {
+	dirty   []*proc // to be looked at in this step
+	touched []*proc // looked at in this step
+	visit   uint64  // numbers the walks along needs
 }
 
 // New returns the machine of a node that runs m. kept holds the last value of
@@ -61,6 +67,7 @@ func (m *Machine) Step(now ha.Instant, in ha.Input) []ha.Action {
 	}
 	m.reconcile()
 	m.finish()
+	m.cluster.tell(m)
 	return m.out
 }
 
@@ -68,6 +75,9 @@ func (m *Machine) Step(now ha.Instant, in ha.Input) []ha.Action {
 // before; false if it waits for facts alone.
 func (m *Machine) Wake() (ha.Instant, bool) {
 	t, ok := m.timers.first()
+	if due := m.cluster.wake(); due != 0 && (!ok || due < t.at) {
+		return due, true
+	}
 	return t.at, ok
 }
 
@@ -82,6 +92,12 @@ func (m *Machine) input(in ha.Input) {
 		takeAdopted(m, in)
 	case ha.RoleSet:
 		m.node.roleSet(in)
+	case ha.MayRun:
+		m.cluster.mayRun(m, in)
+	case ha.Lapsed:
+		m.cluster.lapsed(m, in)
+	case ha.PartDone:
+		m.cluster.partDone(m, in)
 	case ha.HalfDied:
 		m.node.halfDied(in)
 	case ha.HalfBack:
@@ -174,6 +190,9 @@ func forgetStrangers(m *Machine) {
 	for _, c := range m.checks {
 		known[c.key()] = true
 	}
+	for _, g := range m.cluster.groups {
+		known[g.key()] = true
+	}
 	keys := make([]string, 0, len(m.kept))
 	for k := range m.kept {
 		if !known[k] {
@@ -239,6 +258,7 @@ func (m *Machine) reconcile() {
 		m.dirty = nil
 		return
 	}
+	m.cluster.reconcile(m)
 	for len(m.dirty) > 0 {
 		now := m.dirty
 		m.dirty = nil
@@ -247,6 +267,7 @@ func (m *Machine) reconcile() {
 			p.dirty = false
 			p.reconcile()
 		}
+		m.cluster.reconcile(m)
 	}
 	m.node.finished()
 }

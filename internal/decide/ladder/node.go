@@ -77,6 +77,7 @@ func (n *node) booted(in ha.Booted) {
 			n.m.touch(p)
 		}
 	}
+	n.m.cluster.begin(n.m, in)
 	if n.broken != "" {
 		for _, code := range [...]ha.Code{ha.InternalFault, ha.MemoryLost} {
 			n.emit(ha.Event{Code: code, Subject: ha.OfNode(), UID: ha.UIDGlobal, Severity: ha.Major,
@@ -217,6 +218,9 @@ func (n *node) finished() {
 		default:
 			return
 		}
+	}
+	if !n.kill && slices.ContainsFunc(n.m.cluster.groups, (*group).here) && n.m.cluster.yes && len(left) == 0 {
+		return
 	}
 	n.done = true
 	for _, p := range n.m.list {

@@ -68,20 +68,27 @@ type walk struct {
 
 // plan is what is wanted of a process beside its memory.
 type plan struct {
-	gone    bool       // not in the manifest any more
-	turn    ha.Reason  // restart once, if the rule is set
-	hold    ha.Instant // it is not started, or looked for, before this
-	again   bool       // its next start is a restart
-	told    bool       // that nothing matches was said
-	role    ha.Role
-	ruled   bool         // role is its own
-	group   bool         // a group's active set holds it
+	gone  bool       // not in the manifest any more
+	turn  ha.Reason  // restart once, if the rule is set
+	hold  ha.Instant // it is not started, or looked for, before this
+	again bool       // its next start is a restart
+	told  bool       // that nothing matches was said
+	role  ha.Role
+	ruled bool // role is its own
+	group bool // a group's active set holds it
+	bars
 	standby bool         // a group's standby set holds it
 	sought  ha.StartID   // the id of the search that found nothing
 	strays  []ha.StartID // those that the monitor before knew
 	broken  string       // why its memory could not be read
 	stale   bool         // its copy is being stopped and the manifest changed what it is started as
 	walk    walk
+}
+
+// bars are why a program of a group does not run here.
+type bars struct {
+	bar  string // its group is not active here
+	idle string // it is a program of standbys, and this is none
 }
 
 const processKey = "process/"

@@ -46,6 +46,10 @@ const (
 	ruleHalf      = "ladder.half"
 	ruleKeep      = "ladder.keep"
 	ruleInternal  = "ladder.internal"
+	ruleGroup     = "ladder.group"
+	ruleLapse     = "ladder.lapse"
+	rulePart      = "ladder.part"
+	ruleAccount   = "ladder.account"
 )
 
 // because makes a reason; facts are names and values in turn.

@@ -207,6 +207,12 @@ func show(a ha.Action) string {
 		return fmt.Sprintf("answer %s %v%s", a.ID, a.OK, tail)
 	case ha.Done:
 		return "done" + tail
+	case ha.StartPart:
+		return fmt.Sprintf("start-part %s %s fence %s%s", a.Group, a.Part, a.Fence, tail)
+	case ha.StopPart:
+		return fmt.Sprintf("stop-part %s %s fence %s%s", a.Group, a.Part, a.Fence, tail)
+	case ha.Account:
+		return fmt.Sprintf("account %d %v%s", a.Rights, a.Groups, tail)
 	case ha.Emit:
 		e := a.Event
 		kind := "own"
@@ -265,13 +271,39 @@ func (s *theatre) input(line string, words []string) ha.Input {
 	p := ha.Process(name)
 	switch kind {
 	case "boot":
-		return ha.Booted{Boot: "boot-" + opt["id"], NewBoot: opt["new"] != "", Gap: dur(s.t, opt["gap"]), Node: ha.Node(opt["node"])}
+		return ha.Booted{Boot: "boot-" + opt["id"], NewBoot: opt["new"] != "", Gap: dur(s.t, opt["gap"]), Node: ha.Node(opt["node"]), Cluster: opt["cluster"] != ""}
+	case "may-run": // may-run 3 web=1.2 db=1.1,leaving
+		in := ha.MayRun{}
+		n, err := strconv.ParseUint(name, 10, 64)
+		if err != nil {
+			s.t.Fatalf("%q: %v", line, err)
+		}
+		in.Rights = n
+		for _, g := range slices.Sorted(maps.Keys(opt)) {
+			var r ha.Right
+			r.Group = ha.Group(g)
+			value, leaving := strings.CutSuffix(opt[g], ",leaving")
+			r.Leaving = leaving
+			if _, err := fmt.Sscanf(value, "%d.%d", &r.Fence.Era, &r.Fence.Counter); err != nil {
+				s.t.Fatalf("%q: %v", line, err)
+			}
+			in.Groups = append(in.Groups, r)
+		}
+		return in
+	case "lapsed":
+		in := ha.Lapsed{Group: ha.Group(name)}
+		if _, err := fmt.Sscanf(opt["fence"], "%d.%d", &in.Fence.Era, &in.Fence.Counter); err != nil {
+			s.t.Fatalf("%q: %v", line, err)
+		}
+		return in
+	case "part-done":
+		return ha.PartDone{Group: ha.Group(name), Part: ha.Part("address " + opt["address"]), On: opt["on"] != "", OK: opt["ok"] != "", Detail: opt["detail"]}
 	case "settled":
 		return ha.Settled{}
 	case "started":
 		return ha.Started{Process: p, Start: id, PID: 1000 + int(id)}
 	case "start-failed":
-		return ha.StartFailed{Process: p, Start: id, Error: opt["error"]}
+		return ha.StartFailed{Process: p, Start: id, Error: opt["error"], Unentitled: opt["unentitled"] != ""}
 	case "exited":
 		st := ha.ExitStatus{Code: num("exit")}
 		if opt["signal"] != "" {
@@ -390,7 +422,11 @@ func parseManifest(t *testing.T, lines []string) *manifest.Manifest {
 			}
 			m.Checks = append(m.Checks, c)
 		case "group":
-			m.Groups = append(m.Groups, manifest.Group{Name: ha.Group(name), Run: processes(opt["run"]), Standby: processes(opt["standby"])})
+			g := manifest.Group{Name: ha.Group(name), Run: processes(opt["run"]), Standby: processes(opt["standby"])}
+			if opt["address"] != "" {
+				g.Addresses = strings.Split(opt["address"], ",")
+			}
+			m.Groups = append(m.Groups, g)
 		case "node":
 			m.Node.Budget.Limit, _ = strconv.Atoi(opt["budget"])
 		default:

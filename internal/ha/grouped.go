@@ -1,0 +1,73 @@
+package ha
+
+// What a node does for the groups that it may run. These belong to the closed sets
+// of Input and Action, as those of input.go and action.go do.
+type (
+	// MayRun says which groups this node may run: what of the authority's Rights
+	// concerns what is started and stopped. Instants are not in it; the shadow keeps
+	// them. It comes when a group or a fence of it changes, and not at each renewal.
+	MayRun struct {
+		Rights uint64  `json:"rights"` // number of the Rights
+		Groups []Right `json:"groups,omitempty"`
+	}
+
+	// Lapsed says that the shadow has begun to kill what it holds of a group: the
+	// authority for it has come to its end.
+	Lapsed struct {
+		Group Group `json:"group"`
+		Fence Fence `json:"fence"`
+	}
+
+	// PartDone answers StartPart and StopPart.
+	PartDone struct {
+		Group  Group  `json:"group"`
+		Part   Part   `json:"part"`
+		On     bool   `json:"on,omitempty"` // it answers a StartPart
+		OK     bool   `json:"ok,omitempty"`
+		Detail string `json:"detail,omitempty"` // why not
+	}
+)
+
+// Part names what of a group is no process: "address 192.0.2.10/24".
+type Part string
+
+// The orders about groups.
+type (
+	// StartPart orders a part of a group to be made active here. Outcome: PartDone.
+	StartPart struct {
+		Group Group  `json:"group"`
+		Part  Part   `json:"part"`
+		Fence Fence  `json:"fence"`
+		Why   Reason `json:"why"`
+	}
+
+	// StopPart orders it to be taken away. Outcome: PartDone, which is OK only when it
+	// is seen gone.
+	StopPart struct {
+		Group Group  `json:"group"`
+		Part  Part   `json:"part"`
+		Fence Fence  `json:"fence"`
+		Why   Reason `json:"why"`
+	}
+
+	// Account tells the authority what of the groups is not seen stopped.
+	Account struct {
+		Holds
+		Why Reason `json:"why"`
+	}
+)
+
+// Name returns the name under which the input stands in the journal.
+func (MayRun) Name() string   { return "may-run" }
+func (Lapsed) Name() string   { return "lapsed" }
+func (PartDone) Name() string { return "part-done" }
+
+// Name returns the name under which the action stands in the journal.
+func (StartPart) Name() string { return "start-part" }
+func (StopPart) Name() string  { return "stop-part" }
+func (Account) Name() string   { return "account" }
+
+// Because returns the reason of the action.
+func (a StartPart) Because() Reason { return a.Why }
+func (a StopPart) Because() Reason  { return a.Why }
+func (a Account) Because() Reason   { return a.Why }
