@@ -116,7 +116,7 @@ func (w *world) sleep(m *machine, d time.Duration) {
 	m.asleep = w.now + d
 	stood := make([]ha.Group, 0, len(m.shadow))
 	for _, g := range w.groups() {
-		if p := m.shadow[g.Name]; p != nil && p.stage == running {
+		if p := m.shadow[g.Name]; p != nil && (p.stage == running || p.stage == leaving) {
 			w.ends(g.Name, m)
 			stood = append(stood, g.Name)
 		}

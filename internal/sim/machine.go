@@ -68,7 +68,8 @@ type stage uint8
 const (
 	starting stage = iota
 	running
-	stopping
+	leaving  // it is stopped in its own time
+	stopping // and now in the time that is allowed for it
 )
 
 func (m *machine) local(t time.Duration) ha.Instant {
@@ -231,23 +232,23 @@ func (m *machine) obey(r ha.Rights) {
 	m.rights = r.Number
 	for _, g := range m.holds().Groups {
 		p := m.shadow[g]
-		if !slices.ContainsFunc(r.Groups, func(x ha.Right) bool { return x.Group == g && x.Fence == p.fence }) {
+		i := slices.IndexFunc(r.Groups, func(x ha.Right) bool { return x.Group == g })
+		if i < 0 {
 			m.stop(g, p)
+			continue
+		}
+		if x := r.Groups[i]; x.Leaving || x.Fence != p.fence {
+			m.leave(g, p)
+		}
+		if p.stage != stopping {
+			p.until = max(p.until, r.Groups[i].Until)
+			m.watch(g, p)
 		}
 	}
 	now := m.local(m.w.now)
 	for _, x := range r.Groups {
-		p := m.shadow[x.Group]
-		if x.Until <= now {
-			continue
-		}
-		if p == nil {
+		if m.shadow[x.Group] == nil && !x.Leaving && x.Until > now {
 			m.start(x)
-			continue
-		}
-		if p.fence == x.Fence && p.stage != stopping {
-			p.until = max(p.until, x.Until)
-			m.watch(x.Group, p)
 		}
 	}
 	m.deliver2(m.holds())
@@ -307,13 +308,36 @@ func (m *machine) watch(g ha.Group, p *program) {
 	w.at(at, fire)
 }
 
+// leave stops a group in its own time, which may be longer than any authority.
+func (m *machine) leave(g ha.Group, p *program) {
+	w := m.w
+	if p.stage >= leaving {
+		return
+	}
+	if p.stage == starting {
+		m.stop(g, p)
+		return
+	}
+	p.stage = leaving
+	boots := m.boots
+	took := w.dice.between(0, w.c.Timers.Life*3)
+	if !w.dice.chance(3) {
+		took = w.dice.between(0, w.c.Timers.Stop)
+	}
+	w.after(took, func() {
+		if boots == m.boots && m.up && m.shadow[g] == p && p.stage == leaving {
+			m.stop(g, p)
+		}
+	})
+}
+
 // stop ends a group within the time that is allowed for it.
 func (m *machine) stop(g ha.Group, p *program) {
 	w := m.w
 	if p.stage == stopping {
 		return
 	}
-	ran := p.stage == running
+	ran := p.stage != starting
 	p.stage = stopping
 	boots := m.boots
 	took := w.dice.between(0, w.c.Timers.Stop*9/10)

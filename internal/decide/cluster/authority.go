@@ -112,6 +112,10 @@ func (a *Authority) Step(now ha.Instant, in ha.Input) []ha.Action {
 			a.self.Incarnation, a.stage, a.fresh = in.Incarnation, staying, true
 			a.remember(in.Incarnation, because("draw", "the next life of the daemon goes on as this one"))
 		}
+	case ha.Stirred:
+		if in.At > a.view.at && a.stage != gone {
+			a.next = min(a.next, a.now) // what it says may be about this node
+		}
 	case ha.Departs:
 		if a.stage != gone {
 			a.stage = leaving
@@ -194,10 +198,11 @@ func (a *Authority) take(began ha.Instant, at, key ha.Rev, r ha.NodeRecord) {
 		a.give(a.renewed(began.Add(r.Life), r.Grants), because("read", "the store says member", fact("revision", at.String())))
 	case r.State == ha.NodeSuspect:
 		// What is held goes on to its own end, unless it was taken away.
-		kept := slices.DeleteFunc(slices.Clone(a.right.held), func(h ha.Right) bool {
+		kept := slices.Clone(a.right.held)
+		for i, h := range kept {
 			g, ok := r.Grant(h.Group)
-			return !ok || g.Fence != h.Fence
-		})
+			kept[i].Leaving = h.Leaving || !ok || g.Fence != h.Fence
+		}
 		a.give(kept, because("suspected", "the store says suspect: no new authority"))
 	default:
 		a.give(nil, because("out", "the store says "+string(r.State)))
@@ -217,6 +222,27 @@ func (a *Authority) renewed(until ha.Instant, grants []ha.Grant) []ha.Right {
 			all = append(all, r)
 		}
 	}
+	all = append(all, a.leavers(until, all)...)
+	slices.SortFunc(all, func(x, y ha.Right) int { return compare(x.Group, y.Group) })
+	return all
+}
+
+// leavers are the groups that were taken away and are not seen stopped yet. Nobody
+// else gets one before its stop is reported or this node is evicted, and for that
+// the brain waits as for any authority: what still runs may go on for as long as the
+// store says member, so that it can be stopped in its own time.
+func (a *Authority) leavers(until ha.Instant, granted []ha.Right) []ha.Right {
+	var all []ha.Right
+	for _, g := range a.holding() {
+		has := slices.ContainsFunc(granted, func(r ha.Right) bool { return r.Group == g })
+		i := slices.IndexFunc(a.right.held, func(r ha.Right) bool { return r.Group == g })
+		if has || i < 0 || until <= a.now {
+			continue
+		}
+		r := a.right.held[i]
+		r.Leaving, r.Until = true, max(until, r.Until)
+		all = append(all, r)
+	}
 	return all
 }
 
@@ -227,6 +253,9 @@ func (a *Authority) give(held []ha.Right, why ha.Reason) {
 	}
 	a.right.number++
 	for _, r := range held {
+		if r.Leaving {
+			continue
+		}
 		i := slices.IndexFunc(a.right.since, func(s stake) bool { return s.group == r.Group })
 		if i < 0 {
 			a.right.since = append(a.right.since, stake{group: r.Group})

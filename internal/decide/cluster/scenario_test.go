@@ -176,6 +176,9 @@ func (s *theatre) act(a ha.Action) {
 		text := "rights " + strconv.FormatUint(a.Number, 10)
 		for _, r := range a.Groups {
 			text += fmt.Sprintf(" %s:%s until %v", r.Group, r.Fence, r.Until)
+			if r.Leaving {
+				text += " leaving"
+			}
 		}
 		s.say("%s  [%s] %s", text, a.Why.Rule, a.Why.Text)
 	case ha.Say:
@@ -194,7 +197,7 @@ func (s *theatre) act(a ha.Action) {
 func (s *theatre) renews(a ha.Rights) bool {
 	var now []string
 	for _, r := range a.Groups {
-		now = append(now, string(r.Group)+r.Fence.String())
+		now = append(now, fmt.Sprint(r.Group, r.Fence, r.Leaving))
 	}
 	was := s.held
 	s.held = strings.Join(now, ",")
