@@ -35,6 +35,13 @@ type Authority struct {
 	said  ha.Said
 	stage stage
 	fresh bool // the incarnation was never sent to the store
+	reach reach
+}
+
+// reach is whether the store answers.
+type reach struct {
+	last ha.Instant // when it did
+	away bool       // that it does not was told
 }
 
 // ask is a question or a transaction that is on its way.
@@ -131,7 +138,36 @@ func (a *Authority) Step(now ha.Instant, in ha.Input) []ha.Action {
 	a.move()
 	a.ask()
 	a.say()
+	reached(a, in)
 	return a.out
+}
+
+// reached tells when the store stops answering, and when it answers again.
+func reached(a *Authority, in ha.Input) {
+	answer := false
+	switch in := in.(type) {
+	case ha.NodeRead:
+		answer = in.Error == ""
+	case ha.StoreWritten:
+		answer = in.OK || in.Refused
+	}
+	if a.reach.last == 0 || answer {
+		a.reach.last = a.now
+	}
+	away := a.now.Sub(a.reach.last) >= a.self.Timers.Life
+	if away == a.reach.away || a.stage == gone {
+		return
+	}
+	a.reach.away = away
+	text := "no answer came for as long as an authority lasts"
+	if !away {
+		text = "it answers again"
+	}
+	e := tell(a.now, ha.StoreAway, ofNode(a.self.Node), text, because("away", text)).(ha.Emit)
+	if !away {
+		e.Event.Change, e.Event.Severity = ha.Clear, ha.OK
+	}
+	a.order(e)
 }
 
 // Wake returns when the authority wants to be asked again if nothing happens.
@@ -352,6 +388,12 @@ func (a *Authority) write(kind askKind, r ha.NodeRecord, why ha.Reason) {
 func (a *Authority) wrote(q ask, in ha.StoreWritten) {
 	if in.OK {
 		a.take(q.began, in.At, in.At, q.wrote)
+		switch q.kind {
+		case askJoin:
+			a.order(tell(a.now, ha.MemberJoined, ofNode(a.self.Node), "incarnation "+string(q.wrote.Incarnation), because("join", "this node joined")))
+		case askLeave:
+			a.order(tell(a.now, ha.MemberLeft, ofNode(a.self.Node), "", because("leave", "all was stopped, and this node left")))
+		}
 		if q.kind == askLeave && a.stage == leaving {
 			a.stage = gone
 		}

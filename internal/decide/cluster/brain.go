@@ -101,6 +101,7 @@ type pending struct {
 	id    uint64
 	began ha.Instant
 	puts  []ha.Put
+	why   ha.Reason
 	epoch bool // it takes the epoch
 }
 
@@ -133,6 +134,11 @@ func (b *Brain) Step(now ha.Instant, in ha.Input) []ha.Action {
 		}
 	case ha.StoreWritten:
 		b.wrote(in)
+	case ha.Stirred:
+		if b.held && in.At > b.store.At {
+			b.store.known = false
+			b.decide()
+		}
 	case ha.Tick:
 		if b.held && slices.ContainsFunc(b.waits, func(w wait) bool { return w.until <= b.now && !w.looked }) {
 			for i := range b.waits {
@@ -315,7 +321,7 @@ func (m *Mind) eligible(n ha.Node) bool { return !slices.Contains(m.Voters, n) }
 // writes.
 func (b *Brain) send(puts []ha.Put, why ha.Reason, epoch bool) {
 	b.way.ids++
-	b.way.write = &pending{id: b.way.ids, began: b.now, puts: puts, epoch: epoch}
+	b.way.write = &pending{id: b.way.ids, began: b.now, puts: puts, why: why, epoch: epoch}
 	w := ha.WriteStore{ID: b.way.ids, Puts: slices.Clone(puts), Why: why}
 	if !epoch {
 		w.Epoch = b.store.Epoch
@@ -343,6 +349,7 @@ func (b *Brain) wrote(in ha.StoreWritten) {
 		return
 	}
 	b.store.At = in.At
+	b.tell(p)
 	if p.epoch {
 		b.held, b.waits, b.cold = true, nil, cold{}
 		b.store.Epoch, b.store.Brain = in.At, *p.puts[0].Brain

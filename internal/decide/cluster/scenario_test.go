@@ -181,6 +181,8 @@ func (s *theatre) act(a ha.Action) {
 			}
 		}
 		s.say("%s  [%s] %s", text, a.Why.Rule, a.Why.Text)
+	case ha.Emit:
+		s.say("event %s %s %s %s", a.Event.Code.String(), a.Event.Subject, a.Event.Change, a.Event.Detail)
 	case ha.Say:
 		s.say("say %s key %s holds %v", a.Incarnation, a.Key, a.Holds)
 	case ha.Keep:

@@ -1,0 +1,58 @@
+package cluster
+
+import (
+	"slices"
+
+	"gemel/internal/ha"
+)
+
+// tell emits an event.
+func tell(now ha.Instant, code ha.Code, about ha.Subject, detail string, why ha.Reason) ha.Action {
+	entry, _ := code.Entry()
+	e := ha.Event{At: now, Code: code, Subject: about, Change: entry.Change, Severity: ha.OK, Text: entry.Text, Detail: detail, Why: why}
+	switch code {
+	case ha.MemberSuspected:
+		e.Severity = ha.Minor
+	case ha.MemberEvicted, ha.StoreAway:
+		e.Severity = ha.Major
+	}
+	return ha.Emit{Event: e}
+}
+
+func ofNode(n ha.Node) ha.Subject { return ha.Subject{Kind: ha.KindNode, Name: string(n)} }
+
+// tell says what a transaction that came about has changed. It is called before the
+// picture of the store is.
+func (b *Brain) tell(p *pending) {
+	say := func(code ha.Code, about ha.Subject, detail string) {
+		b.order(tell(b.now, code, about, detail, p.why))
+	}
+	if p.epoch {
+		say(ha.BrainHere, ofNode(b.mind.Node), "")
+	}
+	for _, put := range p.puts {
+		switch {
+		case put.Group != nil:
+			say(ha.GroupGranted, ha.OfGroup(put.Group.Group), "to "+string(put.Group.Node)+", fence "+put.Group.Fence.String())
+		case put.Node != nil:
+			b.tellNode(*put.Node, say)
+		}
+	}
+}
+
+func (b *Brain) tellNode(r ha.NodeRecord, say func(ha.Code, ha.Subject, string)) {
+	was := b.store.node(r.Node)
+	switch {
+	case was == nil:
+	case was.State != r.State && r.State == ha.NodeSuspect:
+		say(ha.MemberSuspected, ofNode(r.Node), "")
+	case was.State != r.State && r.State == ha.NodeEvicted:
+		say(ha.MemberEvicted, ofNode(r.Node), "")
+	case was.State == r.State:
+		for _, g := range was.Grants {
+			if !slices.ContainsFunc(r.Grants, func(x ha.Grant) bool { return x.Group == g.Group }) {
+				say(ha.GroupMoving, ha.OfGroup(g.Group), "away from "+string(r.Node))
+			}
+		}
+	}
+}
