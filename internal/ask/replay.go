@@ -114,7 +114,7 @@ func (r *replay) manifest(rec journal.Record) {
 }
 
 func (r *replay) step(rec journal.Record) {
-	if own(rec) {
+	if own(rec) || clustered(rec) {
 		return
 	}
 	if b, ok := rec.Input.(ha.Booted); ok {
@@ -149,6 +149,13 @@ func own(rec journal.Record) bool {
 		}
 	}
 	return true
+}
+
+// clustered reports whether a record is a step of the cluster's machines. Of those
+// only what is more than a renewal is written down, so that they cannot be replayed
+// from it.
+func clustered(rec journal.Record) bool {
+	return len(rec.Actions) > 0 && strings.HasPrefix(rec.Actions[0].Because().Rule, "cluster.")
 }
 
 // begin makes the machine of a life as the monitor of that time did.

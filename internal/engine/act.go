@@ -51,6 +51,12 @@ func (l *loop) act(a ha.Action, unwritten error) {
 			return
 		}
 		l.s.Edges.Failover(a)
+	case ha.StartPart:
+		l.s.Edges.StartPart(a)
+	case ha.StopPart:
+		l.s.Edges.StopPart(a)
+	case ha.Account:
+		l.s.Edges.Account(a.Holds)
 	case ha.Reboot:
 		if unwritten != nil {
 			l.inform(ha.RebootFailed{Process: a.Process, Detail: unpaid(unwritten)})

@@ -42,9 +42,13 @@ type Edges struct {
 	Handle   func(ha.Handle, manifest.Handler, ha.Event) // with the process's last event
 	Launch   func(ha.Start, manifest.Process)            // starts a program that is attached to, and seeks it
 	Failover func(ha.Failover)
-	Reboot   func(ha.Reboot, []string)        // with the node's command; empty: the real one
-	Notify   func(ha.Event, manifest.Handler) // with the node's handler
-	Admit    func(manifest.Access)            // who may do what, at an apply
+	// StartPart and StopPart make a part of a group active, or take it away.
+	StartPart func(ha.StartPart)
+	StopPart  func(ha.StopPart)
+	Account   func(ha.Holds)                   // tells the authority what of the groups is here
+	Reboot    func(ha.Reboot, []string)        // with the node's command; empty: the real one
+	Notify    func(ha.Event, manifest.Handler) // with the node's handler
+	Admit     func(manifest.Access)            // who may do what, at an apply
 	// Runs and Gone tell the edges which start of a process runs.
 	Runs func(p ha.Process, s ha.StartID, pid int)
 	Gone func(p ha.Process, s ha.StartID)
@@ -83,6 +87,11 @@ func (e Edges) whole(tell func(ha.Input)) Edges {
 	or(&e.Failover, func(a ha.Failover) {
 		tell(ha.FailedOver{Process: a.Process, Outcome: ha.Refused, StillActive: true, Detail: none})
 	})
+	or(&e.StartPart, func(a ha.StartPart) {
+		tell(ha.PartDone{Group: a.Group, Part: a.Part, On: true, Detail: none})
+	})
+	or(&e.StopPart, func(a ha.StopPart) { tell(ha.PartDone{Group: a.Group, Part: a.Part, OK: true}) })
+	or(&e.Account, func(ha.Holds) {})
 	or(&e.Reboot, func(a ha.Reboot, _ []string) { tell(ha.RebootFailed{Process: a.Process, Detail: none}) })
 	or(&e.Notify, func(ha.Event, manifest.Handler) {})
 	or(&e.Admit, func(manifest.Access) {})

@@ -52,7 +52,7 @@ type Setup struct {
 // An Engine is the loop with its inbox. Its methods may be called from any
 // goroutine.
 type Engine struct {
-	inbox *inbox
+	inbox *inbox[item]
 	loop  *loop
 	ended chan struct{} // closed when Run returns
 }
@@ -77,7 +77,7 @@ func New(s Setup) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &Engine{inbox: newInbox(), ended: make(chan struct{})}
+	e := &Engine{inbox: newInbox[item](), ended: make(chan struct{})}
 	s.Edges = s.Edges.whole(e.Tell)
 	e.loop = &loop{
 		s: s, inform: e.Tell,

@@ -16,16 +16,16 @@ type item struct {
 // inbox is an unbounded queue: an edge that reports must never wait for the
 // engine, since the engine may be handing that very edge an order. What can be
 // in it is bounded by the number of programs and checks.
-type inbox struct {
+type inbox[T any] struct {
 	wake chan struct{} // holds one token while there may be items
 
 	mu    sync.Mutex
-	items []item
+	items []T
 }
 
-func newInbox() *inbox { return &inbox{wake: make(chan struct{}, 1)} }
+func newInbox[T any]() *inbox[T] { return &inbox[T]{wake: make(chan struct{}, 1)} }
 
-func (q *inbox) put(it item) {
+func (q *inbox[T]) put(it T) {
 	q.mu.Lock()
 	q.items = append(q.items, it)
 	q.mu.Unlock()
@@ -36,7 +36,7 @@ func (q *inbox) put(it item) {
 }
 
 // take returns everything that is in the queue.
-func (q *inbox) take() []item {
+func (q *inbox[T]) take() []T {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	items := q.items

@@ -105,11 +105,11 @@ func (a *Authority) Step(now ha.Instant, in ha.Input) []ha.Action {
 	a.now, a.out = now, nil
 	switch in := in.(type) {
 	case ha.NodeRead:
-		if q, ok := a.answered(in.ID); ok && in.Error == "" {
+		if q, ok := answered(a, in.ID); ok && in.Error == "" {
 			a.take(q.began, in.At, in.Key, in.Record)
 		}
 	case ha.StoreWritten:
-		if q, ok := a.answered(in.ID); ok {
+		if q, ok := answered(a, in.ID); ok {
 			a.wrote(q, in)
 		}
 	case ha.Holds:
@@ -179,6 +179,10 @@ func (a *Authority) Wake() (ha.Instant, bool) {
 	return t, a.stage != gone
 }
 
+// Gone reports whether this node has left the cluster, or is out of it and wanted to
+// leave.
+func (a *Authority) Gone() bool { return a.stage == gone }
+
 // KeptIncarnation is the key under which the incarnation is kept, as a JSON string, for
 // the next life of the daemon in the same boot.
 const KeptIncarnation = "cluster/incarnation"
@@ -193,7 +197,7 @@ func (a *Authority) remember(i ha.Incarnation, why ha.Reason) {
 
 func (a *Authority) order(x ha.Action) { a.out = append(a.out, x) }
 
-func (a *Authority) answered(id uint64) (ask, bool) {
+func answered(a *Authority, id uint64) (ask, bool) {
 	i := slices.IndexFunc(a.asks, func(q ask) bool { return q.id == id })
 	if i < 0 {
 		return ask{}, false

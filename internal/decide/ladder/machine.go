@@ -180,6 +180,9 @@ func (m *Machine) settle() {
 	m.node.catching = false
 }
 
+// clusterKey begins the keys of what the cluster's machines keep beside this one.
+const clusterKey = "cluster/"
+
 // forgetStrangers drops what was kept about processes and checks that are not in
 // the manifest any more.
 func forgetStrangers(m *Machine) {
@@ -195,7 +198,7 @@ func forgetStrangers(m *Machine) {
 	}
 	keys := make([]string, 0, len(m.kept))
 	for k := range m.kept {
-		if !known[k] {
+		if !known[k] && !strings.HasPrefix(k, clusterKey) {
 			keys = append(keys, k)
 		}
 	}
