@@ -116,6 +116,7 @@ var bannedTime = []string{"Now", "Since", "Until", "After", "AfterFunc", "Sleep"
 // is not here is in no package: add it here and in docs/dependencies.md.
 var owners = map[string][]string{
 	"go.etcd.io":                          {"internal/store"},
+	"go.uber.org/zap":                     {"internal/store"},
 	"github.com/goccy/go-yaml":            {"internal/config"},
 	"github.com/invopop/jsonschema":       {"internal/config"},
 	"github.com/vishvananda/netlink":      {"internal/addr", "internal/netpath"},
@@ -136,7 +137,7 @@ var owners = map[string][]string{
 	"github.com/prometheus/client_golang": {"internal/rpc", "internal/daemon"},
 	"go.opentelemetry.io/otel":            {"internal/daemon"},
 	"connectrpc.com/connect":              {"api/", "internal/rpc", "internal/remote", "internal/cli", "internal/agent"},
-	"google.golang.org/protobuf":          {"api/", "internal/rpc", "internal/remote", "internal/check", "internal/cli"},
+	"google.golang.org/protobuf":          {"api/", "internal/rpc", "internal/remote", "internal/check", "internal/cli", "internal/store"},
 	"google.golang.org/grpc":              {"internal/check", "internal/store"},
 	"golang.org/x/net/http2":              {"internal/check", "internal/rpc", "internal/remote"},
 	"github.com/spf13/cobra":              {"internal/cli", "internal/agent"},

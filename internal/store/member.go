@@ -1,0 +1,232 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"net/netip"
+	"net/url"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.etcd.io/etcd/client/pkg/v3/transport"
+	"go.etcd.io/etcd/server/v3/embed"
+	"go.uber.org/zap"
+)
+
+const (
+	peerPort = "5316"
+
+	// A request carries a document and what comes with it; see docLimit.
+	requestLimit = 2 << 20
+	quota        = 64 << 20
+	// Operations of one transaction: a brain that evicts a node moves all its groups.
+	txnLimit = 4096
+
+	// Bounds of what stays on the disk: after so many entries the log begins anew.
+	// Who is further behind than the second gets the whole store, which is small.
+	snapshotEvery   = 2000
+	snapshotCatchUp = 500
+	walSegment      = 16 << 20
+	keepRevisions   = "1000"
+)
+
+// A Member is one voter, as it is started.
+type Member struct {
+	// Name is the node's.
+	Name string
+	// Dir is the data directory, which is etcd's alone. Beside it are Dir.mark, which
+	// says whose data it is, and Dir.lock.
+	Dir string
+	// Socket is where clients of this machine connect, and nobody else: its mode is
+	// 0600. It may be longer than what the kernel takes in an address.
+	Socket string
+	// Listen are the addresses for the other voters, as "10.0.0.1:5316" or
+	// "[fd00::1]"; 5316 is the port if there is none.
+	Listen []string
+	// Cluster says of each voter by name where the others reach it, this one
+	// included. One address for each network.
+	Cluster map[string][]string
+	// Join says that the cluster lives and has added this one. Otherwise it is made
+	// by those in Cluster, together and once.
+	Join bool
+	// Token tells clusters apart that have the same addresses. A cluster that is
+	// restored gets another one.
+	Token string
+	TLS   TLS
+	// Plain lets voters speak without TLS over more than loopback.
+	Plain bool
+	// Heartbeat and Election are etcd's timers, in whole milliseconds; zero is
+	// 40 ms and ten heartbeats. Law of the timers: 0.8 L less the stop budget is at
+	// least twice Election and what a write and a round trip take.
+	Heartbeat, Election time.Duration
+	// Ready is called once, when the member serves.
+	Ready func()
+}
+
+// TLS names the files of one side. They are read at each handshake: a new
+// certificate is put there by renaming. Empty is no TLS.
+type TLS struct {
+	Cert, Key string
+	CA        string
+	CRL       string
+	// Role is the one name that a voter's certificate must have, ours and the
+	// others', in both directions: as its common name, which is what etcd compares,
+	// byte for byte, and as a URI name. Certificates of other roles are refused even
+	// if the same authority signed them. Clients of an external etcd leave it empty.
+	Role string
+}
+
+func (t TLS) empty() bool { return t == TLS{} }
+
+// checked returns the member with its defaults, or what is wrong with it.
+func (m Member) checked() (Member, error) {
+	if m.Heartbeat == 0 {
+		m.Heartbeat = 40 * time.Millisecond
+	}
+	if m.Election == 0 {
+		m.Election = 10 * m.Heartbeat
+	}
+	var wrong []error
+	for _, c := range []struct {
+		bad  bool
+		text string
+	}{
+		{m.Name == "" || strings.ContainsAny(m.Name, ",="), fmt.Sprintf("the name %q of a store member must not be empty and has no comma and no equals sign", m.Name)},
+		{!filepath.IsAbs(m.Dir), fmt.Sprintf("the store's directory %q must be an absolute path", m.Dir)},
+		{!filepath.IsAbs(m.Socket), fmt.Sprintf("the store's socket %q must be an absolute path", m.Socket)},
+		{m.Token == "", "the store's token is empty; it must tell this cluster from all others"},
+		{len(m.Listen) == 0, "the store listens on no address for the other voters; give at least one"},
+		{len(m.Cluster[m.Name]) == 0, fmt.Sprintf("the list of voters says no address of %q itself", m.Name)},
+		{m.Heartbeat < time.Millisecond || m.Heartbeat%time.Millisecond != 0 || m.Election%time.Millisecond != 0,
+			fmt.Sprintf("the store's timers %v and %v must be whole milliseconds", m.Heartbeat, m.Election)},
+		{m.Election < 5*m.Heartbeat || m.Election > 50*time.Second,
+			fmt.Sprintf("the store's election time-out %v must be at least 5 heartbeats (%v) and at most 50s", m.Election, 5*m.Heartbeat)},
+		{!m.TLS.empty() && (m.TLS.Cert == "" || m.TLS.Key == "" || m.TLS.CA == "" || m.TLS.Role == ""),
+			"TLS between voters needs all of certificate, key, CA and role"},
+	} {
+		if c.bad {
+			wrong = append(wrong, errors.New(c.text))
+		}
+	}
+	for _, at := range slices.Concat(m.Listen, m.Cluster[m.Name]) {
+		host, _, err := splitAddr(at)
+		if err != nil {
+			wrong = append(wrong, err)
+		} else if m.TLS.empty() && !m.Plain && !loopback(host) {
+			wrong = append(wrong, fmt.Errorf("voters speak over %s without TLS: only loopback may do so; give a certificate, a key and a CA", at))
+		}
+	}
+	return m, errors.Join(wrong...)
+}
+
+// splitAddr returns host and port of an address that may have no port.
+func splitAddr(at string) (host, port string, err error) {
+	if ip, err := netip.ParseAddr(strings.Trim(at, "[]")); err == nil {
+		host, port = ip.String(), peerPort
+	} else if host, port, err = net.SplitHostPort(at); err != nil {
+		return "", "", fmt.Errorf("address %q of a voter: want an IP address, with a port or without, as 10.0.0.1:5316 or [fd00::1]:5316", at)
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+		return "", "", fmt.Errorf("address %q of a voter: the port must be a number from 1 to 65535", at)
+	}
+	if strings.Contains(host, "%") {
+		return "", "", fmt.Errorf("address %q of a voter: an address with a zone means something else on every machine; give one that has none", at)
+	}
+	return host, port, nil
+}
+
+func loopback(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && ip.Unmap().IsLoopback()
+}
+
+// urls returns addresses as etcd wants them.
+func (m Member) urls(at []string) ([]url.URL, error) {
+	scheme := "https"
+	if m.TLS.empty() {
+		scheme = "http"
+	}
+	var out []url.URL
+	for _, a := range at {
+		host, port, err := splitAddr(a)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, url.URL{Scheme: scheme, Host: net.JoinHostPort(host, port)})
+	}
+	return out, nil
+}
+
+// initial returns the voters as etcd wants them: "a=http://..,a=http://..,b=..".
+func (m Member) initial() (string, error) {
+	var out []string
+	for _, name := range slices.Sorted(maps.Keys(m.Cluster)) {
+		all, err := m.urls(m.Cluster[name])
+		if err != nil {
+			return "", fmt.Errorf("voter %s: %w", name, err)
+		}
+		for _, u := range all {
+			out = append(out, name+"="+u.String())
+		}
+	}
+	return strings.Join(out, ","), nil
+}
+
+// config returns etcd's configuration. socket is the address of Socket.
+func (m Member) config(socket string, log *zap.Logger) (*embed.Config, error) {
+	c := embed.NewConfig()
+	c.Name, c.Dir = m.Name, m.Dir
+	c.ZapLoggerBuilder = embed.NewZapLoggerBuilder(log)
+	c.LogLevel = "warn"
+
+	var err error
+	if c.ListenPeerUrls, err = m.urls(m.Listen); err != nil {
+		return nil, err
+	}
+	if c.AdvertisePeerUrls, err = m.urls(m.Cluster[m.Name]); err != nil {
+		return nil, err
+	}
+	if c.InitialCluster, err = m.initial(); err != nil {
+		return nil, err
+	}
+	c.ListenClientUrls = []url.URL{{Scheme: "unix", Path: socket}}
+	// Nobody connects to this one: it is how others see that the member has served.
+	c.AdvertiseClientUrls = []url.URL{{Scheme: "unix", Path: "/" + m.Name}}
+	c.InitialClusterToken = m.Token
+	if m.Join {
+		c.ClusterState = embed.ClusterStateFlagExisting
+	}
+	if !m.TLS.empty() {
+		c.PeerTLSInfo = m.TLS.peer(log)
+		c.TlsMinVersion = "TLS1.3"
+	}
+
+	c.TickMs, c.ElectionMs = uint(m.Heartbeat/time.Millisecond), uint(m.Election/time.Millisecond)
+	c.PreVote, c.StrictReconfigCheck = true, true
+	c.QuotaBackendBytes, c.MaxRequestBytes, c.MaxTxnOps = quota, requestLimit, txnLimit
+	c.AutoCompactionMode, c.AutoCompactionRetention = embed.CompactorModeRevision, keepRevisions
+	c.SnapshotCount, c.SnapshotCatchUpEntries = snapshotEvery, snapshotCatchUp
+	c.MaxSnapFiles, c.MaxWalFiles = 2, 2
+	c.EnableGRPCGateway, c.EnablePprof = false, false
+	// What is in the address or the host name of a request over the socket says nothing.
+	c.CORS, c.HostWhitelist = map[string]struct{}{}, map[string]struct{}{"*": {}}
+	return c, nil
+}
+
+// peer returns what etcd knows of TLS. It compares the common name of whoever is at
+// the other end, the caller's and the called one's; it has no way to look at a URI
+// name. The addresses in a certificate are compared when a voter is called, not
+// when it calls: a machine of several networks calls from any address, and etcd
+// would ask the DNS.
+func (t TLS) peer(log *zap.Logger) transport.TLSInfo {
+	return transport.TLSInfo{
+		CertFile: t.Cert, KeyFile: t.Key, TrustedCAFile: t.CA, CRLFile: t.CRL,
+		ClientCertAuth: true, AllowedCNs: []string{t.Role}, SkipClientSANVerify: true,
+		Logger: log,
+	}
+}

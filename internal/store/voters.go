@@ -1,0 +1,239 @@
+package store
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"google.golang.org/grpc/status"
+)
+
+// settle bounds a change of the voters whose ctx has no deadline. etcd refuses one
+// until every voter has been connected for five seconds.
+const settle = 15 * time.Second
+
+// A Voter is a member of the store as the one that was asked sees it.
+type Voter struct {
+	ID      uint64
+	Name    string   // empty: it was added and has not started yet
+	Peers   []string // where the others reach it, as URLs
+	Learner bool     // it follows, and has no vote
+	Leader  bool
+	// Alive says that it speaks to the one that was asked. With an external etcd it
+	// says only that the cluster has answered.
+	Alive bool
+}
+
+// Voters lists the members of the store. It is linearizable, but for who leads and
+// who is alive.
+func (c *Client) Voters(ctx context.Context) ([]Voter, error) {
+	type view struct {
+		list   *etcdserverpb.MemberListResponse
+		status *etcdserverpb.StatusResponse
+		by     *end
+	}
+	v, err := repeat(ctx, &c.pool, func(ctx context.Context, e *end) (view, error) {
+		if _, err := c.fit(ctx, e); err != nil {
+			return view{}, err
+		}
+		list, err := etcdserverpb.NewClusterClient(e.conn).MemberList(ctx, &etcdserverpb.MemberListRequest{Linearizable: true}, patient)
+		if err != nil {
+			return view{}, plain(err)
+		}
+		s, err := etcdserverpb.NewMaintenanceClient(e.conn).Status(ctx, &etcdserverpb.StatusRequest{}, patient)
+		return view{list, s, e}, plain(err)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("listing the voters: %w", err)
+	}
+	self := v.status.GetHeader().GetMemberId()
+	alive, err := c.active(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("listing the voters: %w", err)
+	}
+	var out []Voter
+	for _, m := range v.list.GetMembers() {
+		out = append(out, Voter{
+			ID: m.GetID(), Name: m.GetName(), Peers: m.GetPeerURLs(), Learner: m.GetIsLearner(),
+			Leader: m.GetID() == v.status.GetLeader(),
+			Alive:  m.GetID() == self || c.c.Socket == "" || alive[hex(m.GetID())],
+		})
+	}
+	return out, nil
+}
+
+// active says to whom the member of this machine has a connection. etcd tells that
+// in its metrics only.
+func (c *pool) active(ctx context.Context) (map[string]bool, error) {
+	if c.c.Socket == "" {
+		return nil, nil
+	}
+	resp, err := c.local(ctx, http.MethodGet, "/metrics")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	out := map[string]bool{}
+	lines := bufio.NewScanner(resp.Body)
+	for lines.Scan() {
+		rest, ok := strings.CutPrefix(lines.Text(), "etcd_network_active_peers{")
+		labels, n, _ := strings.Cut(rest, "} ")
+		_, remote, _ := strings.Cut(labels, `Remote="`)
+		if id, _, found := strings.Cut(remote, `"`); ok && found {
+			out[id] = n != "0"
+		}
+	}
+	return out, lines.Err()
+}
+
+// local makes a call over HTTP to the member of this machine.
+func (c *pool) local(ctx context.Context, method, path string) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, "http://store"+path, nil)
+	if err != nil {
+		return nil, err
+	}
+	t := &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			d := net.Dialer{}
+			if until, ok := ctx.Deadline(); ok {
+				d.Deadline = until
+			}
+			return dialSocket(&d, c.c.Socket)
+		},
+	}
+	return t.RoundTrip(req)
+}
+
+// Add adds a member that has no vote yet and returns its id; peers are where the
+// others reach it, as URLs. It starts with Join after that. One that was added by a
+// call whose answer was lost is found by Voters.
+func (c *Client) Add(ctx context.Context, peers ...string) (uint64, error) {
+	resp, err := change(ctx, &c.pool, func(ctx context.Context, e *end) (*etcdserverpb.MemberAddResponse, error) {
+		return etcdserverpb.NewClusterClient(e.conn).MemberAdd(ctx, &etcdserverpb.MemberAddRequest{PeerURLs: peers, IsLearner: true})
+	})
+	if err != nil {
+		return 0, fmt.Errorf("adding %s to the store: %w", strings.Join(peers, ", "), err)
+	}
+	return resp.GetMember().GetID(), nil
+}
+
+// Promote gives a member its vote, as soon as it has caught up with the leader.
+func (c *Client) Promote(ctx context.Context, id uint64) error {
+	_, err := change(ctx, &c.pool, func(ctx context.Context, e *end) (*etcdserverpb.MemberPromoteResponse, error) {
+		r, err := etcdserverpb.NewClusterClient(e.conn).MemberPromote(ctx, &etcdserverpb.MemberPromoteRequest{ID: id})
+		if said(err, rpctypes.ErrGRPCMemberNotLearner) {
+			return r, nil // it has its vote: an answer before this one was lost
+		}
+		return r, err
+	})
+	if err != nil {
+		return fmt.Errorf("giving member %x its vote: %w", id, err)
+	}
+	return nil
+}
+
+// Remove takes a member out for ever. If it leads, somebody else does first: etcd
+// would leave the cluster without a leader for seconds.
+func (c *Client) Remove(ctx context.Context, id uint64) error {
+	ctx, cancel := bounded(ctx, settle)
+	defer cancel()
+	all, err := c.Voters(ctx)
+	if err != nil {
+		return err
+	}
+	leads, other := false, uint64(0)
+	for _, v := range all {
+		if v.ID == id {
+			leads = v.Leader
+		} else if !v.Learner && v.Alive {
+			other = v.ID
+		}
+	}
+	if leads && other != 0 && c.c.Socket != "" {
+		if err := c.Lead(ctx, other); err != nil {
+			return fmt.Errorf("removing the leader %x: %w", id, err)
+		}
+	}
+	_, err = change(ctx, &c.pool, func(ctx context.Context, e *end) (*etcdserverpb.MemberRemoveResponse, error) {
+		r, err := etcdserverpb.NewClusterClient(e.conn).MemberRemove(ctx, &etcdserverpb.MemberRemoveRequest{ID: id})
+		if said(err, rpctypes.ErrGRPCMemberNotFound) {
+			return r, nil // it is gone: an answer before this one was lost
+		}
+		return r, err
+	})
+	if err != nil {
+		return fmt.Errorf("removing member %x from the store: %w", id, err)
+	}
+	return nil
+}
+
+// Lead makes a voter the leader, and returns when the member of this machine has
+// seen it lead. It is for a store of our own only.
+func (c *Client) Lead(ctx context.Context, id uint64) error {
+	if c.c.Socket == "" {
+		return fmt.Errorf("making member %x the leader: an external etcd chooses its own", id)
+	}
+	ctx, cancel := bounded(ctx, c.c.Bound)
+	defer cancel()
+	resp, err := c.local(ctx, http.MethodPost, leadPath+"?to="+hex(id))
+	if err != nil {
+		return fmt.Errorf("making member %x the leader: %w", id, err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if resp.StatusCode == http.StatusOK {
+		return nil
+	}
+	why, _ := bufio.NewReader(resp.Body).ReadString('\n')
+	return fmt.Errorf("making member %x the leader: %s", id, strings.TrimSpace(why))
+}
+
+func bounded(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
+	if _, ok := ctx.Deadline(); ok {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeout(ctx, d)
+}
+
+// change carries a change of the voters out. It is repeated only when etcd has said
+// that it did not take it, because somebody was not connected for long enough or
+// has not caught up.
+func change[T any](ctx context.Context, c *pool, do func(context.Context, *end) (T, error)) (T, error) {
+	ctx, cancel := bounded(ctx, settle)
+	defer cancel()
+	for {
+		var v T
+		e := c.ends[int(c.first.Load())%len(c.ends)]
+		_, err := c.fit(ctx, e)
+		if err == nil {
+			v, err = do(ctx, e)
+		}
+		again := said(err, rpctypes.ErrGRPCUnhealthy) || said(err, rpctypes.ErrGRPCLearnerNotReady) || said(err, rpctypes.ErrGRPCNotLeader)
+		switch {
+		case err == nil:
+			return v, nil
+		case !again && errors.Is(ctx.Err(), context.DeadlineExceeded):
+			return v, fmt.Errorf("%w: %w", ErrUnknown, plain(err))
+		case !again || ctx.Err() != nil:
+			return v, plain(err)
+		}
+		wait(ctx, 200*time.Millisecond)
+		if ctx.Err() != nil {
+			return v, plain(err)
+		}
+	}
+}
+
+// said reports whether an error is the given one of etcd.
+func said(err, what error) bool {
+	got, ok := status.FromError(err)
+	want, _ := status.FromError(what)
+	return err != nil && ok && got.Code() == want.Code() && got.Message() == want.Message()
+}

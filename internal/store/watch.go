@@ -1,0 +1,157 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"gemel/internal/ha"
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"google.golang.org/grpc/metadata"
+)
+
+const (
+	pulse    = 2 * time.Second // how often the other end of a watch has to show that it lives
+	watchGap = 50 * time.Millisecond
+)
+
+// Watch calls changed after something below the prefix did, with a revision at or
+// after the change, until ctx ends. Changes that come while changed runs are told
+// as one. It is a hint, for who would have to ask again and again otherwise: after
+// each new connection, and when the store has forgotten the past, it says that
+// something may have changed. Only a read tells what.
+func (c *Client) Watch(ctx context.Context, changed func(ha.Rev)) {
+	news := make(chan ha.Rev, 1)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for at := 0; ctx.Err() == nil; at++ {
+			e := c.ends[(int(c.first.Load())+at)%len(c.ends)]
+			_ = c.follow(ctx, e, func(r ha.Rev) { tell(news, r) }) // why it ended is the next read's to say
+			wait(ctx, watchGap)
+		}
+	}()
+	for {
+		select {
+		case <-ctx.Done():
+			<-ended
+			return
+		case r := <-news:
+			changed(r)
+		}
+	}
+}
+
+// tell leaves the highest revision for whoever is not quick enough. There is one
+// sender.
+func tell(news chan ha.Rev, r ha.Rev) {
+	select {
+	case old := <-news:
+		r = max(r, old)
+	default:
+	}
+	news <- r // there is room: nobody else sends
+}
+
+func wait(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	}
+}
+
+// follow watches at one end until that fails.
+func (c *pool) follow(ctx context.Context, e *end, tell func(ha.Rev)) error {
+	// A member without a leader cuts watches that ask for one.
+	ctx = metadata.AppendToOutgoingContext(ctx, rpctypes.MetadataRequireLeaderKey, rpctypes.MetadataHasLeader)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	began, stop := context.WithTimeout(ctx, pulse)
+	defer stop()
+	if _, err := c.fit(began, e); err != nil {
+		return err
+	}
+	s, err := etcdserverpb.NewWatchClient(e.conn).Watch(ctx)
+	if err != nil {
+		return err
+	}
+	prefix := []byte(c.c.Prefix)
+	if err := s.Send(&etcdserverpb.WatchRequest{RequestUnion: &etcdserverpb.WatchRequest_CreateRequest{
+		CreateRequest: &etcdserverpb.WatchCreateRequest{Key: prefix, RangeEnd: past(prefix)},
+	}}); err != nil {
+		return err
+	}
+	got := make(chan error, 1) // nil: something was received
+	ended := make(chan struct{})
+	defer func() { cancel(); <-ended }()
+	go func() {
+		defer close(ended)
+		for {
+			r, err := s.Recv()
+			if err == nil {
+				err = c.heard(r, tell)
+			}
+			if err == nil {
+				select {
+				case got <- nil:
+				default:
+				}
+				continue
+			}
+			select {
+			case got <- err:
+			case <-ctx.Done():
+			}
+			return
+		}
+	}()
+	beat := time.NewTicker(pulse)
+	defer beat.Stop()
+	heard := false
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case err := <-got:
+			if err != nil {
+				return err
+			}
+			heard = true
+		case <-beat.C:
+			if !heard {
+				return errors.New("the watch is silent")
+			}
+			heard = false
+			if err := s.Send(&etcdserverpb.WatchRequest{RequestUnion: &etcdserverpb.WatchRequest_ProgressRequest{
+				ProgressRequest: &etcdserverpb.WatchProgressRequest{},
+			}}); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// heard takes one message of a watch.
+func (c *pool) heard(r *etcdserverpb.WatchResponse, tell func(ha.Rev)) error {
+	if err := c.saw(r.GetHeader().GetClusterId(), 0, 0); err != nil {
+		return err
+	}
+	if r.GetCanceled() {
+		return fmt.Errorf("the watch was ended: %s", r.GetCancelReason())
+	}
+	at := int64(0)
+	if r.GetCreated() {
+		at = r.GetHeader().GetRevision()
+	}
+	for _, ev := range r.GetEvents() {
+		at = max(at, ev.GetKv().GetModRevision())
+	}
+	if at != 0 {
+		tell(rev(at))
+	}
+	return nil
+}

@@ -1,0 +1,54 @@
+package store
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+)
+
+// zapTo returns a logger of etcd's kind that writes to ours what is a warning or
+// worse. etcd says at info what nobody reads, several lines a second at times.
+func zapTo(log *slog.Logger) *zap.Logger { return zap.New(bridge{log: log}) }
+
+// A bridge is a core of zap on top of slog. A fatal entry ends the process after
+// it was written: zap does that, and etcd relies on it.
+type bridge struct {
+	log    *slog.Logger
+	fields []zapcore.Field
+}
+
+func (bridge) Enabled(l zapcore.Level) bool { return l >= zapcore.WarnLevel }
+
+func (b bridge) With(f []zapcore.Field) zapcore.Core {
+	b.fields = slices.Concat(b.fields, f)
+	return b
+}
+
+func (b bridge) Check(e zapcore.Entry, c *zapcore.CheckedEntry) *zapcore.CheckedEntry {
+	if b.Enabled(e.Level) {
+		return c.AddCore(e, b)
+	}
+	return c
+}
+
+func (b bridge) Write(e zapcore.Entry, f []zapcore.Field) error {
+	m := zapcore.NewMapObjectEncoder()
+	var args []any
+	for _, field := range slices.Concat(b.fields, f) {
+		field.AddTo(m)
+		if v, ok := m.Fields[field.Key]; ok {
+			args = append(args, slog.Any(field.Key, v))
+		}
+	}
+	level := slog.LevelWarn
+	if e.Level > zapcore.WarnLevel {
+		level = slog.LevelError
+	}
+	b.log.Log(context.Background(), level, "etcd: "+e.Message, args...)
+	return nil
+}
+
+func (bridge) Sync() error { return nil }
