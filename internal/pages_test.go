@@ -163,7 +163,7 @@ func TestManifestPage(t *testing.T) {
 			if k == "processes" || k == "checks" || k == "groups" || k == "files" {
 				at = append(at, "x")
 			}
-			if k == "exits" {
+			if k == "exits" || k == "scripts" || k == "ocf" {
 				at = append(at, "[]")
 			}
 			n = n.below()

@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 
 	"gemel/internal/ha"
@@ -134,6 +135,13 @@ func diffTrees(path string, before, after *tree) []FieldChange {
 			out = append(out, diffTrees(below, a, b)...)
 			return
 		}
+		if x, y := byName(a), byName(b); x != nil && y != nil {
+			out = append(out, diffTrees(below, x, y)...)
+			if !sameOrder(x, y) {
+				out = append(out, FieldChange{Path: below, Old: line(namesOf(x)), New: line(namesOf(y))})
+			}
+			return
+		}
 		if before, after := line(a), line(b); before != after {
 			out = append(out, FieldChange{Path: below, Old: before, New: after})
 		}
@@ -147,6 +155,40 @@ func diffTrees(path string, before, after *tree) []FieldChange {
 		}
 	}
 	return out
+}
+
+// byName makes a map of a list of maps that have a name each, or nil: a change of
+// one script is told as that, and not as one of the whole list.
+func byName(t *tree) *tree {
+	if t == nil || t.kind != treeList {
+		return nil
+	}
+	out := &tree{kind: treeMap}
+	for _, i := range t.items {
+		name := i.lookup("name")
+		if name == nil || name.kind != treeScalar || out.lookup(name.text) != nil {
+			return nil
+		}
+		out.put(name.text, i)
+	}
+	return out
+}
+
+// sameOrder reports whether the names that are in both are in the same order.
+func sameOrder(a, b *tree) bool {
+	next := 0
+	for _, p := range a.pairs {
+		at := slices.IndexFunc(b.pairs, func(q pair) bool { return q.key == p.key })
+		if at >= 0 && at < next {
+			return false
+		}
+		next = max(next, at)
+	}
+	return true
+}
+
+func namesOf(t *tree) *tree {
+	return listOf(t.pairs, func(p pair) *tree { return word(p.key) })
 }
 
 func line(t *tree) string {

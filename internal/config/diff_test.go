@@ -99,3 +99,56 @@ func printed(changes []Change) string {
 	}
 	return strings.Join(out, "\n")
 }
+
+// What changes of a group is told key by key, and of its parts by their names.
+func TestDiffGroup(t *testing.T) {
+	const processes = "processes: {web: {command: [/bin/web]}}\n"
+	const before = processes + `
+groups:
+  other: {nodes: [alpha]}
+  g:
+    nodes: [alpha, beta]
+    run: [web]
+    addresses: [192.0.2.10/24]
+    weights: {memory: 4G}
+    scripts:
+      - {name: one, start: [/bin/one], stop: [/bin/stop]}
+      - {name: two, start: [/bin/two], stop: [/bin/stop]}
+      - {name: old, start: [/bin/old], stop: [/bin/stop]}
+`
+	const after = processes + `
+groups:
+  other: {nodes: [alpha]}
+  g:
+    nodes: [alpha, beta]
+    run: [web]
+    addresses: [{address: 192.0.2.10/24, device: eth1}, "2001:db8::10/64"]
+    weights: {memory: 8GiB, licences: 1}
+    policy: configured-node
+    failback: automatic
+    failback-window: ["sat,sun 02:00-04:00"]
+    after: [other]
+    require-level: 1
+    failover-limit: {limit: 5}
+    scripts:
+      - {name: two, start: [/bin/two], stop: [/bin/stop]}
+      - {name: one, start: [/bin/one], stop: [/bin/stop], timeouts: {stop: 5s}}
+      - {name: new, start: [/bin/new], stop: [/bin/stop]}
+`
+	const want = `group g: in place
+  addresses: ["192.0.2.10/24"] -> [{address: "192.0.2.10/24", device: eth1}, "2001:db8::10/64"]
+  scripts.one.timeouts: (default) -> {stop: 5s}
+  scripts.old: {name: old, start: [/bin/old], stop: [/bin/stop]} -> (default)
+  scripts.new: (default) -> {name: new, start: [/bin/new], stop: [/bin/stop]}
+  scripts: [one, two, old] -> [two, one, new]
+  weights.memory: 4G -> 8GiB
+  weights.licences: (default) -> 1
+  failback: (default) -> automatic
+  failback-window: (default) -> ["sat,sun 02:00-04:00"]
+  after: (default) -> [other]
+  failover-limit: (default) -> {limit: 5}
+  require-level: (default) -> 1`
+	if got := printed(Diff(parsed(t, before), parsed(t, after), "")); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}

@@ -27,6 +27,11 @@ func settleAll(r *reader, m *manifest.Manifest) {
 	for i := range m.Checks {
 		settleCheck(r, sub("checks", string(m.Checks[i].Name)), &m.Checks[i])
 	}
+	for i := range m.Groups {
+		if g := &m.Groups[i]; !r.given(sub("groups", string(g.Name)) + ".require-level") {
+			g.RequireLevel = defaultLevel(g)
+		}
+	}
 	sortAll(m)
 }
 

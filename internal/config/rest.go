@@ -1,37 +1,11 @@
 package config
 
 import (
-	"net/netip"
 	"strings"
 	"time"
 
-	"gemel/internal/ha"
 	"gemel/internal/manifest"
 )
-
-func groupObject() object[manifest.Group] {
-	type G = manifest.Group
-	failback := []string{"manual", "automatic"}
-	address := textKind[string]("an IP address with the length of its network, as 192.0.2.10/24 or 2001:db8::10/64", schema{"type": "string"},
-		func(s string) (string, bool) {
-			if _, err := netip.ParsePrefix(s); err == nil {
-				return "", true
-			}
-			if a, err := netip.ParseAddr(s); err == nil {
-				return map[bool]string{true: "add the length, as " + s + "/24", false: "add the length, as " + s + "/64"}[a.Is4()], false
-			}
-			return "", false
-		})
-	return object[G]{fresh: func() G { return G{Failback: "manual"} }, fields: []field[G]{
-		at("nodes", listKind("names", nameKind[ha.Node]("node"), listing{least: 1, unique: true}), func(g *G) *[]ha.Node { return &g.Nodes },
-			"The nodes in the order of preference.").must(),
-		at("run", nameList[ha.Process]("process"), func(g *G) *[]ha.Process { return &g.Run }, "What runs on the active node."),
-		at("standby", nameList[ha.Process]("process"), func(g *G) *[]ha.Process { return &g.Standby }, "What runs on the standby nodes."),
-		at("addresses", listKind("addresses", address, listing{unique: true}), func(g *G) *[]string { return &g.Addresses }, "Addresses of the active node."),
-		at("files", nameList[string]("file set"), func(g *G) *[]string { return &g.Files }, "File sets that the standbys get from the active node."),
-		at("failback", choiceKind(failback, failback), func(g *G) *string { return &g.Failback }, "Whether the group goes back by itself."),
-	}}
-}
 
 func filesObject() object[manifest.FileSet] {
 	type F = manifest.FileSet

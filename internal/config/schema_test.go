@@ -64,7 +64,7 @@ func TestSchema(t *testing.T) {
 // well.
 func formToo(name string) bool {
 	switch strings.TrimSuffix(strings.TrimPrefix(name, "sense-"), ".yaml") {
-	case "everything-at-once", "needs-twice", "group-nodes-twice", "size-unit", "check-url":
+	case "everything-at-once", "needs-twice", "group-nodes-twice", "group-address", "size-unit", "check-url":
 		return true
 	}
 	return false

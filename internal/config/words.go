@@ -26,20 +26,28 @@ const (
 func goodName(s, what string) (text, hint string, ok bool) {
 	allowed := "letters, digits, point, hyphen and underscore, up to 64, not beginning with a point or a hyphen, without two points in a row or at the end"
 	text = fmt.Sprintf("found %s as the name of a %s; allowed: %s", quoted(s), what, allowed)
-	if s == "" || len(s) > maxName || strings.HasPrefix(s, "-") || strings.HasPrefix(s, ".") ||
-		strings.HasSuffix(s, ".") || strings.Contains(s, "..") {
+	if !nameShape(s) {
 		return text, "", false
-	}
-	for _, c := range s {
-		if !strings.ContainsRune("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-", c) {
-			return text, "", false
-		}
 	}
 	if s == "shadow" || s == "monitor" || s == "node" {
 		return fmt.Sprintf("the name %s is Gemel's own; allowed: any other name", quoted(s)),
 			"the pair and the node are always watched and have a ladder of their own, which cannot be none", false
 	}
 	return "", "", true
+}
+
+// nameShape reports whether a text has the form of a name.
+func nameShape(s string) bool {
+	if s == "" || len(s) > maxName || strings.HasPrefix(s, "-") || strings.HasPrefix(s, ".") ||
+		strings.HasSuffix(s, ".") || strings.Contains(s, "..") {
+		return false
+	}
+	for _, c := range s {
+		if !strings.ContainsRune("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-", c) {
+			return false
+		}
+	}
+	return true
 }
 
 // nameKind is a reference to something by its name.

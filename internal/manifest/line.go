@@ -50,13 +50,19 @@ func (g Group) Waiting() string {
 	default:
 		text += "; " + strings.Join(runs[:len(runs)-1], ", ") + " and " + runs[len(runs)-1] + " run here, without a standby"
 	}
-	switch {
-	case len(g.Addresses) > 0 && len(g.Files) > 0:
-		text += "; its addresses and file sets are not served"
-	case len(g.Addresses) > 0:
-		text += "; its addresses are not served"
-	case len(g.Files) > 0:
-		text += "; its file sets are not served"
+	var idle []string
+	for _, part := range []struct {
+		name string
+		n    int
+	}{{"addresses", len(g.Addresses)}, {"scripts", len(g.Scripts)}, {"resource agents", len(g.OCF)}, {"file sets", len(g.Files)}} {
+		if part.n > 0 {
+			idle = append(idle, part.name)
+		}
+	}
+	if last := len(idle) - 1; last == 0 {
+		text += "; its " + idle[0] + " are not served"
+	} else if last > 0 {
+		text += "; its " + strings.Join(idle[:last], ", ") + " and " + idle[last] + " are not served"
 	}
 	return text
 }

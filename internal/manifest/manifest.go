@@ -265,17 +265,6 @@ type GRPC struct {
 	CA      string // as for HTTP
 }
 
-// Group is the unit that moves in a cluster (DESIGN 5.4).
-type Group struct {
-	Name      ha.Group
-	Nodes     []ha.Node
-	Run       []ha.Process
-	Standby   []ha.Process
-	Addresses []string
-	Files     []string
-	Failback  string
-}
-
 // FileSet is a replicated set of paths (DESIGN 6).
 type FileSet struct {
 	Name     string

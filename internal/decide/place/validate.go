@@ -14,6 +14,11 @@ func Validate(p Problem) []ha.Reason {
 	return critic{newField(p)}.complaints(p)
 }
 
+// maxKnots bounds the circles, and the conflicts of one unit, that are told: a
+// problem that is wrong everywhere has more of them than anybody reads, or than
+// should be built.
+const maxKnots = 8
+
 // A critic complains.
 type critic struct{ *field }
 
@@ -104,6 +109,12 @@ func (w critic) oddRules(g int) []ha.Reason {
 			out = append(out, because("place.self", w.group(g)+" is "+rel.word+" itself", fact("group", w.group(g))))
 		}
 	}
+	for _, o := range w.links[g].apart {
+		if other := &w.groups[o].Rules; o > g && len(r.Nodes) == 1 && len(other.Nodes) == 1 && r.Nodes[0] == other.Nodes[0] {
+			out = append(out, because("place.no-two-nodes", w.group(g)+" is to be apart from "+w.group(o)+", and the one node of both is "+string(r.Nodes[0]),
+				fact("apart", w.group(g)+" apart "+w.group(o)), fact("node", r.Nodes[0])))
+		}
+	}
 	return out
 }
 
@@ -122,6 +133,9 @@ func (w critic) circles() []ha.Reason {
 			case fresh:
 				walk(p)
 			case open:
+				if len(out) == maxKnots {
+					break
+				}
 				circle := slices.Clone(path[slices.Index(path, p):])
 				first := slices.Index(circle, slices.Min(circle))
 				circle = append(slices.Clone(circle[first:]), circle[:first]...)
@@ -153,7 +167,7 @@ func (w critic) torn(u unit) []ha.Reason {
 	var out []ha.Reason
 	for _, m := range u.members {
 		for _, o := range w.links[m].apart {
-			if o > m && w.unitOf[o] == w.unitOf[m] {
+			if o > m && w.unitOf[o] == w.unitOf[m] && len(out) < maxKnots {
 				way := w.way(w.path(m, o), " with ")
 				out = append(out, because("place.conflict", w.group(m)+" is to be apart from "+w.group(o)+" and with it: "+way,
 					fact("apart", w.group(m)+" apart "+w.group(o)), fact("with", way)))
