@@ -110,6 +110,14 @@ type Address struct {
 	Device string       // empty: the one that has an address of that network
 }
 
+// String prints "192.0.2.10/24", with " dev eth0" if the device is given.
+func (a Address) String() string {
+	if a.Device == "" {
+		return a.Prefix.String()
+	}
+	return a.Prefix.String() + " dev " + a.Device
+}
+
 // Amount is so much of a resource: of what a group weighs, or a node holds.
 type Amount struct {
 	Resource string

@@ -3,7 +3,6 @@ package ladder
 import (
 	"fmt"
 	"slices"
-	"time"
 
 	"gemel/internal/ha"
 	"gemel/internal/manifest"
@@ -12,15 +11,16 @@ import (
 // group is the machine of one group on this node, if the node is of a cluster:
 // what the authority lets it be, and what of it is here.
 type group struct {
-	m     *Machine
-	cfg   manifest.Group
-	parts []*part
-	grant ha.Grant // what is held; Group empty: nothing
-	mem   keptGroup
-	role  ha.Role // that its programs have here
-	told  bool    // that it is active was said
-	gone  bool    // not in the manifest any more
-	lapse bool    // the shadow kills what is here of it
+	m        *Machine
+	cfg      manifest.Group
+	parts    []*part
+	programs int      // step of its programs
+	grant    ha.Grant // what is held; Group empty: nothing
+	mem      keptGroup
+	role     ha.Role // that its programs have here
+	told     bool    // that it is active was said
+	gone     bool    // not in the manifest any more
+	lapse    bool    // the shadow kills what is here of it
 }
 
 // keptGroup is what the next monitor must know of a group: programs are found by
@@ -33,6 +33,7 @@ type keptGroup struct {
 // part is what of a group is no process.
 type part struct {
 	name  ha.Part
+	step  int  // of the start of its group; negative: it is not in the manifest any more
 	on    bool // it may be there
 	busy  bool // an order for it is on its way
 	ready bool // it was seen started, by this life or the one before
@@ -45,44 +46,6 @@ const groupKey = "group/"
 
 func (g *group) key() string { return groupKey + string(g.cfg.Name) }
 
-// cluster is what a node of a cluster knows of its groups.
-type cluster struct {
-	yes     bool   // this node is of a cluster
-	known   bool   // MayRun came in this life
-	number  uint64 // of the Rights that are obeyed
-	groups  []*group
-	account ha.Holds // that was told last
-	said    bool
-}
-
-// gather makes the groups those of a manifest. One that is no longer in it is
-// stopped first, and forgotten when nothing of it is here.
-func (c *cluster) gather(m *Machine, man *manifest.Manifest) {
-	var list []*group
-	for _, cfg := range man.Groups {
-		g := c.group(cfg.Name)
-		if g == nil {
-			g = &group{m: m}
-			_ = load(m.kept[groupKey+string(cfg.Name)], &g.mem) // unreadable: what runs is found by the shadow
-		}
-		g.cfg, g.gone = cfg, false
-		list = append(list, g)
-	}
-	for _, g := range c.groups {
-		if !slices.ContainsFunc(list, func(x *group) bool { return x == g }) && g.here() {
-			g.cfg.Addresses = nil
-			g.grant = ha.Grant{}
-			g.gone = true
-			list = append(list, g)
-		}
-	}
-	slices.SortFunc(list, func(a, b *group) int { return compare(a.cfg.Name, b.cfg.Name) })
-	c.groups = list
-	for _, g := range list {
-		g.assemble()
-	}
-}
-
 func compare[T ~string](a, b T) int {
 	switch {
 	case a < b:
@@ -93,23 +56,31 @@ func compare[T ~string](a, b T) int {
 	return 0
 }
 
-func (c *cluster) group(name ha.Group) *group {
-	i := slices.IndexFunc(c.groups, func(g *group) bool { return g.cfg.Name == name })
-	if i < 0 {
-		return nil
-	}
-	return c.groups[i]
-}
-
 // assemble makes the parts those of the manifest, beside those that may be there.
 func (g *group) assemble() {
 	var list []*part
-	for _, a := range g.cfg.Addresses {
-		list = append(list, g.part(ha.Part("address "+a)))
+	add := func(step int, name ha.Part) {
+		p := g.part(name)
+		p.step = step
+		list = append(list, p)
+	}
+	steps := g.cfg.Parts()
+	g.programs = len(steps)
+	for i, s := range steps {
+		switch s.Kind {
+		case manifest.PartAddresses:
+			for _, a := range g.cfg.Addresses {
+				add(i, ha.Part("address "+a.String()))
+			}
+		case manifest.PartPrograms:
+			g.programs = i
+		default:
+			add(i, ha.Part(string(s.Kind)+" "+s.Name))
+		}
 	}
 	for _, name := range g.mem.Parts {
 		if !slices.ContainsFunc(list, func(p *part) bool { return p.name == name }) {
-			list = append(list, g.part(name))
+			add(-1, name)
 		}
 	}
 	g.parts = list
@@ -125,11 +96,6 @@ func (g *group) part(name ha.Part) *part {
 	}
 	on := slices.Contains(g.mem.Parts, name)
 	return &part{name: name, on: on, ready: on}
-}
-
-// listed reports whether a part is of the manifest in force.
-func (g *group) listed(p *part) bool {
-	return slices.ContainsFunc(g.cfg.Addresses, func(a string) bool { return ha.Part("address "+a) == p.name })
 }
 
 // members are the processes that are active with the group.
@@ -148,7 +114,7 @@ func (g *group) here() bool {
 	if slices.ContainsFunc(g.parts, func(p *part) bool { return p.on || p.busy }) {
 		return true
 	}
-	return slices.ContainsFunc(g.members(), func(p *proc) bool { return p.alive() || len(p.mem.Strays) > 0 })
+	return g.running()
 }
 
 // wanted reports whether the group is to be active here, and if not, why. As long as
@@ -173,86 +139,46 @@ func (g *group) wanted() (string, bool) {
 	return "", true
 }
 
-// waits says which part its programs wait for; empty: none.
-func (g *group) waits() string {
+// waits says which part the start of a step waits for; empty: none.
+func (g *group) waits(step int) string {
 	for _, p := range g.parts {
-		if g.listed(p) && !p.ready {
+		if p.step >= 0 && p.step < step && !p.ready {
 			return fmt.Sprintf("it waits for %s", p.name)
 		}
 	}
+	if g.programs < step && !g.started() {
+		return "it waits for its programs"
+	}
 	return ""
+}
+
+// started reports whether the programs that should run do.
+func (g *group) started() bool {
+	for _, p := range g.members() {
+		if p.plan.role != ha.Active {
+			return false
+		}
+		if _, ok := intended(p); ok && !(p.run.phase == up && p.run.ready) && !p.mem.Done {
+			return false
+		}
+	}
+	return true
+}
+
+// later reports whether something that was started after a step may still be there.
+func (g *group) later(step int) bool {
+	return slices.ContainsFunc(g.parts, func(p *part) bool { return p.on && p.step > step }) || g.programs > step && g.running()
+}
+
+// running reports whether a program of it may be there.
+func (g *group) running() bool {
+	return slices.ContainsFunc(g.members(), func(p *proc) bool { return p.alive() || len(p.mem.Strays) > 0 })
 }
 
 // entitled reports whether its programs may run.
 func (g *group) entitled() bool {
 	_, ok := g.wanted()
-	return ok && g.waits() == ""
-}
-
-// mayRun takes what the authority gives.
-func (c *cluster) mayRun(m *Machine, in ha.MayRun) {
-	if c.known && in.Rights < c.number {
-		return
-	}
-	c.known, c.number = true, in.Rights
-	for _, g := range c.groups {
-		g.grant = ha.Grant{}
-		for _, r := range in.Groups {
-			if r.Group == g.cfg.Name && !r.Leaving {
-				g.grant = r.Grant
-			}
-		}
-	}
-	m.touchAll()
-}
-
-// lapsed takes the news that the shadow kills what is here of a group. What ends now
-// ends for that, and is no fault.
-func (c *cluster) lapsed(m *Machine, in ha.Lapsed) {
-	g := c.group(in.Group)
-	if g == nil || g.mem.Fence != in.Fence {
-		return // of what is over already
-	}
-	g.lapse, g.grant = g.here(), ha.Grant{} // it begins again when the authority was renewed
-	g.tell(ha.GroupLapsed, "fence "+in.Fence.String(), because(ruleLapse, "the authority for it was not renewed in time", "fence", in.Fence))
-	for _, p := range g.parts {
-		if p.on && !p.busy {
-			g.stop(p, because(ruleLapse, "the authority for its group has ended"))
-		}
-	}
-	m.touchAll()
-}
-
-// partDone takes the outcome of an order for a part.
-func (c *cluster) partDone(m *Machine, in ha.PartDone) {
-	g := c.group(in.Group)
-	if g == nil {
-		return
-	}
-	i := slices.IndexFunc(g.parts, func(p *part) bool { return p.name == in.Part })
-	if i < 0 || !g.parts[i].busy {
-		return
-	}
-	p := g.parts[i]
-	p.busy = false
-	switch {
-	case in.OK:
-		p.on, p.ready, p.sure = in.On, in.On, in.On
-		g.keep()
-		if p.fails > 0 {
-			p.fails = 0
-			g.alarm(p, ha.Clear, ha.OK, "it worked at last")
-		}
-		p.due = 0
-	default:
-		p.ready, p.sure = false, false
-		p.fails++
-		p.due = m.now.Add(min(time.Second<<min(p.fails-1, 5), 30*time.Second))
-		if p.fails == 1 {
-			g.alarm(p, ha.Assert, ha.Major, in.Detail)
-		}
-	}
-	m.touchAll()
+	return ok && g.waits(g.programs) == ""
 }
 
 // reconcile brings the group one step nearer to what is wanted. Addresses come
@@ -267,17 +193,17 @@ func (g *group) reconcile() {
 		for _, p := range g.parts {
 			switch {
 			case p.busy || g.m.now < p.due:
-			case g.listed(p) && !p.sure:
+			case p.step >= 0 && !p.sure && g.waits(p.step) == "":
 				p.on, p.busy = true, true
 				g.keep()
 				g.m.do(ha.StartPart{Group: g.cfg.Name, Part: p.name, Fence: g.mem.Fence,
 					Why: because(rulePart, "its group is granted to this node", "fence", g.mem.Fence)})
-			case !g.listed(p) && p.on:
+			case p.step < 0 && p.on:
 				g.stop(p, because(rulePart, "it is not in the manifest any more"))
 			}
 		}
 	}
-	if waits := g.waits(); want && waits != "" {
+	if waits := g.waits(g.programs); want && waits != "" {
 		why = waits
 	}
 	g.turn(why)
@@ -285,11 +211,9 @@ func (g *group) reconcile() {
 		g.announce()
 		return
 	}
-	if !slices.ContainsFunc(g.members(), func(p *proc) bool { return p.alive() || len(p.mem.Strays) > 0 }) && g.m.node.settled {
-		for _, p := range g.parts {
-			if p.on && !p.busy && g.m.now >= p.due {
-				g.stop(p, because(rulePart, why))
-			}
+	for _, p := range g.parts {
+		if p.on && !p.busy && g.m.now >= p.due && g.m.node.settled && !g.later(p.step) {
+			g.stop(p, because(rulePart, why))
 		}
 	}
 	if g.mem.Fence != (ha.Fence{}) && !g.here() && g.m.node.settled {
@@ -321,6 +245,9 @@ func settleGone(p *proc) {
 // turn tells its programs their role.
 func (g *group) turn(why string) {
 	role := ha.Standby
+	if g.role == ha.Active && !g.lapse && slices.ContainsFunc(g.parts, func(p *part) bool { return p.on && p.step > g.programs }) {
+		role = ha.Active // what was started after them is stopped before them
+	}
 	if g.entitled() || !g.m.cluster.known && g.mem.Fence != (ha.Fence{}) {
 		role = ha.Active
 	}
@@ -362,10 +289,8 @@ func (g *group) announce() {
 	if g.told || !g.m.cluster.known || !g.entitled() {
 		return
 	}
-	for _, p := range g.members() {
-		if _, ok := intended(p); ok && !(p.run.phase == up && p.run.ready) && !p.mem.Done {
-			return
-		}
+	if !g.started() || slices.ContainsFunc(g.parts, func(p *part) bool { return p.step >= 0 && !p.ready }) {
+		return
 	}
 	g.told = true
 	g.tell(ha.GroupActive, "fence "+g.mem.Fence.String(), because(ruleGroup, "everything of it was started", "fence", g.mem.Fence))
@@ -405,75 +330,4 @@ func (g *group) keep() {
 		g.m.kept[g.key()] = value
 	}
 	g.m.do(ha.Keep{Key: g.key(), Value: value, Why: because(ruleKeep, "the next monitor must know what of the group is here")})
-}
-
-// wake returns when a part is tried again.
-func (c *cluster) wake() (t ha.Instant) {
-	for _, g := range c.groups {
-		for _, p := range g.parts {
-			if p.due != 0 && !p.busy && (t == 0 || p.due < t) {
-				t = p.due
-			}
-		}
-	}
-	return t
-}
-
-// reconcile looks at each group, and tells the authority what is here.
-func (c *cluster) reconcile(m *Machine) {
-	if !c.yes {
-		return
-	}
-	for _, g := range c.groups {
-		for _, p := range g.parts {
-			if p.due != 0 && p.due <= m.now {
-				p.due = 0
-			}
-		}
-		g.reconcile()
-	}
-}
-
-// tell tells the authority what of the groups is here, when the shadow has told
-// everything that it holds.
-func (c *cluster) tell(m *Machine) {
-	if !c.yes || !m.node.settled {
-		return
-	}
-	h := ha.Holds{Rights: c.number}
-	active := ha.Standby
-	for _, g := range c.groups {
-		if g.here() || g.mem.Fence != (ha.Fence{}) {
-			h.Groups = append(h.Groups, g.cfg.Name)
-			active = ha.Active
-		}
-	}
-	if m.node.role != active {
-		m.node.role = active
-		m.touchAll()
-	}
-	if c.said && h.Rights == c.account.Rights && slices.Equal(h.Groups, c.account.Groups) {
-		return
-	}
-	c.account, c.said = h, true
-	m.do(ha.Account{Holds: h, Why: because(ruleAccount, "what of the groups is not seen stopped here has changed, or rights have")})
-}
-
-// begin opens a life in a cluster, or on a machine of none. After a boot nothing of a
-// group is here.
-func (c *cluster) begin(m *Machine, in ha.Booted) {
-	c.yes = in.Cluster
-	for _, g := range c.groups {
-		if m.node.fresh || !c.yes {
-			g.mem = keptGroup{}
-			for _, p := range g.parts {
-				p.on = false
-			}
-			g.keep()
-		}
-		if c.yes {
-			why, _ := g.wanted()
-			g.turn(why)
-		}
-	}
 }

@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -297,7 +298,7 @@ func (s *theatre) input(line string, words []string) ha.Input {
 		}
 		return in
 	case "part-done":
-		return ha.PartDone{Group: ha.Group(name), Part: ha.Part("address " + opt["address"]), On: opt["on"] != "", OK: opt["ok"] != "", Detail: opt["detail"]}
+		return ha.PartDone{Group: ha.Group(name), Part: partOf(opt), On: opt["on"] != "", OK: opt["ok"] != "", Detail: opt["detail"]}
 	case "settled":
 		return ha.Settled{}
 	case "started":
@@ -385,6 +386,13 @@ func (s *theatre) input(line string, words []string) ha.Input {
 	return nil
 }
 
+func partOf(opt map[string]string) ha.Part {
+	if opt["script"] != "" {
+		return ha.Part("script " + opt["script"])
+	}
+	return ha.Part("address " + opt["address"])
+}
+
 func dur(t *testing.T, s string) time.Duration {
 	if s == "" {
 		return 0
@@ -424,7 +432,17 @@ func parseManifest(t *testing.T, lines []string) *manifest.Manifest {
 		case "group":
 			g := manifest.Group{Name: ha.Group(name), Run: processes(opt["run"]), Standby: processes(opt["standby"])}
 			if opt["address"] != "" {
-				g.Addresses = strings.Split(opt["address"], ",")
+				for a := range strings.SplitSeq(opt["address"], ",") {
+					g.Addresses = append(g.Addresses, manifest.Address{Prefix: netip.MustParsePrefix(a)})
+				}
+			}
+			for n := range strings.SplitSeq(opt["script"], ",") {
+				if n != "" {
+					g.Scripts = append(g.Scripts, manifest.Script{Name: n})
+				}
+			}
+			if opt["order"] != "" {
+				g.Order = strings.Split(opt["order"], ",")
 			}
 			m.Groups = append(m.Groups, g)
 		case "node":

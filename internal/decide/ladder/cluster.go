@@ -1,0 +1,192 @@
+package ladder
+
+import (
+	"slices"
+	"time"
+
+	"gemel/internal/ha"
+	"gemel/internal/manifest"
+)
+
+// cluster is what a node of a cluster knows of its groups.
+type cluster struct {
+	yes     bool   // this node is of a cluster
+	known   bool   // MayRun came in this life
+	number  uint64 // of the Rights that are obeyed
+	groups  []*group
+	account ha.Holds // that was told last
+	said    bool
+}
+
+// gather makes the groups those of a manifest. One that is no longer in it is
+// stopped first, and forgotten when nothing of it is here.
+func (c *cluster) gather(m *Machine, man *manifest.Manifest) {
+	var list []*group
+	for _, cfg := range man.Groups {
+		g := c.group(cfg.Name)
+		if g == nil {
+			g = &group{m: m}
+			_ = load(m.kept[groupKey+string(cfg.Name)], &g.mem) // unreadable: what runs is found by the shadow
+		}
+		g.cfg, g.gone = cfg, false
+		list = append(list, g)
+	}
+	for _, g := range c.groups {
+		if !slices.ContainsFunc(list, func(x *group) bool { return x == g }) && g.here() {
+			g.cfg.Addresses, g.cfg.Scripts, g.cfg.OCF = nil, nil, nil
+			g.grant = ha.Grant{}
+			g.gone = true
+			list = append(list, g)
+		}
+	}
+	slices.SortFunc(list, func(a, b *group) int { return compare(a.cfg.Name, b.cfg.Name) })
+	c.groups = list
+	for _, g := range list {
+		g.assemble()
+	}
+}
+
+func (c *cluster) group(name ha.Group) *group {
+	i := slices.IndexFunc(c.groups, func(g *group) bool { return g.cfg.Name == name })
+	if i < 0 {
+		return nil
+	}
+	return c.groups[i]
+}
+
+// mayRun takes what the authority gives.
+func (c *cluster) mayRun(m *Machine, in ha.MayRun) {
+	if c.known && in.Rights < c.number {
+		return
+	}
+	c.known, c.number = true, in.Rights
+	for _, g := range c.groups {
+		g.grant = ha.Grant{}
+		for _, r := range in.Groups {
+			if r.Group == g.cfg.Name && !r.Leaving {
+				g.grant = r.Grant
+			}
+		}
+	}
+	m.touchAll()
+}
+
+// lapsed takes the news that the shadow kills what is here of a group. What ends now
+// ends for that, and is no fault.
+func (c *cluster) lapsed(m *Machine, in ha.Lapsed) {
+	g := c.group(in.Group)
+	if g == nil || g.mem.Fence != in.Fence {
+		return // of what is over already
+	}
+	g.lapse, g.grant = g.here(), ha.Grant{} // it begins again when the authority was renewed
+	g.tell(ha.GroupLapsed, "fence "+in.Fence.String(), because(ruleLapse, "the authority for it was not renewed in time", "fence", in.Fence))
+	for _, p := range g.parts {
+		if p.on && !p.busy {
+			g.stop(p, because(ruleLapse, "the authority for its group has ended"))
+		}
+	}
+	m.touchAll()
+}
+
+// partDone takes the outcome of an order for a part.
+func (c *cluster) partDone(m *Machine, in ha.PartDone) {
+	g := c.group(in.Group)
+	if g == nil {
+		return
+	}
+	i := slices.IndexFunc(g.parts, func(p *part) bool { return p.name == in.Part })
+	if i < 0 || !g.parts[i].busy {
+		return
+	}
+	p := g.parts[i]
+	p.busy = false
+	switch {
+	case in.OK:
+		p.on, p.ready, p.sure = in.On, in.On, in.On
+		g.keep()
+		if p.fails > 0 {
+			p.fails = 0
+			g.alarm(p, ha.Clear, ha.OK, "it worked at last")
+		}
+		p.due = 0
+	default:
+		p.ready, p.sure = false, false
+		p.fails++
+		p.due = m.now.Add(min(time.Second<<min(p.fails-1, 5), 30*time.Second))
+		if p.fails == 1 {
+			g.alarm(p, ha.Assert, ha.Major, in.Detail)
+		}
+	}
+	m.touchAll()
+}
+
+// wake returns when a part is tried again.
+func (c *cluster) wake() (t ha.Instant) {
+	for _, g := range c.groups {
+		for _, p := range g.parts {
+			if p.due != 0 && !p.busy && (t == 0 || p.due < t) {
+				t = p.due
+			}
+		}
+	}
+	return t
+}
+
+// reconcile looks at each group, and tells the authority what is here.
+func (c *cluster) reconcile(m *Machine) {
+	if !c.yes {
+		return
+	}
+	for _, g := range c.groups {
+		for _, p := range g.parts {
+			if p.due != 0 && p.due <= m.now {
+				p.due = 0
+			}
+		}
+		g.reconcile()
+	}
+}
+
+// tell tells the authority what of the groups is here, when the shadow has told
+// everything that it holds.
+func (c *cluster) tell(m *Machine) {
+	if !c.yes || !m.node.settled {
+		return
+	}
+	h := ha.Holds{Rights: c.number}
+	active := ha.Standby
+	for _, g := range c.groups {
+		if g.here() || g.mem.Fence != (ha.Fence{}) {
+			h.Groups = append(h.Groups, g.cfg.Name)
+			active = ha.Active
+		}
+	}
+	if m.node.role != active {
+		m.node.role = active
+		m.touchAll()
+	}
+	if c.said && h.Rights == c.account.Rights && slices.Equal(h.Groups, c.account.Groups) {
+		return
+	}
+	c.account, c.said = h, true
+	m.do(ha.Account{Holds: h, Why: because(ruleAccount, "what of the groups is not seen stopped here has changed, or rights have")})
+}
+
+// begin opens a life in a cluster, or on a machine of none. After a boot nothing of a
+// group is here.
+func (c *cluster) begin(m *Machine, in ha.Booted) {
+	c.yes = in.Cluster
+	for _, g := range c.groups {
+		if m.node.fresh || !c.yes {
+			g.mem = keptGroup{}
+			for _, p := range g.parts {
+				p.on = false
+			}
+			g.keep()
+		}
+		if c.yes {
+			why, _ := g.wanted()
+			g.turn(why)
+		}
+	}
+}
