@@ -71,6 +71,7 @@ type replay struct {
 	machine *ladder.Machine
 	pending *manifest.Manifest // given by the last manifest record
 	version uint64
+	own     []ha.Own // of the life
 }
 
 func (r *replay) record(rec journal.Record) {
@@ -107,6 +108,7 @@ func (r *replay) manifest(rec journal.Record) {
 		r.lose("record %d: manifest version %d is none any more: %v", rec.Seq, rec.Version, err)
 		return
 	}
+	m = m.With(r.own)
 	r.pending, r.version = m, rec.Version
 	if r.machine != nil {
 		r.machine.Want(m)
@@ -171,11 +173,21 @@ func (r *replay) begin(rec journal.Record, b ha.Booted) {
 			r.lose("record %d: the manifest of this life is not in the journal or none any more: %v", rec.Seq, err)
 			return
 		}
-		r.pending, r.version = m, r.past.ManifestVersion
+		r.pending, r.version = m.With(b.Own), r.past.ManifestVersion
+		r.own = b.Own
 	}
 	first := r.past.NextStart
 	if r.first != 0 {
 		first, r.first = r.first, 0
+	}
+	if !slices.EqualFunc(r.own, b.Own, func(x, y ha.Own) bool { return x.Name == y.Name }) {
+		r.own = b.Own
+		m, err := config.Parse(r.past.ManifestName, r.past.Manifest)
+		if err != nil {
+			r.lose("record %d: the manifest of this life is none any more: %v", rec.Seq, err)
+			return
+		}
+		r.pending = m.With(b.Own)
 	}
 	r.machine = ladder.New(r.pending, r.past.Kept, first)
 	r.report.Lives++

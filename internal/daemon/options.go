@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"gemel/internal/manifest"
 	"gemel/internal/places"
 )
 
@@ -23,6 +24,8 @@ type Options struct {
 	Verbose bool
 	Exe     string // the binary that the monitor is started from; empty: this one
 	Log     *slog.Logger
+	// Identity makes this machine a node of a cluster; nil: it is of none.
+	Identity *manifest.Identity
 
 	// Journald and Syslog are the sockets of the two; empty: where they are usually.
 	Journald, Syslog string
@@ -64,7 +67,12 @@ func (o Options) exe() (string, error) {
 }
 
 // node is the name of this node.
-func (o Options) node() string { return places.Node(o.Name) }
+func (o Options) node() string {
+	if o.Identity != nil {
+		return string(o.Identity.Name)
+	}
+	return places.Node(o.Name)
+}
 
 // The times of the two halves. A service manager that watches us (WatchdogSec=)
 // wants to hear of us more often than it asks for, and is to find a new monitor

@@ -45,6 +45,18 @@ func ReadManifest(name string, in io.Reader, out io.Writer) error {
 // memory that they took. Where that does not work out, for whatever reason, it is
 // read here.
 func (o Options) parse(ctx context.Context, name string, b []byte) (*manifest.Manifest, error) {
+	m, err := o.read(ctx, name, b)
+	if err != nil {
+		return nil, err
+	}
+	own, err := o.own()
+	if err != nil {
+		return nil, err
+	}
+	return m.With(own), nil
+}
+
+func (o Options) read(ctx context.Context, name string, b []byte) (*manifest.Manifest, error) {
 	if len(b) >= apartFrom {
 		m, err := o.apart(ctx, name, b)
 		if err == nil {

@@ -28,6 +28,8 @@ type (
 		// Cluster: this node belongs to a cluster, so that what a group has active runs
 		// only while MayRun names the group.
 		Cluster bool `json:"cluster,omitempty"`
+		// Own are programs of Gemel itself, beside those of any manifest.
+		Own []Own `json:"own,omitempty"`
 	}
 
 	// Started says that a program executes its first instruction, or is about to.
@@ -198,6 +200,12 @@ type (
 		Why string `json:"why"`
 	}
 )
+
+// Own is a program of Gemel itself.
+type Own struct {
+	Name    Process  `json:"name"`
+	Command []string `json:"command"`
+}
 
 // Verb is what a Request asks for.
 type Verb string
