@@ -17,10 +17,13 @@ import (
 // A new package is added here, on the lowest number that its imports allow.
 var law = map[string]place{
 	// The words, and what needs nothing else.
-	"internal/ha":     {floor: 10},
-	"internal/clock":  {floor: 11},
-	"internal/mtls":   {floor: 11},
-	"internal/places": {floor: 11},
+	"internal/ha":             {floor: 10},
+	"internal/secret":         {floor: 10},
+	"internal/clock":          {floor: 11},
+	"internal/mtls":           {floor: 11},
+	"internal/places":         {floor: 11},
+	"internal/mtls/authority": {floor: 12},
+	"internal/mtls/join":      {floor: 13},
 
 	// Pure values.
 	"internal/manifest": {floor: 20},
