@@ -116,7 +116,8 @@ func (c *Client) Close() error {
 
 func (c *pool) addSocket(at string) error {
 	e := &end{name: at}
-	return c.add(e, "passthrough:///store", insecure.NewCredentials(), func(ctx context.Context, _ string) (net.Conn, error) {
+	// A member that is started anew is found at once: trying costs nothing here.
+	return c.add(e, "passthrough:///store", 50*time.Millisecond, insecure.NewCredentials(), func(ctx context.Context, _ string) (net.Conn, error) {
 		d := net.Dialer{}
 		if until, ok := ctx.Deadline(); ok {
 			d.Deadline = until
@@ -150,7 +151,7 @@ func (c *pool) addEndpoint(at string, t TLS) error {
 		return fmt.Errorf("endpoint %q of the store: without TLS only loopback is allowed; use https", at)
 	}
 	e := &end{name: at}
-	return c.add(e, "passthrough:///"+host, creds, func(ctx context.Context, addr string) (net.Conn, error) {
+	return c.add(e, "passthrough:///"+host, 250*time.Millisecond, creds, func(ctx context.Context, addr string) (net.Conn, error) {
 		conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", addr)
 		if err == nil {
 			e.dials.Add(1)
@@ -159,7 +160,9 @@ func (c *pool) addEndpoint(at string, t TLS) error {
 	})
 }
 
-func (c *pool) add(e *end, target string, creds credentials.TransportCredentials, dial func(context.Context, string) (net.Conn, error)) error {
+// add prepares the connection of an end. again is the longest pause between two
+// attempts to connect.
+func (c *pool) add(e *end, target string, again time.Duration, creds credentials.TransportCredentials, dial func(context.Context, string) (net.Conn, error)) error {
 	conn, err := grpc.NewClient(target,
 		grpc.WithTransportCredentials(creds),
 		grpc.WithContextDialer(dial),
@@ -168,7 +171,7 @@ func (c *pool) add(e *end, target string, creds credentials.TransportCredentials
 		grpc.WithDisableServiceConfig(),
 		grpc.WithNoProxy(),
 		grpc.WithConnectParams(grpc.ConnectParams{
-			Backoff:           backoff.Config{BaseDelay: 10 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 250 * time.Millisecond},
+			Backoff:           backoff.Config{BaseDelay: 10 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: again},
 			MinConnectTimeout: time.Second,
 		}),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 3 * time.Second}),

@@ -25,11 +25,15 @@ import (
 	"testing"
 	"time"
 
+	"go.etcd.io/etcd/server/v3/embed"
 	"golang.org/x/sys/unix"
 )
 
 // The test binary is the member as well: one process for each.
-const memberEnv = "GEMEL_STORE_TEST_MEMBER"
+const (
+	memberEnv   = "GEMEL_STORE_TEST_MEMBER"
+	externalEnv = "GEMEL_STORE_TEST_EXTERNAL" // the address of its clients, if it is not ours
+)
 
 func TestMain(m *testing.M) {
 	if conf := os.Getenv(memberEnv); conf != "" {
@@ -50,12 +54,41 @@ func beMember(conf string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	m.Ready = func() { fmt.Println("ready") }
+	if at := os.Getenv(externalEnv); at != "" {
+		return beExternal(m, at)
+	}
 	err := Serve(ctx, m, slog.New(slog.NewTextHandler(os.Stderr, nil)))
 	if err != nil {
 		fmt.Println("failed", err)
 		return 1
 	}
 	return 0
+}
+
+// beExternal is an etcd that is not ours: it serves clients over TCP.
+func beExternal(m Member, at string) int {
+	u, err := url.Parse(at)
+	if err != nil {
+		fmt.Println("failed", err)
+		return 2
+	}
+	c, err := m.config("/nowhere", zapTo(slog.New(slog.NewTextHandler(os.Stderr, nil))))
+	if err != nil {
+		fmt.Println("failed", err)
+		return 2
+	}
+	c.ListenClientUrls, c.AdvertiseClientUrls = []url.URL{*u}, []url.URL{*u}
+	c.ClientTLSInfo, c.MaxRequestBytes = c.PeerTLSInfo, embed.DefaultMaxRequestBytes
+	c.ClientTLSInfo.AllowedCNs = nil
+	e, err := embed.StartEtcd(c)
+	if err != nil {
+		fmt.Println("failed", err)
+		return 1
+	}
+	<-e.Server.ReadyNotify()
+	m.Ready()
+	<-e.Server.StopNotify()
+	return 1
 }
 
 // A rig is a cluster of member processes.
@@ -65,6 +98,7 @@ type rig struct {
 	members map[string]Member
 	running map[string]*process
 	ca      *authority
+	clients map[string]string // addresses of those that are not ours
 }
 
 type process struct {
@@ -77,12 +111,10 @@ type process struct {
 }
 
 type how struct {
-	n     int
-	v6    bool
-	tls   bool
-	fast  bool
-	nets  int
-	names []string
+	n    int
+	v6   bool
+	tls  bool
+	nets int
 }
 
 var names = []string{"a", "b", "c", "d"}
@@ -100,6 +132,13 @@ func newRig(t *testing.T, h how) *rig {
 			cluster[n] = append(cluster[n], freeAddr(t, !h.v6))
 		}
 	}
+	for _, at := range cluster {
+		for _, a := range at {
+			if host, _, err := net.SplitHostPort(a); err == nil && r.ca != nil {
+				r.ca.at = append(r.ca.at, net.ParseIP(host))
+			}
+		}
+	}
 	for n := range cluster {
 		r.members[n] = r.member(n, cluster, h)
 	}
@@ -111,9 +150,6 @@ func (r *rig) member(n string, cluster map[string][]string, h how) Member {
 	m := Member{
 		Name: n, Dir: filepath.Join(r.dir, n, "etcd"), Socket: filepath.Join(r.dir, n, "sock"),
 		Listen: cluster[n], Cluster: cluster, Token: "test", Heartbeat: 20 * time.Millisecond, Election: 200 * time.Millisecond,
-	}
-	if h.fast {
-		m.Heartbeat, m.Election = 10*time.Millisecond, 100*time.Millisecond
 	}
 	if r.ca != nil {
 		m.TLS = r.ca.issue(n, testRole)
@@ -167,7 +203,7 @@ func (r *rig) start(n string) *process {
 		r.t.Fatal(err)
 	}
 	p := &process{cmd: exec.Command("/proc/self/exe"), ready: make(chan struct{}), ended: make(chan struct{})}
-	p.cmd.Env = append(os.Environ(), memberEnv+"="+string(conf))
+	p.cmd.Env = append(os.Environ(), memberEnv+"="+string(conf), externalEnv+"="+r.clients[n])
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	out, err := p.cmd.StdoutPipe()
 	if err != nil {
@@ -325,6 +361,7 @@ type authority struct {
 	cert *x509.Certificate
 	key  *ecdsa.PrivateKey
 	n    int64
+	at   []net.IP // of all members
 }
 
 func newAuthority(t *testing.T, dir string) *authority {
@@ -377,9 +414,8 @@ func (a *authority) issue(name, role string) TLS {
 		SerialNumber: big.NewInt(a.n), Subject: pkix.Name{CommonName: role}, URIs: []*url.URL{uri},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageDigitalSignature,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-		DNSNames:    []string{"localhost"},
+		IPAddresses: a.at,
 	}
-	a.addresses(tmpl)
 	der, err := x509.CreateCertificate(rand.Reader, tmpl, a.cert, &key.PublicKey, a.key)
 	if err != nil {
 		a.t.Fatal(err)
@@ -392,8 +428,4 @@ func (a *authority) issue(name, role string) TLS {
 		Cert: a.file(name+".pem", "CERTIFICATE", der), Key: a.file(name+".key", "EC PRIVATE KEY", secret),
 		CA: filepath.Join(a.dir, "ca.pem"), Role: testRole,
 	}
-}
-
-func (a *authority) addresses(tmpl *x509.Certificate) {
-	tmpl.IPAddresses = []net.IP{net.ParseIP("::1"), net.ParseIP("127.0.0.1")}
 }

@@ -13,7 +13,7 @@ import (
 )
 
 const (
-	pulse    = 2 * time.Second // how often the other end of a watch has to show that it lives
+	pulse    = 500 * time.Millisecond // how often the other end of a watch has to show that it lives
 	watchGap = 50 * time.Millisecond
 )
 

@@ -34,7 +34,20 @@ func (b bridge) Check(e zapcore.Entry, c *zapcore.CheckedEntry) *zapcore.Checked
 	return c
 }
 
+// usual are warnings that say nothing of ours: each member writes them at each
+// start or at its first one.
+var usual = []string{
+	"Running http and grpc server on single port. This is not recommended for production.", // it is a socket of our own
+	"simple token is not cryptographically signed",                                         // there are no users
+	"Failed to detect schema version",                                                      // until its first snapshot
+	"failed to update storage version",
+	"Failed to detect storage schema version. Please wait till wal snapshot before upgrading cluster.",
+}
+
 func (b bridge) Write(e zapcore.Entry, f []zapcore.Field) error {
+	if e.Level <= zapcore.ErrorLevel && slices.Contains(usual, e.Message) {
+		return nil
+	}
 	m := zapcore.NewMapObjectEncoder()
 	var args []any
 	for _, field := range slices.Concat(b.fields, f) {

@@ -1,0 +1,184 @@
+package store
+
+import (
+	"errors"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestLinked fails when etcd has no such variable any more: then the linker makes
+// one of ours that nobody reads, and it is zero.
+func TestLinked(t *testing.T) {
+	if readIndexRetryTime != 500*time.Millisecond {
+		t.Fatalf("etcd's readIndexRetryTime is %v and not 500ms: look where it has gone", readIndexRetryTime)
+	}
+}
+
+func TestMemberChecked(t *testing.T) {
+	good := func() Member {
+		return Member{
+			Name: "a", Dir: "/var/lib/x", Socket: "/run/x", Listen: []string{"127.0.0.1"}, Token: "t",
+			Cluster: map[string][]string{"a": {"127.0.0.1", "[::1]:7"}, "b": {"10.0.0.2:5316"}},
+		}
+	}
+	m, err := good().checked()
+	if err != nil || m.Heartbeat != 40*time.Millisecond || m.Election != 400*time.Millisecond {
+		t.Fatalf("%+v, %v", m, err)
+	}
+	if s, err := m.initial(); err != nil || s != "a=http://127.0.0.1:5316,a=http://[::1]:7,b=http://10.0.0.2:5316" {
+		t.Errorf("%q, %v", s, err)
+	}
+	files := TLS{Cert: "c", Key: "k", CA: "a", Role: "r"}
+	for want, change := range map[string]func(*Member){
+		"name":               func(m *Member) { m.Name = "a=b" },
+		"directory":          func(m *Member) { m.Dir = "x" },
+		"without TLS":        func(m *Member) { m.Listen = []string{"10.0.0.1"} },
+		"without TLS: only":  func(m *Member) { m.Cluster["a"] = []string{"[fd00::1]:5316"} },
+		"zone":               func(m *Member) { m.Listen = []string{"fe80::1%eth0"} },
+		"port":               func(m *Member) { m.Listen = []string{"127.0.0.1:70000"} },
+		"an IP address":      func(m *Member) { m.Listen = []string{"nowhere"} },
+		"token":              func(m *Member) { m.Token = "" },
+		"at least 5":         func(m *Member) { m.Election = 2 * m.Heartbeat },
+		"whole milliseconds": func(m *Member) { m.Heartbeat = 1500 * time.Microsecond },
+		"all of":             func(m *Member) { m.TLS = files; m.TLS.Role = "" },
+		"no address":         func(m *Member) { m.Listen = nil },
+		"of \"a\" itself":    func(m *Member) { delete(m.Cluster, "a") },
+	} {
+		m := good()
+		m.Heartbeat, m.Election = 20*time.Millisecond, 200*time.Millisecond
+		change(&m)
+		if _, err := m.checked(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("want %q: %v", want, err)
+		}
+	}
+	m = good()
+	m.Listen, m.TLS = []string{"10.0.0.1", "fd00::1"}, files
+	if _, err := m.checked(); err != nil {
+		t.Error(err)
+	}
+	if s, err := m.initial(); err != nil || !strings.HasPrefix(s, "a=https://") {
+		t.Errorf("%q, %v", s, err)
+	}
+	m.TLS, m.Plain = TLS{}, true
+	if _, err := m.checked(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestDialRefuses(t *testing.T) {
+	for want, c := range map[string]Config{
+		"prefix":        {Socket: "/x"},
+		"slash":         {Socket: "/x", Prefix: "/gemel"},
+		"absolute":      {Socket: "x", Prefix: "/g/"},
+		"not both":      {Socket: "/x", Endpoints: []string{"https://a"}, Prefix: "/g/"},
+		"neither":       {Prefix: "/g/"},
+		"only loopback": {Endpoints: []string{"http://10.0.0.1:2379"}, Prefix: "/g/"},
+		"https://HOST":  {Endpoints: []string{"10.0.0.1:2379"}, Prefix: "/g/"},
+		"reading":       {Endpoints: []string{"https://10.0.0.1:2379"}, TLS: TLS{CA: "/nowhere"}, Prefix: "/g/"},
+		"certificate":   {Endpoints: []string{"http://[::1]:2379", "https://10.0.0.1"}, TLS: TLS{Cert: "/nowhere", Key: "/nowhere"}, Prefix: "/g/"},
+	} {
+		if _, err := Dial(c); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("want %q: %v", want, err)
+		}
+	}
+}
+
+func TestClearSocket(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, strings.Repeat("long", 30), "sock")
+	if err := os.Mkdir(filepath.Dir(path), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if len(path) <= sunPath {
+		t.Fatal("the path is not long enough for this test")
+	}
+	if err := clearSocket(path); err != nil {
+		t.Fatal(err)
+	}
+	at, err := placeOf(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer at.close()
+	l, err := net.Listen("unix", at.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.(*net.UnixListener).SetUnlinkOnClose(false)
+	if err := clearSocket(path); err == nil || !strings.Contains(err.Error(), "already") {
+		t.Fatalf("one that somebody serves: %v", err)
+	}
+	_ = l.Close()
+	if err := clearSocket(path); err != nil {
+		t.Fatalf("one that was left: %v", err)
+	}
+	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+		t.Fatal(err)
+	}
+	write(t, path, "precious")
+	if err := clearSocket(path); err == nil || !strings.Contains(err.Error(), "no socket") {
+		t.Fatalf("a file: %v", err)
+	}
+	if _, err := placeOf(filepath.Join(dir, strings.Repeat("x", 100))); err == nil {
+		t.Error("a name that is too long is taken")
+	}
+}
+
+// TestLongSocket serves and asks through a path that no address of a socket holds.
+func TestLongSocket(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, how{n: 1})
+	m := r.members["a"]
+	m.Socket = filepath.Join(r.dir, strings.Repeat("long", 30), "sock")
+	if err := os.MkdirAll(filepath.Dir(m.Socket), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	r.members["a"] = m
+	r.up("a")
+	c := r.client("a")
+	if got := c.Node(ctxFor(t, 5*time.Second), "n"); got.Error != "" {
+		t.Fatal(got.Error)
+	}
+	if _, err := c.Voters(ctxFor(t, 5*time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	r.kill("a") // leaves its socket
+	if _, err := os.Lstat(m.Socket); err != nil {
+		t.Fatal(err)
+	}
+	r.up("a")
+	// A second one on the same data does not wait: it says who holds it.
+	first := r.running["a"]
+	r.start("a")
+	if p := r.gone("a"); !strings.Contains(p.text(), "held by another process") {
+		t.Errorf("%q", p.text())
+	}
+	r.running["a"] = first
+	r.halt("a")
+	if _, err := os.Lstat(m.Socket); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the socket is still there: %v", err)
+	}
+}
+
+func TestFsync(t *testing.T) {
+	dir := t.TempDir()
+	p50, p99, err := Fsync(dir, 100)
+	if err != nil || p50 <= 0 || p99 < p50 {
+		t.Fatalf("%v %v %v", p50, p99, err)
+	}
+	t.Logf("fdatasync of 2300 bytes: p50 %v, p99 %v", p50, p99)
+	if left, err := os.ReadDir(dir); err != nil || len(left) != 0 {
+		t.Errorf("%v, %v", left, err)
+	}
+	if _, _, err := Fsync(dir, 0); err == nil {
+		t.Error("no writes are measured")
+	}
+	if _, _, err := Fsync(filepath.Join(dir, "nowhere"), 1); err == nil {
+		t.Error("a disk that is not there is measured")
+	}
+}
