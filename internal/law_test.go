@@ -142,6 +142,8 @@ var owners = map[string][]string{
 	"connectrpc.com/connect":              {"api/", "internal/rpc", "internal/remote", "internal/cli", "internal/agent"},
 	"google.golang.org/protobuf":          {"api/", "internal/rpc", "internal/remote", "internal/check", "internal/cli", "internal/store"},
 	"google.golang.org/grpc":              {"internal/check", "internal/store"},
+	"golang.org/x/net/bpf":                {"internal/addr"},
+	"golang.org/x/net/ipv6":               {"internal/addr"},
 	"golang.org/x/net/http2":              {"internal/check", "internal/rpc", "internal/remote"},
 	"github.com/spf13/cobra":              {"internal/cli", "internal/agent"},
 	"github.com/spf13/pflag":              {"internal/cli", "internal/agent"},
