@@ -34,8 +34,8 @@ type Files struct {
 	Dir string // of mode 0700; one for each plane
 	// Now is the wall clock. Nil: time.Now.
 	Now func() time.Time
-	// Floor is an instant that has certainly passed, such as that of the newest
-	// record on the disk. Nil: only what the files say.
+	// Floor is an instant that should have passed, such as that of the newest record
+	// on the disk; a clock before it is doubted. Nil: only what the files say.
 	Floor func() time.Time
 	// Tell is given what somebody should hear of: a file that cannot be used, an
 	// expired certificate that was accepted, a wrong clock. Once an hour for each.
@@ -349,11 +349,9 @@ func (f *Files) Install(chain []byte) error {
 		return fmt.Errorf("installing a certificate: %w", err)
 	}
 	s := state{}
-	f.mu.Lock()
-	if f.have != nil {
-		s = *f.have
+	if have, err := f.current(); err == nil { // else there is none yet, or one that this replaces
+		s = *have
 	}
-	f.mu.Unlock()
 	j, err := newJudge(t, f.now(), time.Time{})
 	if err != nil {
 		return fmt.Errorf("installing a certificate: %w", err)

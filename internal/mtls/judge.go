@@ -21,8 +21,8 @@ type judge struct {
 	trust *Trust
 	pool  *x509.CertPool
 	now   time.Time
-	// floor is an instant that has certainly passed. A clock before it is wrong, and
-	// a certificate that expired before it is expired by any clock.
+	// floor is the latest instant at which something was signed or written, by the
+	// clock of whoever did it. A clock before it disagrees with that one.
 	floor time.Time
 }
 
@@ -89,28 +89,30 @@ func (j *judge) verdict(chain []*x509.Certificate, use x509.ExtKeyUsage) (id Ide
 // timely judges the validity of a certificate that is otherwise good, by decision
 // 0161: a wrong clock must not take a cluster apart.
 func (j *judge) timely(leaf *x509.Certificate, id Identity) (doubt string, err error) {
-	at, wrong := j.now, j.now.Before(j.floor.Add(-leeway))
+	at, role := j.now, id.Name.Role
+	wrong := at.Before(j.floor.Add(-leeway))
 	if wrong {
-		at = j.floor
+		// This clock is wrong, or the one was by which something was signed. People
+		// have another way in; machines have none.
+		doubt = fmt.Sprintf("the clock of this machine says %s, but something was signed at %s: one of the two clocks is wrong; set it. "+
+			"Until then only people's certificates are judged strictly", stamp(j.now), stamp(j.floor))
+		if role == Person {
+			at = j.floor
+		}
 	}
 	switch {
 	case at.After(leaf.NotAfter):
 		text := fmt.Sprintf("the certificate of %v expired at %s; the clock of this machine says %s", id.Name, stamp(leaf.NotAfter), stamp(j.now))
-		switch id.Name.Role {
-		case Node, Witness:
-			if j.trust.known(id) {
-				return text + ". It is accepted because its key is known here; it must be renewed, or the clock set", nil
-			}
+		if (role == Node || role == Witness) && j.trust.known(id) {
+			return text + ". It is accepted because its key is known here; it must be renewed, or the clock set", nil
 		}
 		return "", errors.New(text + ". Renew the certificate, or set the clock")
 	case wrong:
-		return fmt.Sprintf("the clock of this machine says %s, which is before %s, when something was signed here: set it. "+
-			"Until then certificates are judged as at the latter", stamp(j.now), stamp(j.floor)), nil
+		return doubt, nil
 	case at.Before(leaf.NotBefore):
 		text := fmt.Sprintf("the certificate of %v is not valid before %s; the clock of this machine says %s: one of the two clocks is wrong",
 			id.Name, stamp(leaf.NotBefore), stamp(j.now))
-		switch id.Name.Role {
-		case Person, Agent:
+		if role == Person || role == Agent {
 			return "", errors.New(text)
 		}
 		return text, nil

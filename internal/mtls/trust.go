@@ -8,7 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/big"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -207,6 +209,13 @@ func (t *Trust) Revoke(r Revocation) (*Trust, error) {
 	if r.At.IsZero() {
 		return nil, errors.New("revoking a certificate: at which instant?")
 	}
+	if r.Serial != "" {
+		n, ok := new(big.Int).SetString(strings.ReplaceAll(r.Serial, ":", ""), 16)
+		if !ok || n.Sign() <= 0 || n.BitLen() > 160 {
+			return nil, fmt.Errorf("revoking a certificate: the serial number %.60q is not a hexadecimal one", r.Serial)
+		}
+		r.Serial = fmt.Sprintf("%032x", n)
+	}
 	c := t.clone(r.At)
 	r.At = r.At.UTC().Truncate(time.Second)
 	// A certificate from a clock that ran ahead must not survive its own name.
@@ -222,6 +231,20 @@ func (t *Trust) Revoke(r Revocation) (*Trust, error) {
 		return r.Name != nil && g.Name == *r.Name || r.Serial != "" && g.Serial == r.Serial
 	})
 	return c, c.Check()
+}
+
+// Retime says that it is at now, whatever the clocks said by which the Trust was
+// changed before: an operator's word after one of them was wrong by far. Nothing that
+// was revoked becomes good by it.
+func (t *Trust) Retime(at time.Time) *Trust {
+	c := t.clone(at)
+	c.Changed = at.UTC().Truncate(time.Second)
+	for i, r := range c.Revoked {
+		if r.At.After(at) { // its certificates are revoked by their numbers as well
+			c.Revoked[i].At = c.Changed
+		}
+	}
+	return c
 }
 
 // Reason finds the revocation of a certificate, nil if there is none.

@@ -32,6 +32,9 @@ const (
 	backdate   = 24 * time.Hour
 	maxRequest = 4 << 10
 	maxSANs    = 64
+	// silence is how long there may be no signature before the clock is doubted: each
+	// node's certificates are renewed within a year.
+	silence = 2 * 365 * 24 * time.Hour
 )
 
 // An Authority is a key that signs.
@@ -259,6 +262,10 @@ func (a *Authority) may(l Leaf, t *mtls.Trust, now time.Time) error {
 	}
 	if now.Before(t.Changed.Add(-backdate)) || now.Before(a.id.Issued.Add(-backdate)) {
 		return fmt.Errorf("the clock of this machine says %v, but something was signed at %v already: set the clock", now.UTC(), t.Changed.UTC())
+	}
+	if now.Sub(t.Changed) > silence {
+		return fmt.Errorf("the clock of this machine says %v, but nothing was signed since %v, and certificates are renewed more often than that: "+
+			"set the clock; if it is right, say so by a new date of the trust", now.UTC(), t.Changed.UTC())
 	}
 	if !now.Before(a.cert.NotAfter) {
 		return fmt.Errorf("this authority expired at %v, and the clock of this machine says %v: set the clock, or make a new authority", a.cert.NotAfter, now.UTC())
