@@ -45,6 +45,7 @@ type hands struct {
 	scripts *notify.Scripts
 	waits   *waits
 	pairing *pairing
+	member  *member               // nil: this machine is of no cluster
 	admit   func(manifest.Access) // set with the server
 }
 
@@ -137,7 +138,8 @@ func (h *hands) edges() engine.Edges {
 		Watch: h.watch, Await: h.await, Judge: func(j ha.Judge) { h.checks.Judge(j.Check, j.On) },
 		Seek: h.attach.Seek, Launch: h.attach.Launch, Halt: h.attach.Stop,
 		Examine: h.examine, Handle: h.handle,
-		Failover: alone(tell), Reboot: h.reboot, Notify: h.notify,
+		Failover: h.failover(tell), StartPart: h.startPart, StopPart: h.stopPart, Account: h.account, Lapsed: h.lapsed, Want: h.want,
+		Reboot: h.reboot, Notify: h.notify,
 		Kept: h.kept, Synced: h.pairing.synced, Half: h.half, Reload: h.reload, Admit: func(a manifest.Access) { h.admit(a) },
 		Runs: h.beats.Began, Gone: func(p ha.Process, s ha.StartID) { h.waits.end(p, s, forReady, forBeats) },
 		Beating: func(p ha.Process) (int, string) { return h.beats.Threads(p), h.beats.Status(p) },

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"gemel/internal/clock"
+	"gemel/internal/decide/cluster"
 	"gemel/internal/engine"
 	"gemel/internal/ha"
 	"gemel/internal/journal"
@@ -139,6 +140,13 @@ func live(ctx context.Context, o Options, link *proc.Link, b books, f inForce) e
 		return err
 	}
 	defer h.close()
+	if h.member, err = newMember(o, boot, past.Kept[cluster.KeptIncarnation]); err != nil {
+		return err
+	}
+	own, err := o.own()
+	if err != nil {
+		return err
+	}
 	board, feed := &status.Board{}, status.NewFeed(past.NextEvent-1)
 	e, err := engine.New(engine.Setup{
 		Clock: clock.Machine(), Log: o.Log, Journal: j, Past: past, Edges: h.edges(), Board: board, Feed: feed,
@@ -146,7 +154,7 @@ func live(ctx context.Context, o Options, link *proc.Link, b books, f inForce) e
 		Node: status.NodeStatus{Name: o.node(), Version: o.Version, Monitor: os.Getpid(), Since: clock.Now(),
 			Differs: h.file.differs(f.m.Digest)},
 		Booted: ha.Booted{Boot: boot, NewBoot: past.Boot != "" && past.Boot != boot, Version: o.Version,
-			First: past.Empty, Gap: gap(past, boot, clockSet()), Node: ha.Node(o.node())},
+			First: past.Empty, Gap: gap(past, boot, clockSet()), Node: ha.Node(o.node()), Cluster: o.Identity != nil, Own: own},
 		Stopped: func(ha.Reason) { h.quit() }, Before: b.crash,
 	})
 	if err != nil {
@@ -154,6 +162,10 @@ func live(ctx context.Context, o Options, link *proc.Link, b books, f inForce) e
 	}
 	h.engine = e
 	b.tell(e)
+	if h.member != nil {
+		h.member.decide(e, h.rights)
+		g.start(h.member.run)
+	}
 	server, err := newServer(o, h, board, feed, f.m)
 	if err != nil {
 		return err

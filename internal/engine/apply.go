@@ -111,6 +111,7 @@ func (l *loop) swap(name string, b []byte, m *manifest.Manifest, specs map[ha.Pr
 	l.s.Journal.Bound(m.Node.JournalLimit)
 	l.s.Edges.Admit(m.Node.Access)
 	l.machine.Want(m)
+	l.s.Edges.Want(m)
 	l.emit(ha.ManifestApplied, ha.OfNode(), fmt.Sprintf("version %d, from %s", l.force.version, name))
 	l.step(ha.Applied{Version: l.force.version, Digest: m.Digest})
 	l.abandon(old)

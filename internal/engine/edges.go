@@ -45,10 +45,14 @@ type Edges struct {
 	// StartPart and StopPart make a part of a group active, or take it away.
 	StartPart func(ha.StartPart)
 	StopPart  func(ha.StopPart)
-	Account   func(ha.Holds)                   // tells the authority what of the groups is here
-	Reboot    func(ha.Reboot, []string)        // with the node's command; empty: the real one
-	Notify    func(ha.Event, manifest.Handler) // with the node's handler
-	Admit     func(manifest.Access)            // who may do what, at an apply
+	Account   func(ha.Holds) // tells the authority what of the groups is here
+	// Lapsed hears that the shadow has killed a group; Want, what a manifest that comes
+	// into force asks for.
+	Lapsed func()
+	Want   func(*manifest.Manifest)
+	Reboot func(ha.Reboot, []string)        // with the node's command; empty: the real one
+	Notify func(ha.Event, manifest.Handler) // with the node's handler
+	Admit  func(manifest.Access)            // who may do what, at an apply
 	// Runs and Gone tell the edges which start of a process runs.
 	Runs func(p ha.Process, s ha.StartID, pid int)
 	Gone func(p ha.Process, s ha.StartID)
@@ -92,6 +96,8 @@ func (e Edges) whole(tell func(ha.Input)) Edges {
 	})
 	or(&e.StopPart, func(a ha.StopPart) { tell(ha.PartDone{Group: a.Group, Part: a.Part, OK: true}) })
 	or(&e.Account, func(ha.Holds) {})
+	or(&e.Lapsed, func() {})
+	or(&e.Want, func(*manifest.Manifest) {})
 	or(&e.Reboot, func(a ha.Reboot, _ []string) { tell(ha.RebootFailed{Process: a.Process, Detail: none}) })
 	or(&e.Notify, func(ha.Event, manifest.Handler) {})
 	or(&e.Admit, func(manifest.Access) {})

@@ -160,6 +160,7 @@ func (l *loop) open() {
 	for _, c := range l.force.manifest.Checks {
 		l.s.Edges.Check(c)
 	}
+	l.s.Edges.Want(l.force.manifest)
 	l.step(l.s.Booted)
 	for _, r := range l.s.Past.Repairs {
 		l.emit(ha.JournalRepaired, ha.OfNode(), r)

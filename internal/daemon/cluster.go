@@ -1,0 +1,266 @@
+package daemon
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"gemel/internal/clock"
+	"gemel/internal/config"
+	"gemel/internal/decide/cluster"
+	"gemel/internal/decide/place"
+	"gemel/internal/engine"
+	"gemel/internal/ha"
+	"gemel/internal/manifest"
+	"gemel/internal/netpath"
+	"gemel/internal/places"
+	"gemel/internal/store"
+)
+
+// NodeFile is where node.yaml of an instance is: in its data directory, and for the
+// usual one in /etc/gemel.
+func NodeFile(p places.Places) string {
+	if p.Data == "/var/lib/gemel" {
+		return "/etc/gemel/node.yaml"
+	}
+	return filepath.Join(p.Data, "node.yaml")
+}
+
+// Identify reads who this node is; nil if it is of no cluster.
+func Identify(p places.Places) (*manifest.Identity, error) {
+	path := NodeFile(p)
+	b, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading who this node is: %w", err)
+	}
+	return config.ParseNode(path, b)
+}
+
+// The places of a node's cluster, in its data and run directories.
+func (o Options) clusterDir() string  { return filepath.Join(o.Places.Data, "cluster") }
+func (o Options) storeSocket() string { return filepath.Join(o.Places.Run, "store.sock") }
+
+// storeProcess is the name of the store's member among the programs of the node.
+const storeProcess ha.Process = "gemel-store"
+
+// self is this node in the list of its cluster.
+func self(id *manifest.Identity) manifest.Peer {
+	for _, p := range id.Peers {
+		if p.Name == id.Name {
+			return p
+		}
+	}
+	return manifest.Peer{}
+}
+
+// own are the programs of Gemel's own that this node runs.
+func (o Options) own() ([]ha.Own, error) {
+	if o.Identity == nil || o.Identity.Store.External() || !self(o.Identity).Voter {
+		return nil, nil
+	}
+	exe, err := o.exe()
+	if err != nil {
+		return nil, err
+	}
+	return []ha.Own{{Name: storeProcess, Command: []string{exe, "store",
+		"--data-dir", o.Places.Data, "--run-dir", o.Places.Run, "--socket", o.Places.Socket}}}, nil
+}
+
+// Store runs this node's member of the cluster's store until ctx ends.
+func Store(ctx context.Context, o Options) (int, error) {
+	id := o.Identity
+	if id == nil {
+		return 1, fmt.Errorf("this machine is of no cluster: there is no %s", NodeFile(o.Places))
+	}
+	m := store.Member{
+		Name: string(id.Name), Dir: filepath.Join(o.Places.Data, "store"), Socket: o.storeSocket(), Cluster: map[string][]string{},
+		Token: id.Cluster.Token, Heartbeat: id.Timers.Tick, Election: id.Timers.Election, Plain: true,
+	}
+	if m.Token == "" {
+		m.Token = id.Cluster.ID
+	}
+	scheme := "http"
+	if tls, err := storeTLS(o); err != nil {
+		return 1, err
+	} else if tls.Cert != "" {
+		m.TLS, m.Plain, scheme = tls, false, "https"
+	}
+	for _, p := range id.Peers {
+		if !p.Voter {
+			continue
+		}
+		for _, at := range p.Store {
+			m.Cluster[string(p.Name)] = append(m.Cluster[string(p.Name)], scheme+"://"+at.String())
+			if p.Name == id.Name {
+				m.Listen = append(m.Listen, at.String())
+			}
+		}
+	}
+	if _, err := os.Stat(filepath.Join(o.clusterDir(), "joining")); err == nil {
+		m.Join = true
+	}
+	if err := store.Serve(ctx, m, o.Log); err != nil {
+		return 1, err
+	}
+	return 0, nil
+}
+
+// storeTLS names the files of this member, if there are any.
+func storeTLS(o Options) (store.TLS, error) {
+	dir := filepath.Join(o.clusterDir(), "store")
+	if _, err := os.Stat(filepath.Join(dir, "cert.pem")); errors.Is(err, os.ErrNotExist) {
+		return store.TLS{}, nil
+	} else if err != nil {
+		return store.TLS{}, fmt.Errorf("looking for this member's certificate: %w", err)
+	}
+	return store.TLS{Cert: filepath.Join(dir, "cert.pem"), Key: filepath.Join(dir, "key.pem"), CA: filepath.Join(dir, "authority.pem"),
+		CRL: "", Role: "gemel://" + o.Identity.Cluster.ID + "/peer/store"}, nil
+}
+
+// timers are those of the machines.
+func timers(t manifest.Timers) cluster.Timers {
+	return cluster.Timers{Silence: t.Silence, Life: t.Life, Stop: t.Stop, Drift: t.Drift, Settle: t.Settle}
+}
+
+// member is one life of this node's place in its cluster.
+type member struct {
+	o       Options
+	client  *store.Client
+	heart   *heart
+	station *netpath.Station
+	loop    *engine.Cluster // nil on a witness
+	kept    ha.Incarnation
+	boot    string
+}
+
+// newMember prepares a node's place; nothing is sent before it runs. Nil: this
+// machine is of no cluster.
+func newMember(o Options, boot, kept string) (*member, error) {
+	id := o.Identity
+	if id == nil {
+		return nil, nil
+	}
+	m := &member{o: o, boot: boot, kept: ha.Incarnation(strings.Trim(kept, `"`)),
+		heart: &heart{me: id.Name, now: clock.Now, silence: id.Timers.Silence}}
+	cfg := store.Config{Socket: o.storeSocket(), Prefix: "/gemel/" + id.Cluster.ID + "/"}
+	if id.Store.External() {
+		cfg.Socket, cfg.Prefix = "", strings.TrimSuffix(id.Store.Prefix, "/")+"/"+id.Cluster.ID+"/"
+		for _, e := range id.Store.Endpoints {
+			cfg.Endpoints = append(cfg.Endpoints, "https://"+e)
+		}
+		cfg.TLS = store.TLS{Cert: id.Store.Certificate, Key: id.Store.Key, CA: id.Store.CA}
+	}
+	var err error
+	if m.client, err = store.Dial(cfg); err != nil {
+		return nil, fmt.Errorf("preparing for the cluster's store: %w", err)
+	}
+	paths, err := m.paths()
+	if err == nil {
+		m.station, err = netpath.New(paths, clock.Machine(), o.Log)
+	}
+	if err != nil {
+		return nil, errors.Join(err, m.client.Close())
+	}
+	m.heart.station = m.station
+	return m, nil
+}
+
+// paths says between whom the heartbeats go.
+func (m *member) paths() (netpath.Config, error) {
+	id := m.o.Identity
+	c := netpath.Config{Node: id.Name, Cluster: id.Cluster.ID, Interval: id.Timers.Heartbeat, Payload: m.heart.put, DSCP: 48}
+	b, err := os.ReadFile(filepath.Join(m.o.clusterDir(), "heartbeat.key"))
+	if err != nil {
+		return c, fmt.Errorf("reading the key of the heartbeats: %w", err)
+	}
+	for i, line := range strings.Fields(string(b)) {
+		secret, err := hex.DecodeString(line)
+		if err != nil {
+			return c, fmt.Errorf("the key of the heartbeats, line %d: %w", i+1, err)
+		}
+		c.Keys = append(c.Keys, netpath.Key{ID: keyID(secret), Secret: secret})
+	}
+	for _, n := range id.Networks {
+		net := netpath.Network{Name: n.Name, Device: n.Device}
+		if at, ok := self(id).On(n.Name); ok {
+			net.Local = at
+		}
+		for _, p := range id.Peers {
+			if at, ok := p.On(n.Name); ok && p.Name != id.Name {
+				net.Peers = append(net.Peers, netpath.Peer{Node: p.Name, Addr: at})
+			}
+		}
+		c.Networks = append(c.Networks, net)
+	}
+	return c, nil
+}
+
+// keyID tells the keys of the heartbeats apart: by what they are.
+func keyID(secret []byte) uint32 {
+	var n uint32 = 2166136261 // FNV-1a; who knows it knows nothing of the key but a check
+	for _, b := range secret {
+		n = (n ^ uint32(b)) * 16777619
+	}
+	return n
+}
+
+// decide makes the loop of authority and brain. A witness has none.
+func (m *member) decide(e *engine.Engine, rights func([]ha.Right)) {
+	id := m.o.Identity
+	if id.Witness {
+		return
+	}
+	mind := cluster.Mind{Node: id.Name, Era: 1, Timers: timers(id.Timers), Start: clock.Now(), Facts: m.facts()}
+	for _, p := range id.Peers {
+		mind.Listed = append(mind.Listed, p.Name)
+		if p.Witness {
+			mind.Voters = append(mind.Voters, p.Name)
+		}
+	}
+	m.loop = engine.NewCluster(engine.ClusterSetup{
+		Clock: clock.Machine(), Log: m.o.Log, Store: m.client, Engine: e, Mind: mind,
+		Self: cluster.Self{Node: id.Name, Boot: m.boot, Era: 1, Timers: timers(id.Timers), Incarnation: m.kept},
+		Hear: m.heart.hear, Say: m.heart.say, Rights: rights,
+		Draw: func() ha.Incarnation { return ha.Incarnation(rand.Text()) },
+	})
+}
+
+// facts are what is known of the nodes beside their keys.
+func (m *member) facts() []place.Node {
+	var all []place.Node
+	for _, p := range m.o.Identity.Peers {
+		all = append(all, place.Node{Name: p.Name, Witness: p.Witness, Level: 1})
+	}
+	return all
+}
+
+// want tells the brain what a manifest asks for.
+func (m *member) want(man *manifest.Manifest) {
+	if m == nil || m.loop == nil {
+		return
+	}
+	var groups []place.Group
+	for _, g := range man.Groups {
+		groups = append(groups, place.Group{Name: g.Name, Rules: place.RulesOf(g, time.Now())})
+	}
+	m.loop.Want(groups, m.facts())
+}
+
+// run runs the loops of the node's place in its cluster.
+func (m *member) run(ctx context.Context) error {
+	g := newGroup(ctx)
+	g.start(m.station.Run)
+	if m.loop != nil {
+		g.start(m.loop.Run)
+	}
+	return errors.Join(g.wait(), m.client.Close())
+}
