@@ -13,9 +13,24 @@ var update = flag.Bool("update", false, "write the expected errors")
 
 // Each wrong manifest has exactly the errors that stand beside it.
 func TestBad(t *testing.T) {
-	files := glob(t, "testdata/bad/*.yaml")
-	if len(files) < 70 {
-		t.Errorf("only %d wrong manifests", len(files))
+	bad(t, "testdata/bad/*.yaml", 70, func(b []byte) (bool, error) {
+		m, err := Parse("gemel.yaml", b)
+		return m != nil, err
+	})
+}
+
+// So has each wrong node.yaml.
+func TestBadNode(t *testing.T) {
+	bad(t, "testdata/node/bad/*.yaml", 30, func(b []byte) (bool, error) {
+		id, err := ParseNode("node.yaml", b)
+		return id != nil, err
+	})
+}
+
+func bad(t *testing.T, pattern string, least int, parse func([]byte) (bool, error)) {
+	files := glob(t, pattern)
+	if len(files) < least {
+		t.Errorf("only %d wrong files", len(files))
 	}
 	for _, file := range files {
 		name := strings.TrimSuffix(filepath.Base(file), ".yaml")
@@ -24,12 +39,12 @@ func TestBad(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			m, err := Parse("gemel.yaml", b)
+			something, err := parse(b)
 			if err == nil {
 				t.Fatal("it is taken")
 			}
-			if m != nil {
-				t.Error("there is a manifest beside the errors")
+			if something {
+				t.Error("there is something beside the errors")
 			}
 			var errs Errors
 			if !errors.As(err, &errs) {

@@ -29,20 +29,12 @@ func Read(file string, b []byte, node ha.Node) (*manifest.Manifest, Errors, erro
 }
 
 func parse(file string, b []byte) (*manifest.Manifest, *reader, error) {
-	src, errs := newSource(file, b)
-	if len(errs) > 0 {
-		return nil, nil, errs.sorted()
-	}
-	t, errs := grow(src)
-	if len(errs) > 0 {
-		return nil, nil, errs.sorted()
-	}
-	if t == nil {
-		return nil, nil, Errors{{File: file, Text: "the manifest is empty; allowed: a map with " + anyOf(topObject().keys()),
-			Hint: "begin with a line processes:, and below it the name of a program and its command"}}
-	}
-	r := &reader{src: src, spots: map[string]spot{}, notMap: map[string]bool{}}
 	o := topObject()
+	t, r, err := begin(file, b, Error{Text: "the manifest is empty; allowed: a map with " + anyOf(o.keys()),
+		Hint: "begin with a line processes:, and below it the name of a program and its command"}, "manifest")
+	if err != nil {
+		return nil, nil, err
+	}
 	m := o.fresh()
 	o.fill(r, "", t, &m)
 	settleAll(r, &m)
@@ -53,6 +45,24 @@ func parse(file string, b []byte) (*manifest.Manifest, *reader, error) {
 	sum := sha256.Sum256(b)
 	m.Digest = hex.EncodeToString(sum[:])
 	return &m, r, nil
+}
+
+// begin makes a tree of a file, and a reader for it. What says that the file is
+// empty is given, and what the file should be.
+func begin(file string, b []byte, empty Error, what string) (*tree, *reader, error) {
+	src, errs := newSource(file, what, b)
+	if len(errs) > 0 {
+		return nil, nil, errs.sorted()
+	}
+	t, errs := grow(src)
+	if len(errs) > 0 {
+		return nil, nil, errs.sorted()
+	}
+	if t == nil {
+		empty.File = file
+		return nil, nil, Errors{empty}
+	}
+	return t, &reader{src: src, spots: map[string]spot{}, notMap: map[string]bool{}}, nil
 }
 
 // topObject is the table of the manifest as a whole.

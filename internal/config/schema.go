@@ -9,9 +9,17 @@ import (
 // that the parser uses. It holds what one key can say; what takes two keys, and
 // what is no matter of form, only Parse finds.
 func Schema() ([]byte, error) {
-	s := topObject().describe()
+	return publish(topObject().describe(), "The manifest of Gemel: gemel.yaml")
+}
+
+// NodeSchema returns the JSON Schema of node.yaml, as Schema does that of a manifest.
+func NodeSchema() ([]byte, error) {
+	return publish(identityObject().describe(), "The identity of a node of Gemel: node.yaml")
+}
+
+func publish(s schema, title string) ([]byte, error) {
 	s["$schema"] = "https://json-schema.org/draft/2020-12/schema"
-	s["title"] = "The manifest of Gemel: gemel.yaml"
+	s["title"] = title
 	b, err := json.MarshalIndent(s, "", "  ")
 	if err != nil {
 		return nil, fmt.Errorf("write the schema: %w", err)

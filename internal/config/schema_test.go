@@ -12,32 +12,34 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 )
 
-const published = "../../docs/gemel.schema.json"
+const docs = "../../docs/"
 
-// The published schema is the one that the tables make now.
+// The published schemas are those that the tables make now.
 func TestSchemaIsCurrent(t *testing.T) {
-	now, err := Schema()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if *update {
-		if err := os.WriteFile(published, now, 0o644); err != nil {
+	for file, make := range map[string]func() ([]byte, error){"gemel.schema.json": Schema, "node.schema.json": NodeSchema} {
+		now, err := make()
+		if err != nil {
 			t.Fatal(err)
 		}
-	}
-	then, err := os.ReadFile(published)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !bytes.Equal(now, then) {
-		t.Error("docs/gemel.schema.json is not current: go test ./internal/config -run TestSchemaIsCurrent -update")
+		if *update {
+			if err := os.WriteFile(docs+file, now, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		then, err := os.ReadFile(docs + file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(now, then) {
+			t.Errorf("docs/%s is not current: go test ./internal/config -run TestSchemaIsCurrent -update", file)
+		}
 	}
 }
 
 // The schema takes what the parser takes, refuses what has a wrong form, and
 // leaves alone what only the parser can judge.
 func TestSchema(t *testing.T) {
-	s := compiled(t)
+	s := compiled(t, Schema)
 	for _, pattern := range []string{"testdata/good/*.yaml", "../../examples/*.yaml"} {
 		for _, file := range glob(t, pattern) {
 			if err := s.Validate(generic(t, file)); err != nil {
@@ -45,7 +47,23 @@ func TestSchema(t *testing.T) {
 			}
 		}
 	}
-	for _, file := range glob(t, "testdata/bad/*.yaml") {
+	judged(t, s, "testdata/bad/*.yaml")
+}
+
+// So does the schema of node.yaml.
+func TestNodeSchema(t *testing.T) {
+	s := compiled(t, NodeSchema)
+	for _, file := range glob(t, "testdata/node/good/*.yaml") {
+		if err := s.Validate(generic(t, file)); err != nil {
+			t.Errorf("%s is refused: %v", file, err)
+		}
+	}
+	judged(t, s, "testdata/node/bad/*.yaml")
+}
+
+func judged(t *testing.T, s *jsonschema.Schema, pattern string) {
+	t.Helper()
+	for _, file := range glob(t, pattern) {
 		name := filepath.Base(file)
 		switch err := error(nil); {
 		case strings.HasPrefix(name, "form-"):
@@ -70,9 +88,9 @@ func formToo(name string) bool {
 	return false
 }
 
-func compiled(t *testing.T) *jsonschema.Schema {
+func compiled(t *testing.T, make func() ([]byte, error)) *jsonschema.Schema {
 	t.Helper()
-	b, err := Schema()
+	b, err := make()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,6 +17,7 @@ const maxEmpty = 100
 // source is the text of a manifest, cut into lines for the excerpts.
 type source struct {
 	file  string
+	what  string // that it should be, as manifest
 	text  string
 	lines []string
 }
@@ -31,15 +32,15 @@ func (s *source) line(n int) string {
 
 // newSource checks what must hold of any text before YAML is thought of. The
 // ends of lines of other systems and a mark of UTF-8 are taken as they come.
-func newSource(file string, b []byte) (*source, Errors) {
-	s := &source{file: file}
+func newSource(file, what string, b []byte) (*source, Errors) {
+	s := &source{file: file, what: what}
 	whole := func(text, hint string) (*source, Errors) {
 		return s, Errors{{File: file, Text: text, Hint: hint}}
 	}
 	switch {
 	case len(b) > maxBytes:
 		return whole(fmt.Sprintf("the file has %d bytes; allowed: up to %d (4 MiB)", len(b), maxBytes),
-			"check that this is the manifest and not some other file")
+			"check that this is the "+what+" and not some other file")
 	case bytes.HasPrefix(b, []byte{0xff, 0xfe}), bytes.HasPrefix(b, []byte{0xfe, 0xff}):
 		return whole("the file is in UTF-16; allowed: UTF-8", "save it as UTF-8, or: iconv -f UTF-16 -t UTF-8")
 	}

@@ -95,7 +95,7 @@ func (g *grower) tokens() token.Tokens {
 			return all
 		}
 		if all.Add(some...); len(all) > maxTokens {
-			g.fail(spotOf(all[len(all)-1]), fmt.Sprintf("the file has more than %d words and signs up to here", maxTokens), "no manifest needs so many")
+			g.fail(spotOf(all[len(all)-1]), fmt.Sprintf("the file has more than %d words and signs up to here", maxTokens), "no "+g.src.what+" needs so many")
 			return nil
 		}
 		for _, t := range some {
@@ -139,7 +139,7 @@ func (v *survey) see(t *token.Token) bool {
 		v.keys.leave(at.column)
 	case token.MappingValueType:
 		if v.depth == 0 && t.Prev != nil && !v.keys.add(spotOf(t.Prev).column) {
-			v.g.fail(at, fmt.Sprintf("more than %d keys in one map, or nearly so many in several", maxKeys), "no manifest needs so many")
+			v.g.fail(at, fmt.Sprintf("more than %d keys in one map, or nearly so many in several", maxKeys), "no "+v.g.src.what+" needs so many")
 			return false
 		}
 	default:
@@ -156,11 +156,11 @@ func (v *survey) see(t *token.Token) bool {
 func (g *grower) unwanted(t *token.Token) {
 	switch at := spotOf(t); t.Type {
 	case token.TagType:
-		g.fail(at, fmt.Sprintf("found the tag %s; a manifest has no tags", clip(t.Value)), "remove it")
+		g.fail(at, fmt.Sprintf("found the tag %s; a %s has no tags", clip(t.Value), g.src.what), "remove it")
 	case token.MappingKeyType:
 		g.fail(at, `found "?"; a key is a plain word followed by a colon`, "")
 	case token.DirectiveType:
-		g.fail(at, "found a YAML directive; a manifest has none", "remove the line")
+		g.fail(at, "found a YAML directive; a "+g.src.what+" has none", "remove the line")
 	case token.InvalidType:
 		g.fail(at, "not YAML: "+t.Error, "")
 	}

@@ -1,0 +1,33 @@
+package manifest
+
+import (
+	"testing"
+	"time"
+)
+
+// The profiles obey the law of the timers, and are those of the design.
+func TestProfiles(t *testing.T) {
+	const ms = time.Millisecond
+	for name, want := range map[string]Timers{
+		"normal":  {50 * ms, 200 * ms, 1500 * ms, 150 * ms, 30 * time.Second, 400 * ms, 40 * ms, 0.01},
+		"fast":    {20 * ms, 60 * ms, 400 * ms, 40 * ms, 30 * time.Second, 100 * ms, 10 * ms, 0.01},
+		"guarded": {200 * ms, 1000 * ms, 5000 * ms, 500 * ms, 30 * time.Second, 1000 * ms, 100 * ms, 0.01},
+	} {
+		got, ok := Profile(name)
+		if !ok || got != want {
+			t.Errorf("%s is %+v, want %+v", name, got, want)
+		}
+		if got.Spare() < 50*ms || got.Silence < 3*got.Heartbeat {
+			t.Errorf("%s breaks the law: spare %v", name, got.Spare())
+		}
+	}
+	if _, ok := Profile("slow"); ok {
+		t.Error("there is a profile slow")
+	}
+	// About 1.75 s, 0.5 s and 6.2 s from the crash to the takeover (DESIGN 5.3), but for the store's own time.
+	for name, most := range map[string]time.Duration{"normal": 1900 * ms, "fast": 550 * ms, "guarded": 6700 * ms} {
+		if p, _ := Profile(name); p.Silence+p.Wait() > most {
+			t.Errorf("%s: takeover after %v", name, p.Silence+p.Wait())
+		}
+	}
+}
