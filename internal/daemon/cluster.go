@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"gemel/internal/addr"
 	"os"
 	"path/filepath"
 	"strings"
@@ -138,6 +139,7 @@ type member struct {
 	heart   *heart
 	station *netpath.Station
 	loop    *engine.Cluster // nil on a witness
+	parts   *parts
 	kept    ha.Incarnation
 	boot    string
 }
@@ -166,6 +168,11 @@ func newMember(o Options, boot, kept string) (*member, error) {
 	paths, err := m.paths()
 	if err == nil {
 		m.station, err = netpath.New(paths, clock.Machine(), o.Log)
+	}
+	if err == nil {
+		m.parts, err = newParts(o, func(e addr.Event) {
+			o.Log.Warn("a service address", "address", e.Address.String(), "what", e.Kind.String(), "mac", e.MAC.String(), "error", e.Err)
+		})
 	}
 	if err != nil {
 		return nil, errors.Join(err, m.client.Close())
@@ -259,6 +266,7 @@ func (m *member) want(man *manifest.Manifest) {
 func (m *member) run(ctx context.Context) error {
 	g := newGroup(ctx)
 	g.start(m.station.Run)
+	g.start(m.parts.keeper.Run)
 	if m.loop != nil {
 		g.start(m.loop.Run)
 	}
