@@ -14,6 +14,7 @@ import (
 
 	"gemel/internal/config"
 	"gemel/internal/ha"
+	"gemel/internal/manifest"
 )
 
 // update writes the generated parts of the manual anew:
@@ -97,7 +98,7 @@ func (n *node) below() *node {
 }
 
 // allowed asks the parser itself what a key may be, by giving it what nothing is.
-func allowed(t *testing.T, at []string, key string) string {
+func allowed(t *testing.T, parse func([]byte) error, at []string, key string) string {
 	t.Helper()
 	var text strings.Builder
 	keys := append(slices.Clone(at), key)
@@ -115,7 +116,7 @@ func allowed(t *testing.T, at []string, key string) string {
 	}
 	path := strings.ReplaceAll(strings.Join(keys, "."), ".[]", "[0]")
 	var errs config.Errors
-	if _, err := config.Parse("page", []byte(text.String())); !errors.As(err, &errs) {
+	if err := parse([]byte(text.String())); !errors.As(err, &errs) {
 		t.Fatalf("a list in a list is taken for %s: %v", path, err)
 	}
 	for _, e := range errs {
@@ -143,7 +144,41 @@ func allowed(t *testing.T, at []string, key string) string {
 // TestManifestPage: docs/manifest.md has every key, with what the parser allows
 // and what the schema says of it.
 func TestManifestPage(t *testing.T) {
-	b, err := config.Schema()
+	keysPage(t, "manifest.md", config.Schema, func(b []byte) error {
+		_, err := config.Parse("page", b)
+		return err
+	})
+}
+
+// TestNodePage: so has docs/node.md those of node.yaml.
+func TestNodePage(t *testing.T) {
+	keysPage(t, "node.md", config.NodeSchema, func(b []byte) error {
+		_, err := config.ParseNode("page", b)
+		return err
+	})
+}
+
+// profiles are their figures as a table.
+func profiles(t *testing.T) string {
+	t.Helper()
+	var out strings.Builder
+	out.WriteString("| | heartbeat | silence | life | stop | settle | election | tick | drift | takeover begins after |\n|---|---|---|---|---|---|---|---|---|---|\n")
+	for _, name := range []string{"normal", "fast", "guarded"} {
+		p, ok := manifest.Profile(name)
+		if !ok {
+			t.Fatalf("there is no profile %s", name)
+		}
+		fmt.Fprintf(&out, "| `%s` | %v | %v | %v | %v | %v | %v | %v | %v | %.2g s |\n",
+			name, p.Heartbeat, p.Silence, p.Life, p.Stop, p.Settle, p.Election, p.Tick, p.Drift, (p.Silence + p.Wait()).Seconds())
+	}
+	return out.String()
+}
+
+// keysPage compares the tables of a page with the schema and the parser. The table
+// named "all" is that of the keys at the top.
+func keysPage(t *testing.T, page string, schema func() ([]byte, error), parse func([]byte) error) {
+	t.Helper()
+	b, err := schema()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -152,18 +187,24 @@ func TestManifestPage(t *testing.T) {
 		t.Fatal(err)
 	}
 	told := map[string]bool{}
-	samePage(t, "manifest.md", func(name string) string {
+	samePage(t, page, func(name string) string {
 		told[name] = true
+		if name == "profiles" {
+			return profiles(t)
+		}
 		n, at := &top, []string{}
 		for _, k := range strings.Split(name, ".") {
+			if k == "all" {
+				break
+			}
 			n, at = n.Properties[k], append(at, k)
 			if n == nil {
-				t.Fatalf("there is no key %s in the manifest", name)
+				t.Fatalf("there is no key %s for %s", name, page)
 			}
-			if k == "processes" || k == "checks" || k == "groups" || k == "files" {
+			switch k {
+			case "processes", "checks", "groups", "files":
 				at = append(at, "x")
-			}
-			if k == "exits" || k == "scripts" || k == "ocf" {
+			case "exits", "scripts", "ocf", "networks", "peers":
 				at = append(at, "[]")
 			}
 			n = n.below()
@@ -183,7 +224,7 @@ func TestManifestPage(t *testing.T) {
 			if slices.Contains(n.Required, k) {
 				def = "must be there"
 			}
-			fmt.Fprintf(&out, "| `%s` | %s | %s | %s |\n", k, cell(allowed(t, at, k)), cell(def), cell(p.Description))
+			fmt.Fprintf(&out, "| `%s` | %s | %s | %s |\n", k, cell(allowed(t, parse, at, k)), cell(def), cell(p.Description))
 		}
 		return out.String()
 	})
@@ -191,7 +232,7 @@ func TestManifestPage(t *testing.T) {
 	walk = func(path string, n *node) {
 		n = n.below()
 		if path != "processes.limits" && len(n.Properties) > 0 && !told[path] && !strings.HasPrefix(path, "processes.handlers.") {
-			t.Errorf("docs/manifest.md has no table of the keys of %s", path)
+			t.Errorf("docs/%s has no table of the keys of %s", page, path)
 		}
 		for k, p := range n.Properties {
 			walk(strings.TrimPrefix(path+"."+k, "."), p)
@@ -202,7 +243,7 @@ func TestManifestPage(t *testing.T) {
 	}
 }
 
-// TestPageExamples: each manifest that the manual shows is one.
+// TestPageExamples: each manifest, and each node.yaml, that the manual shows is one.
 func TestPageExamples(t *testing.T) {
 	block := regexp.MustCompile("(?ms)^```yaml\n(.*?)^```")
 	for _, path := range tracked(t) {
@@ -217,7 +258,12 @@ func TestPageExamples(t *testing.T) {
 			t.Fatal(err)
 		}
 		for i, m := range block.FindAllStringSubmatch(string(b), -1) {
-			if _, err := config.Parse(fmt.Sprintf("%s, manifest %d", path, i+1), []byte(m[1])); err != nil {
+			name := fmt.Sprintf("%s, example %d", path, i+1)
+			_, err := config.Parse(name, []byte(m[1]))
+			if strings.HasPrefix(m[1], "# node.yaml") {
+				_, err = config.ParseNode(name, []byte(m[1]))
+			}
+			if err != nil {
 				t.Error(err)
 			}
 		}

@@ -114,7 +114,7 @@ func (j *judge) run() {
 	}
 	j.ids()
 	j.circles()
-	j.groups()
+	groupJudge{j}.run()
 	j.files()
 }
 

@@ -23,8 +23,11 @@ type census struct {
 	address      map[netip.Addr]string
 }
 
-// groups: who belongs where.
-func (j *judge) groups() {
+// A groupJudge finds what takes more than one key of groups to see.
+type groupJudge struct{ *judge }
+
+// run judges all groups.
+func (j groupJudge) run() {
 	c := census{map[string]string{}, map[string]string{}, map[netip.Addr]string{}}
 	files := map[string]bool{}
 	var fileNames []string
@@ -67,7 +70,7 @@ func (j *judge) groups() {
 }
 
 // addresses: each on one machine only.
-func (j *judge) addresses(at string, g *manifest.Group, seen map[netip.Addr]string) {
+func (j groupJudge) addresses(at string, g *manifest.Group, seen map[netip.Addr]string) {
 	for i, a := range g.Addresses {
 		ip := a.Prefix.Addr()
 		if !ip.IsValid() {
@@ -90,7 +93,7 @@ func (j *judge) addresses(at string, g *manifest.Group, seen map[netip.Addr]stri
 }
 
 // parts: what the group is made of, and in which order.
-func (j *judge) parts(at string, g *manifest.Group) {
+func (j groupJudge) parts(at string, g *manifest.Group) {
 	seen := map[string]string{}
 	name := func(path, n string) {
 		first, twice := seen[n]
@@ -142,7 +145,7 @@ func (j *judge) parts(at string, g *manifest.Group) {
 }
 
 // bounds: a bound of the whole that is below one that is written for a part.
-func (j *judge) bounds(at string, g *manifest.Group) {
+func (j groupJudge) bounds(at string, g *manifest.Group) {
 	for _, b := range []struct {
 		key   string
 		bound time.Duration
@@ -179,7 +182,7 @@ func (j *judge) bounds(at string, g *manifest.Group) {
 }
 
 // targets: what is where the group is says nothing about the network.
-func (j *judge) targets(at string, g *manifest.Group, addresses map[netip.Addr]string) {
+func (j groupJudge) targets(at string, g *manifest.Group, addresses map[netip.Addr]string) {
 	for i, t := range g.Targets {
 		a, err := netip.ParseAddr(t.Host)
 		if owner, ours := addresses[a]; err == nil && ours {
@@ -191,7 +194,7 @@ func (j *judge) targets(at string, g *manifest.Group, addresses map[netip.Addr]s
 
 // relations: what no placement could keep. It is what package place complains of,
 // with the place in the file.
-func (j *judge) relations() {
+func (j groupJudge) relations() {
 	var p place.Problem
 	var names []string
 	nodes, groups, good := map[ha.Node]bool{}, map[ha.Group]bool{}, true
@@ -244,7 +247,7 @@ func (j *judge) relations() {
 }
 
 // complaint finds the key that package place complains of.
-func (j *judge) complaint(r ha.Reason) {
+func (j groupJudge) complaint(r ha.Reason) {
 	fact := func(name string) []string {
 		for _, f := range r.Facts {
 			if f.Name == name {
@@ -274,7 +277,7 @@ func (j *judge) complaint(r ha.Reason) {
 }
 
 // relation is the path of the name by which one of two groups names the other.
-func (j *judge) relation(key, a, b string) string {
+func (j groupJudge) relation(key, a, b string) string {
 	for _, pair := range [][2]string{{a, b}, {b, a}} {
 		for i := range j.m.Groups {
 			g := &j.m.Groups[i]
@@ -291,7 +294,7 @@ func (j *judge) relation(key, a, b string) string {
 }
 
 // member: a process that belongs to a group.
-func (j *judge) member(at string, name ha.Process, g *manifest.Group, seen map[string]string) {
+func (j groupJudge) member(at string, name ha.Process, g *manifest.Group, seen map[string]string) {
 	p, ok := j.processes[name]
 	if name == "" {
 		return

@@ -89,7 +89,7 @@ func identityObject() object[manifest.Identity] {
 		at("store", storeKind(), func(i *I) *manifest.Store { return &i.Store },
 			"Where the cluster's truth is kept: embedded, or {endpoints: [...], election-timeout: 1s} of an etcd that somebody else runs. Without it: embedded."),
 		at("profile", choiceKind(profiles, profiles), func(i *I) *string { return &i.Profile },
-			"The times of the cluster: normal (takeover begins about 1.75 s after a crash), fast (0.5 s) or guarded (6.2 s, for hardware watchdogs)."),
+			"The times of the cluster: normal, fast (takeover in half a second, for networks and disks that keep up) or guarded (slow, for hardware watchdogs)."),
 		timersField(),
 		at("capacities", amountsKind(1), func(i *I) *[]manifest.Amount { return &i.Capacities },
 			"What the groups on this node may weigh together, by the name of the resource. What is not named has no bound."),
