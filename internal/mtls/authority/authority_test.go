@@ -144,7 +144,7 @@ func TestWhatIsNotSigned(t *testing.T) {
 	good := csrOf(t, nil, &x509.CertificateRequest{})
 	bent := slices.Clone(good)
 	bent[len(bent)-1] ^= 1
-	small, err := rsa.GenerateKey(rand.Reader, 4096)
+	small, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
 		t.Fatal(err)
 	}
