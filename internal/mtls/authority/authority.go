@@ -20,6 +20,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"os"
 	"time"
 
 	"gemel/internal/mtls"
@@ -63,7 +64,7 @@ func Create(path, cluster string, role mtls.Role, now time.Time) (*Authority, er
 	if err := name.Check(); err != nil {
 		return nil, fmt.Errorf("making an authority: %w", err)
 	}
-	if _, err := secret.Read(path); err == nil {
+	if _, err := os.Lstat(path); err == nil {
 		return nil, fmt.Errorf("making an authority: %s is there already; everything that it signed would be refused", path)
 	}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

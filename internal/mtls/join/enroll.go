@@ -57,6 +57,8 @@ type Enroll struct {
 	Who func(cs tls.ConnectionState, roles ...mtls.Role) (mtls.Identity, error)
 	Log *slog.Logger
 
+	patience time.Duration // for a request to come in; zero: readTime
+
 	mu      sync.Mutex
 	busy    int
 	sources map[netip.Prefix]*source
@@ -115,7 +117,13 @@ func (e *Enroll) serve(w http.ResponseWriter, r *http.Request) (sealed, error) {
 		return sealed{}, refuse(http.StatusServiceUnavailable, "%d are joining at this moment; try again in a minute", together)
 	}
 	defer e.leave()
-	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(readTime)) // not all kinds have one; the size is bounded too
+	patience := e.patience
+	if patience == 0 {
+		patience = readTime
+	}
+	if err := http.NewResponseController(w).SetReadDeadline(time.Now().Add(patience)); err != nil {
+		return sealed{}, fmt.Errorf("bounding the time of a request: %w", err)
+	}
 	b, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxRequest))
 	if err != nil {
 		return sealed{}, refuse(http.StatusRequestEntityTooLarge, "the request could not be read: %v", err)
