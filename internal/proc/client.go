@@ -239,6 +239,7 @@ type book struct {
 	stops  map[ha.StartID]*Order // not answered yet
 	kept   map[string][]int
 	ends   map[ha.StartID]Order // told from the kernel's record, not acknowledged yet
+	rights *Order               // the last
 	alive  ha.Instant           // when exits were looked for last
 }
 
@@ -282,6 +283,8 @@ func (b *book) ordered(o Order, fds []int) {
 	case OrderAck:
 		delete(b.names, o.Start)
 		delete(b.ends, o.Start)
+	case OrderRights:
+		b.rights = &o
 	case OrderKeep:
 		closeAll(b.kept[o.Name])
 		// Without a copy the next shadow is not given it; the present one has it.

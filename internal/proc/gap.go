@@ -174,6 +174,9 @@ func (b *book) state() []parcel {
 		dup, _ := duplicate(fds)
 		out = append(out, parcel{o, dup})
 	}
+	if b.rights != nil {
+		add(*b.rights) // a deadline that has passed meanwhile gives nothing
+	}
 	for p, spec := range b.specs {
 		add(Order{Kind: OrderSpec, Process: p, Spec: spec})
 	}

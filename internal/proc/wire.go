@@ -47,6 +47,10 @@ type Spec struct {
 
 	Spare    bool          // keep a parked child ready for the next start
 	Watchdog time.Duration // told as WATCHDOG_USEC; 0 none
+
+	// Group: it belongs to a group of a cluster, and is started only by a Right of
+	// that group, whose end ends it. A change is for later starts.
+	Group ha.Group `json:",omitempty"`
 }
 
 // Rlimit is one setrlimit; -1 is infinity.
@@ -74,6 +78,7 @@ const (
 	OrderDetach OrderKind = "detach" // end, leave the programs
 	OrderQuit   OrderKind = "quit"   // every program has stopped: end with Code
 	OrderHello  OrderKind = "hello"  // first word of a monitor, with its Protocol and Version, and a Name that the answer bears: tell everything (the reports "at hello")
+	OrderRights OrderKind = "rights" // Rights: all that there are
 	OrderHold   OrderKind = "hold"   // to a new shadow: Start of Process runs as PID since At, its pidfd comes along; or it ended with Status
 )
 
@@ -94,9 +99,38 @@ type Order struct {
 	PID     int            `json:"pid,omitempty"`
 	At      ha.Instant     `json:"at,omitempty"`
 	Status  *ha.ExitStatus `json:"status,omitempty"`
+	Rights  []Right        `json:"rights,omitempty"`
 
 	Protocol int    `json:"protocol,omitempty"`
 	Version  string `json:"version,omitempty"`
+}
+
+// A Right lets the programs of a group run on this node until an instant. It is
+// given anew again and again, and ends by itself.
+//
+// Each OrderRights carries all of them. A group that is missing has no right to
+// start anything any more; what of it runs goes on until the deadline that was
+// given last, and no longer. What a Right says of a deadline replaces what the one
+// before said, also if that was later.
+type Right struct {
+	Group ha.Group `json:"group"`
+	// Fence is told to the programs. A lower one than was given in this incarnation
+	// is refused.
+	Fence ha.Fence `json:"fence"`
+	// Incarnation is that of this node. One of another is refused while anything
+	// that was started by the former is there.
+	Incarnation ha.Incarnation `json:"incarnation"`
+	// Until is the end of the authority: what is then not seen gone is a matter for
+	// a reset of the machine. One later than Life from now is refused.
+	Until ha.Instant `json:"until"`
+	// Kill is when the shadow begins to end what runs.
+	Kill ha.Instant    `json:"kill"`
+	Life time.Duration `json:"life"`
+	// Leaving: nothing of it is started any more.
+	Leaving bool `json:"leaving,omitempty"`
+	// Withdraw are words for those who take back what no signal ends, as the group's
+	// addresses. They mean nothing here.
+	Withdraw []string `json:"withdraw,omitempty"`
 }
 
 // ReportKind is what a Report tells.
@@ -116,6 +150,17 @@ const (
 	ReportQuit    ReportKind = "quit"    // the service manager or the user asks for the end: Error names the signal
 	ReportReload  ReportKind = "reload"  // SIGHUP
 	ReportBeat    ReportKind = "beat"    // answers each OrderBeat: the shadow is well; a Link keeps it for itself
+
+	// ReportLapsed: the kill of all that runs by the right of Group with Fence begins,
+	// because its deadline has come. The exits follow. Told at hello again, until the
+	// group is given another right.
+	ReportLapsed ReportKind = "lapsed"
+	// ReportRefused: a Right of Group with Fence was not taken: Error. Told once for
+	// each reason.
+	ReportRefused ReportKind = "refused"
+	// ReportGuard: the process that holds the deadlines when no shadow does runs as
+	// PID, or there is none because of Error. At hello, if rights were ever given.
+	ReportGuard ReportKind = "guard"
 
 	// ReportUpgraded answers OrderExec: the shadow runs as Version in the same
 	// PID, or goes on as before because of Error.
@@ -146,6 +191,8 @@ type Report struct {
 	Version  string        `json:"version,omitempty"`
 	Cgroup   string        `json:"cgroup,omitempty"` // how processes are held; see status.NodeStatus
 	Notes    []string      `json:"notes,omitempty"`
+	Group    ha.Group      `json:"group,omitempty"`
+	Fence    ha.Fence      `json:"fence,omitzero"`
 	// FDs are the descriptors that came along, as numbers of this process; the
 	// receiver owns them.
 	FDs []int `json:"-"`

@@ -52,6 +52,7 @@ func (f *finder) adopt() {
 			process: e.Process, start: e.Start, pid: e.PID, pidfd: -1,
 			since: ha.Instant(e.Ticks) * ha.Instant(time.Second/ticksPerSecond),
 		}
+		c.owner = s.rights.owner(e.Start)
 		alive := !e.Ended && s.claim(c, e)
 		if c.group == nil {
 			c.group = s.groupOf(c.start, c.pid)

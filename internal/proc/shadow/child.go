@@ -14,6 +14,7 @@ import (
 	"gemel/internal/clock"
 	"gemel/internal/ha"
 	"gemel/internal/proc"
+	"gemel/internal/proc/lapse"
 	"gemel/internal/proc/output"
 	"gemel/internal/proc/spawn"
 )
@@ -54,10 +55,16 @@ type child struct {
 	stop    *stopping
 	exit    *ha.ExitStatus // nil while it runs
 	died    time.Time      // when the exit was seen
-	told    bool           // the exit was reported
-	acked   bool           // the exit is written down
 	heir    *child         // its successor by the standing order
-	stuck   bool           // told as unkillable
+	owner   ha.Group       // by whose right it runs; "": by none
+	fate
+}
+
+// fate is what became known of an end.
+type fate struct {
+	told  bool // the exit was reported
+	acked bool // the exit is written down
+	stuck bool // told as unkillable
 }
 
 // successor is a start made ready, for now or for the death of another.
@@ -68,6 +75,8 @@ type successor struct {
 	parked *spawn.Parked
 	row    bool   // of the table, to be given back
 	made   *child // the shadow before carried the order out
+	owner  ha.Group
+	pass   lapse.Pass // that it was made ready with, if it has an owner
 }
 
 // prepare makes a start ready. Park leaves its child waiting before the exec.
@@ -80,7 +89,12 @@ func (ps *programs) prepare(p ha.Process, start ha.StartID, park bool) (n *succe
 	if c := s.kids[start]; c != nil {
 		return nil, fmt.Errorf("start %d ran already, as pid %d", start, c.pid)
 	}
-	n = &successor{start: start}
+	n = &successor{start: start, owner: pr.spec.Group}
+	if n.owner != "" {
+		if n.pass, err = s.rights.pass(n.owner); err != nil {
+			return nil, err
+		}
+	}
 	defer func() {
 		if err != nil {
 			s.discard(n)
@@ -95,6 +109,9 @@ func (ps *programs) prepare(p ha.Process, start ha.StartID, park bool) (n *succe
 		return n, err
 	}
 	n.row = true
+	if n.owner != "" {
+		slot.Belong(n.pass.Number)
+	}
 	s.point("claimed")
 	n.ready, err = spawn.Prepare(pr.spec, s.options(pr, n, slot))
 	if err != nil {
@@ -131,10 +148,26 @@ func (ps *programs) options(pr *program, n *successor, slot *spawn.Slot) spawn.O
 		// protocol takes the value as meant for whoever reads it.
 		o.Env = append(o.Env, "WATCHDOG_USEC="+strconv.FormatInt(pr.spec.Watchdog.Microseconds(), 10))
 	}
+	if n.owner != "" {
+		o.Env = append(o.Env, membership(n.owner, n.pass.Fence)...)
+	}
 	return o
 }
 
-// launch makes the program. Nothing but the clone is done here.
+// launch makes the program. Nothing but the clone is done here, and what a right
+// needs around it.
+func (ps *programs) launch(n *successor) (spawn.Child, error) {
+	if n.owner == "" {
+		return n.launch()
+	}
+	end, err := ps.of.rights.begin(n.owner, n.pass, false)
+	if err != nil {
+		return spawn.Child{}, err
+	}
+	defer end()
+	return n.launch()
+}
+
 func (n *successor) launch() (spawn.Child, error) {
 	if n.parked != nil {
 		c, err := n.parked.Release()
@@ -213,9 +246,9 @@ func (ps *programs) removeGroup(g *spawn.Cgroup) {
 }
 
 // hold begins to watch a started program. It takes the pidfd and the group over.
-func (ps *programs) hold(p ha.Process, sc spawn.Child, g *spawn.Cgroup) *child {
+func (ps *programs) hold(p ha.Process, sc spawn.Child, n *successor) *child {
 	s := ps.of
-	c := &child{of: s, process: p, start: sc.Start, pid: sc.PID, pidfd: sc.PIDFD, since: clock.Now(), group: g}
+	c := &child{of: s, process: p, start: sc.Start, pid: sc.PID, pidfd: sc.PIDFD, since: clock.Now(), group: n.group, owner: n.owner}
 	s.keep(c)
 	if err := s.poll.add(c.pidfd, func() { c.exited() }); err != nil {
 		// Never seen; the number is looked at now and then instead.
@@ -265,14 +298,14 @@ func (ps *programs) startNow(o *proc.Order) {
 		return
 	}
 	s.point("prepared")
-	sc, err := n.launch()
+	sc, err := s.launch(n)
 	s.point("launched")
 	if err != nil {
 		s.discard(n)
 		fail(err)
 		return
 	}
-	c := s.hold(o.Process, sc, n.group)
+	c := s.hold(o.Process, sc, n)
 	s.report(proc.Report{Kind: proc.ReportStarted, Process: c.process, Start: c.start, PID: c.pid, At: c.since}, c.pidfd)
 	s.point("started")
 	n.ready.Close()
@@ -365,6 +398,9 @@ func (ps *programs) makeReady(c *child) {
 	c.group.Watch()
 	pr := s.specs[c.process]
 	n, err := s.prepare(c.process, c.next.start, pr != nil && pr.spec.Spare)
+	if errors.Is(err, lapse.ErrNone) {
+		return // it may be given until the death
+	}
 	if err != nil {
 		// Tried again at the death, where its failure is told.
 		s.c.Log.Warn("a standing order could not be made ready", "process", c.process, "err", err)
@@ -415,11 +451,17 @@ func (ps *programs) spec(p ha.Process, sp *proc.Spec) {
 		}
 	}
 	for _, c := range s.starts[p] {
-		if c.next != nil && c.next.made == nil {
-			next := c.next.start
-			c.disarm()
-			s.arm(&proc.Order{Kind: proc.OrderArm, Process: p, Start: c.start, Next: next})
-		}
+		rearm(c)
+	}
+}
+
+// rearm makes the standing order of c anew: what it was made ready from is another
+// now.
+func rearm(c *child) {
+	if c.next != nil && c.next.made == nil {
+		next := c.next.start
+		c.disarm()
+		c.of.arm(&proc.Order{Kind: proc.OrderArm, Process: c.process, Start: c.start, Next: next})
 	}
 }
 

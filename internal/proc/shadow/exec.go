@@ -321,7 +321,8 @@ func resumeKids(s *shadow, st *state) {
 		c := &child{
 			of:      s,
 			process: k.Process, start: k.Start, pid: k.PID, pidfd: k.PIDFD, since: k.Since,
-			exit: k.Exit, told: k.Told, stuck: k.Stuck, group: s.groupOf(k.Start, k.PID),
+			exit: k.Exit, fate: fate{told: k.Told, stuck: k.Stuck}, group: s.groupOf(k.Start, k.PID),
+			owner: s.rights.owner(k.Start),
 		}
 		s.keep(c)
 		if k.Stop {

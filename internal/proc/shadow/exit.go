@@ -9,6 +9,7 @@ import (
 	"gemel/internal/clock"
 	"gemel/internal/ha"
 	"gemel/internal/proc"
+	"gemel/internal/proc/lapse"
 	"gemel/internal/proc/spawn"
 )
 
@@ -125,6 +126,11 @@ func (c *child) succeed() {
 	}
 	var sc spawn.Child
 	var err error
+	if n.ready != nil && n.owner != "" && !s.rights.fits(n) {
+		// What was made ready has another fence in its environment.
+		s.discard(n)
+		n = &successor{start: n.start}
+	}
 	if n.ready == nil {
 		var again *successor
 		if again, err = s.prepare(c.process, n.start, false); err == nil {
@@ -132,8 +138,14 @@ func (c *child) succeed() {
 		}
 	}
 	if err == nil {
-		sc, err = n.launch()
+		sc, err = s.launch(n)
 		s.point("succeeded")
+	}
+	if errors.Is(err, lapse.ErrNone) {
+		// That the order is not carried out is what the end of a right is for.
+		c.tellExit(nil)
+		s.discard(n)
+		return
 	}
 	if err != nil {
 		c.tellExit(nil)
@@ -143,7 +155,7 @@ func (c *child) succeed() {
 	}
 	// All that died in this round have their successors before the monitor hears of
 	// the first.
-	c.heir = s.hold(c.process, sc, n.group)
+	c.heir = s.hold(c.process, sc, n)
 	s.untold = append(s.untold, func() {
 		c.tellExit(c.heir)
 		n.ready.Close()
@@ -169,6 +181,7 @@ func (ps *programs) tellAll() {
 // tellExit reports the exit of c, with the successor that was made of it.
 func (c *child) tellExit(next *child) {
 	s := c.of
+	s.rights.tell() // that it ends is told before that it ended
 	c.endStop()
 	// What a shell calls 137 is the end of its child; a program whose worker was
 	// ended often fails in a way of its own.

@@ -20,7 +20,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"gemel/internal/ha"
 	"gemel/internal/proc"
+	"gemel/internal/proc/lapse"
 )
 
 // The test binary plays everything: with this variable set it is a shadow, a
@@ -32,7 +34,12 @@ func TestMain(m *testing.M) {
 	if os.Getenv(proc.PairEnv) != "" {
 		role = "monitor" // started by a shadow
 	}
+	if len(os.Args) == 3 && os.Args[1] == "guard" {
+		role = "guard"
+	}
 	switch role {
+	case "guard":
+		os.Exit(playGuard(os.Args[2]))
 	case "":
 		if os.Getenv(innerEnv) == "" {
 			os.Exit(reaper())
@@ -89,6 +96,7 @@ func playShadow() int {
 	code, err := Run(context.Background(), Config{
 		DataDir: dir, RunDir: dir, Name: os.Getenv("SHADOW_TEST_NAME"), Version: version(),
 		Monitor: command, Log: testLog("shadow"), Notify: notify, Silence: silence, Stuck: stuck, Point: point,
+		Withdraw: withdraw(dir), Reset: reset(dir), Guard: []string{exe, "guard", dir},
 	})
 	if errors.Is(err, ErrComplete) {
 		fmt.Fprintln(os.Stderr, err)
@@ -99,6 +107,44 @@ func playShadow() int {
 		return 71
 	}
 	return code
+}
+
+// playGuard is gemel guard.
+func playGuard(dir string) int {
+	err := lapse.Guard(context.Background(), dir, lapse.Config{RunDir: dir, Withdraw: withdraw(dir), Reset: reset(dir), Log: testLog("guard")})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "guard:", err)
+		return 74
+	}
+	return 0
+}
+
+// withdraw appends the words to a file, and cannot while another one is there.
+func withdraw(dir string) func([]string) error {
+	return func(words []string) error {
+		if exists(filepath.Join(dir, "stays")) {
+			return errors.New("it stays")
+		}
+		return appendLine(filepath.Join(dir, "withdrawn"), strings.Join(words, " "))
+	}
+}
+
+func reset(dir string) func(ha.Group, string) {
+	return func(g ha.Group, what string) {
+		if err := appendLine(filepath.Join(dir, "reset"), string(g)+": "+what); err != nil {
+			panic(err)
+		}
+	}
+}
+
+func appendLine(path, line string) error {
+	f, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	_, err = fmt.Fprintln(f, line)
+	return err
 }
 
 // playMonitor relays between the shadow and the test: reports go out, orders come

@@ -67,6 +67,8 @@ func (s *shadow) order(m proc.Message) {
 	case proc.OrderDrop:
 		shut(s.kept[o.Name])
 		delete(s.kept, o.Name)
+	case proc.OrderRights:
+		s.rights.give(o.Rights)
 	case proc.OrderExec:
 		upgrade(s, o.Path)
 	case proc.OrderDetach:
@@ -100,6 +102,7 @@ func (s *shadow) hello(name string) {
 	for _, r := range s.mon.deaths {
 		s.report(r)
 	}
+	s.rights.hello()
 	for name, fds := range s.kept {
 		s.report(proc.Report{Kind: proc.ReportKept, Name: name}, fds...)
 	}
@@ -151,6 +154,7 @@ func (f *finder) holdFound(o *proc.Order, fds []int) {
 	c := s.kids[o.Start]
 	if c == nil {
 		c = &child{of: s, process: o.Process, start: o.Start, pid: o.PID, pidfd: -1, since: o.At, group: s.groupOf(o.Start, o.PID)}
+		c.owner = s.rights.owner(o.Start)
 		s.keep(c)
 		if slot, err := s.table.Claim(o.Start, o.Process); err == nil {
 			slot.Settle(o.PID)

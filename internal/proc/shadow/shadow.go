@@ -46,6 +46,16 @@ type Config struct {
 	// its hello has refused what it was given and said why, and its exit code is
 	// that of the shadow.
 	First bool
+	// Withdraw takes back what a group has that no signal ends, by the words of its
+	// Right. It is called on a goroutine of its own, again after an error, and must
+	// come to an end. Nil: there is nothing to take back.
+	Withdraw func(words []string) error
+	// Reset is called when something of a group is there at the end of its authority;
+	// what names it. It must not block. Nil: it is only told.
+	Reset func(g ha.Group, what string)
+	// Guard is the command of the process that holds the deadlines of groups when no
+	// shadow does. Empty: there is none, which is told.
+	Guard []string
 	// Point is called at the named instants of a start and an end; nil but in tests,
 	// which end the shadow there.
 	Point func(name string)
@@ -61,6 +71,7 @@ type shadow struct {
 	mon  *monitor
 	*programs
 	finder
+	rights  rights
 	kept    map[string][]int
 	signals *signals
 	end     *ending // nil while there is no thought of an end
@@ -89,7 +100,7 @@ func Run(ctx context.Context, c Config) (code int, err error) {
 			starts: map[ha.Process][]*child{}, helpers: map[int]struct{}{}, late: map[*child]struct{}{}, deferred: map[ha.StartID]*proc.Order{},
 		},
 	}
-	s.programs.of, s.finder.of = s, s
+	s.programs.of, s.finder.of, s.rights = s, s, rights{of: s, event: -1}
 	defer s.close()
 	if s.poll, err = newPoller(); err != nil {
 		return 1, err
@@ -171,15 +182,22 @@ func (s *shadow) begin(ctx context.Context) error {
 
 // open opens what is in the run directory and the control groups.
 func (s *shadow) open() (err error) {
-	if s.tree, err = spawn.Open(s.c.Name); err != nil {
-		return fmt.Errorf("opening the control groups: %w", err)
-	}
 	boot, err := clock.BootID()
 	if err != nil {
 		return err
 	}
 	if s.table, err = spawn.OpenTable(filepath.Join(s.c.RunDir, "table"), boot); err != nil {
 		return fmt.Errorf("opening the table of starts: %w", err)
+	}
+	// Before anything else: what is past its deadline ends.
+	if err := s.rights.inherit(); err != nil {
+		return err
+	}
+	if s.tree, err = spawn.Open(s.c.Name); err != nil {
+		return fmt.Errorf("opening the control groups: %w", err)
+	}
+	if err := s.rights.run(); err != nil {
+		return err
 	}
 	if s.life, err = openLife(filepath.Join(s.c.RunDir, "alive")); err != nil {
 		return err
@@ -201,6 +219,7 @@ func (s *shadow) close() {
 			leaveNoGroup(c.group)
 		}
 	}
+	s.rights.close() // before the table, which it reads
 	if s.table != nil {
 		s.table.Close()
 	}

@@ -32,7 +32,7 @@ func (c *child) halt(kill bool) {
 	} else if c.stop.killed || !kill {
 		return
 	}
-	if kill {
+	if kill || s.rights.over(c.owner) {
 		c.kill()
 		return
 	}
@@ -112,14 +112,19 @@ func (c *child) kill() {
 }
 
 func (c *child) tellStuck() {
+	sayStuck(c, ha.Span(c.of.c.Stuck)+" after SIGKILL")
+}
+
+// sayStuck tells once that c cannot be killed.
+func sayStuck(c *child, when string) {
 	s := c.of
 	if c.told || c.stuck {
 		return
 	}
 	c.stuck = true
-	text := fmt.Sprintf("pid %d is still there %s after SIGKILL", c.pid, ha.Span(s.c.Stuck))
+	text := fmt.Sprintf("pid %d is still there %s", c.pid, when)
 	if c.exit != nil {
-		text = fmt.Sprintf("children of pid %d are still there %s after SIGKILL", c.pid, ha.Span(s.c.Stuck))
+		text = fmt.Sprintf("children of pid %d are still there %s", c.pid, when)
 	}
 	s.report(proc.Report{Kind: proc.ReportStuck, Process: c.process, Start: c.start, PID: c.pid, At: clock.Now(), Error: text})
 }
@@ -150,6 +155,14 @@ func (c *child) stopCommand(args []string) error {
 	sp := *s.specs[c.process].spec
 	sp.Path, sp.Args = args[0], args
 	sp.Env = append(append([]string{}, sp.Env...), "MAINPID="+strconv.Itoa(c.pid))
+	if c.owner != "" {
+		fence, end, err := s.rights.stop(c.owner)
+		if err != nil {
+			return err
+		}
+		defer end()
+		sp.Env = append(sp.Env, membership(c.owner, fence)...)
+	}
 	// The limits of memory and tasks are those of the group, which is there.
 	r, err := spawn.Prepare(&sp, spawn.Options{
 		Start: c.start, Cgroup: c.group, Handover: -1,

@@ -32,7 +32,7 @@ type row struct {
 	name  [nameMax + 1]byte // first byte: length
 	ended uint64            // the start that ended with word
 	word  uint32            // as wait(2) tells it; bit 31: by the out-of-memory killer
-	_     uint32
+	tag   uint32            // whose right it runs by; see Slot.Belong
 }
 
 const wordOOM = 1 << 31
@@ -73,6 +73,8 @@ type Entry struct {
 	// Ended says that a shadow saw it end, with Status.
 	Ended  bool
 	Status ha.ExitStatus
+	// Member is the number of Slot.Belong; 0: none.
+	Member int
 }
 
 // Alive reports whether the pid of the entry still is that start, and not another
@@ -86,6 +88,16 @@ func (e Entry) Alive() bool {
 		return startTicks(e.PID) == e.Ticks
 	}
 	return Identify(e.PID, e.Start)
+}
+
+// Running reports whether the first process of the entry still does something: a
+// zombie does not.
+func (e Entry) Running() bool {
+	if !e.Alive() {
+		return false
+	}
+	s, ok := readStat(e.PID)
+	return ok && s.state != 'Z' && s.state != 'X'
 }
 
 // OpenTable opens or makes the table at path. Boot is the id of this boot: the
@@ -204,6 +216,7 @@ func (t *Table) Claim(id ha.StartID, p ha.Process) (*Slot, error) {
 	atomic.StoreUint32(&r.pid, 0)
 	atomic.StoreUint64(&r.ticks, 0)
 	atomic.StoreUint64(&r.ended, 0)
+	atomic.StoreUint32(&r.tag, 0)
 	r.name[0] = byte(copy(r.name[1:], p))
 	atomic.StoreUint64(&r.start, uint64(id))
 	if i == t.high() {
@@ -247,24 +260,56 @@ func (t *Table) Free(id ha.StartID) {
 func (t *Table) Entries() []Entry {
 	var out []Entry
 	for i := uint32(1); i < t.high(); i++ {
-		r := &t.rows[i]
-		id := atomic.LoadUint64(&r.start)
-		e := Entry{
-			Start:   ha.StartID(id),
-			Process: ha.Process(r.name[1 : 1+min(int(r.name[0]), nameMax)]),
-			PID:     int(atomic.LoadUint32(&r.pid)),
-			Ticks:   atomic.LoadUint64(&r.ticks),
-		}
-		if e.Ended = id != 0 && atomic.LoadUint64(&r.ended) == id; e.Ended {
-			word := atomic.LoadUint32(&r.word)
-			e.Status = decode(int(word &^ wordOOM))
-			e.Status.OOM = word&wordOOM != 0
-		}
-		if id != 0 && atomic.LoadUint64(&r.start) == id {
+		if e, ok := t.entry(i); ok {
 			out = append(out, e)
 		}
 	}
 	return out
+}
+
+// Members lists the rows that belong to a number.
+func (t *Table) Members(number int) []Entry {
+	var out []Entry
+	for i := uint32(1); i < t.high(); i++ {
+		if atomic.LoadUint32(&t.rows[i].tag)>>tagStart != uint32(number) {
+			continue
+		}
+		if e, ok := t.entry(i); ok && e.Member == number {
+			out = append(out, e)
+		}
+	}
+	return out
+}
+
+// Member is the number that a start belongs to; 0: none, or no such start.
+func (t *Table) Member(id ha.StartID) int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if i, ok := t.at[id]; ok {
+		return number(atomic.LoadUint32(&t.rows[i].tag), id)
+	}
+	return 0
+}
+
+func (t *Table) entry(i uint32) (Entry, bool) {
+	r := &t.rows[i]
+	id := atomic.LoadUint64(&r.start)
+	if id == 0 {
+		return Entry{}, false
+	}
+	e := Entry{
+		Start:   ha.StartID(id),
+		Process: ha.Process(r.name[1 : 1+min(int(r.name[0]), nameMax)]),
+		PID:     int(atomic.LoadUint32(&r.pid)),
+		Ticks:   atomic.LoadUint64(&r.ticks),
+		Member:  number(atomic.LoadUint32(&r.tag), ha.StartID(id)),
+	}
+	if e.Ended = atomic.LoadUint64(&r.ended) == id; e.Ended {
+		word := atomic.LoadUint32(&r.word)
+		e.Status = decode(int(word &^ wordOOM))
+		e.Status.OOM = word&wordOOM != 0
+	}
+	return e, atomic.LoadUint64(&r.start) == id
 }
 
 // Close unmaps the table. Slots must not be used after it.
@@ -297,6 +342,24 @@ func (t *Table) End(id ha.StartID, st ha.ExitStatus) {
 	}
 	atomic.StoreUint32(&t.rows[i].word, word)
 	atomic.StoreUint64(&t.rows[i].ended, uint64(id))
+}
+
+// tagStart is how much of a tag is of the start: a version that does not know tags
+// leaves that of the start before in a row that it takes again.
+const tagStart = 24
+
+// Belong writes down, before the child is made, that the start runs by the right
+// with this number, 1 to 255. Who finds the row then knows by what it may live.
+func (s *Slot) Belong(number int) {
+	id := uint32(atomic.LoadUint64(&s.row.start))
+	atomic.StoreUint32(&s.row.tag, uint32(number)<<tagStart|id&(1<<tagStart-1))
+}
+
+func number(tag uint32, id ha.StartID) int {
+	if tag&(1<<tagStart-1) != uint32(id)&(1<<tagStart-1) {
+		return 0
+	}
+	return int(tag >> tagStart)
 }
 
 // Settle completes the row that the child began, or that of a program that was

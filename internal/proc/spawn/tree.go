@@ -1,6 +1,7 @@
 package spawn
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -305,9 +306,63 @@ func (t *Tree) Close() {
 	}
 	for _, base := range t.bases() {
 		if base != "" {
+			for _, other := range others(base) {
+				_ = os.Remove(other)
+			}
 			_ = os.Remove(base) // refused by the kernel while groups are left, which is right
 		}
 	}
+}
+
+// Places are the directories of this instance, for groups of other names than those
+// of starts. Close removes such a group when it is empty.
+func (t *Tree) Places() (dirs []string) {
+	for _, base := range t.bases() {
+		if base != "" {
+			dirs = append(dirs, base)
+		}
+	}
+	return dirs
+}
+
+// treeText is a Tree for another process.
+type treeText struct {
+	Name string            `json:"name"`
+	V2   string            `json:"v2,omitempty"`
+	V1   map[string]string `json:"v1,omitempty"`
+	Kill bool              `json:"kill,omitempty"`
+	Ice  bool              `json:"ice,omitempty"`
+}
+
+// MarshalText writes down where the control groups are.
+func (t *Tree) MarshalText() ([]byte, error) {
+	return json.Marshal(treeText{t.name, t.v2, t.v1, t.kill, t.ice})
+}
+
+// UnmarshalText makes of a new Tree one that finds the control groups of another
+// process (At, Find) and ends what is in them. It changes nothing on the machine, and
+// makes no groups.
+func (t *Tree) UnmarshalText(b []byte) error {
+	var x treeText
+	if err := json.Unmarshal(b, &x); err != nil {
+		return fmt.Errorf("reading where control groups are: %w", err)
+	}
+	t.name, t.v2, t.v1, t.kill, t.ice = x.Name, x.V2, x.V1, x.Kill, x.Ice
+	return nil
+}
+
+// others are the groups in base that are no starts.
+func others(base string) (dirs []string) {
+	list, err := os.ReadDir(base)
+	if err != nil {
+		return nil
+	}
+	for _, d := range list {
+		if d.IsDir() && !strings.HasPrefix(d.Name(), dirPrefix) {
+			dirs = append(dirs, filepath.Join(base, d.Name()))
+		}
+	}
+	return dirs
 }
 
 // bases are the directories of this instance, in the order of Cgroup.dirs.

@@ -1,0 +1,201 @@
+package lapse
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"gemel/internal/proc"
+)
+
+// File is the name of the page in the run directory.
+const File = "deadlines"
+
+const (
+	slotSize = 4096
+	slots    = 256 // the first is the head
+	bodyMost = slotSize - 8
+)
+
+// page is the file of deadlines, mapped. A slot is the length of its body, a sum
+// over both, and the body. One process writes: the shadow. Nothing is synchronised
+// with a disk: a page of another boot is worth nothing.
+type page struct {
+	fd  int
+	mem []byte
+}
+
+// head is the body of the first slot.
+type head struct {
+	Format int             `json:"format"`
+	Tree   json.RawMessage `json:"tree"` // where control groups are: spawn.Tree
+}
+
+// state is what became of a right.
+type state string
+
+const (
+	held   state = "held"   // its deadline is to be kept
+	lapsed state = "lapsed" // its deadline came, and all was seen gone
+	ended  state = "ended"  // its deadline came when nothing of it was there
+)
+
+// row is the body of a slot: one group.
+type row struct {
+	Boot  string     `json:"boot"`
+	State state      `json:"state"`
+	Named bool       `json:"named,omitempty"` // it was in the set that was given last
+	Right proc.Right `json:"right"`
+}
+
+// errTorn says that a slot was not written to its end.
+var errTorn = errors.New("it was not written to its end")
+
+// openPage opens the page of a run directory; with fresh it is made if it is not
+// there, and may be written. Without, it is nil if there is none.
+func openPage(run string, fresh bool) (*page, error) {
+	path := filepath.Join(run, File)
+	flags, prot := unix.O_RDONLY, unix.PROT_READ
+	if fresh {
+		flags, prot = unix.O_RDWR|unix.O_CREAT, unix.PROT_READ|unix.PROT_WRITE
+	}
+	fd, err := unix.Open(path, flags|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0o600)
+	if errors.Is(err, fs.ErrNotExist) && !fresh {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("opening %s: %w", path, err)
+	}
+	p := &page{fd: fd}
+	if err := p.mapped(prot); err != nil {
+		unix.Close(fd)
+		return nil, fmt.Errorf("opening %s: %w", path, err)
+	}
+	return p, nil
+}
+
+// mapped maps all that the file may become. Only what it has is touched: that is
+// written from the first slot on, without holes, so that no look at it takes memory.
+func (p *page) mapped(prot int) (err error) {
+	p.mem, err = unix.Mmap(p.fd, 0, slotSize*slots, prot, unix.MAP_SHARED)
+	return err
+}
+
+// count is how many slots there are, the head among them.
+func (p *page) count() int {
+	var st unix.Stat_t
+	if unix.Fstat(p.fd, &st) != nil {
+		return 0
+	}
+	return min(int(st.Size/slotSize), slots)
+}
+
+func (p *page) close() {
+	_ = unix.Munmap(p.mem) // nothing of it is used any more
+	unix.Close(p.fd)
+}
+
+func (p *page) slot(i int) []byte { return p.mem[i*slotSize : (i+1)*slotSize] }
+
+// take makes sure that there is memory behind a slot and all before it: on a full
+// file system the first store into one without would be a SIGBUS.
+func (p *page) take(i int) error {
+	from := p.count()
+	if i < from {
+		return nil
+	}
+	at, size := int64(from)*slotSize, int64(i+1-from)*slotSize
+	err := unix.Fallocate(p.fd, 0, at, size)
+	if errors.Is(err, unix.EOPNOTSUPP) {
+		_, err = unix.Pwrite(p.fd, make([]byte, size), at)
+	}
+	if err != nil {
+		return fmt.Errorf("memory for one more group in %s: %w", File, err)
+	}
+	return nil
+}
+
+// put writes a body by plain stores.
+func (p *page) put(i int, body []byte) error {
+	if len(body) > bodyMost {
+		return fmt.Errorf("it takes %d bytes in %s; %d are the most: are there fewer words to withdraw?", len(body), File, bodyMost)
+	}
+	s := p.slot(i)
+	copy(s[8:], body)
+	binary.NativeEndian.PutUint32(s[4:], uint32(len(body)))
+	binary.NativeEndian.PutUint32(s, sum(s[4:8+len(body)]))
+	return nil
+}
+
+func (p *page) clear(i int) { clear(p.slot(i)[:8]) }
+
+// body reads a slot; nil: it is free. Who reads while another process writes looks
+// again before it calls a slot torn.
+func (p *page) body(i int) ([]byte, error) {
+	s := p.slot(i)
+	for try := 0; ; try++ {
+		want, n := binary.NativeEndian.Uint32(s), int(binary.NativeEndian.Uint32(s[4:]))
+		if want == 0 && n == 0 {
+			return nil, nil
+		}
+		if n <= bodyMost {
+			b := make([]byte, 4+n)
+			copy(b, s[4:])
+			if sum(b) == want && binary.NativeEndian.Uint32(s[4:]) == uint32(n) {
+				return b[4:], nil
+			}
+		}
+		if try == 5 {
+			return nil, errTorn
+		}
+		time.Sleep(200 * time.Microsecond)
+	}
+}
+
+// sum is never that of a free slot.
+func sum(b []byte) uint32 { return max(crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)), 1) }
+
+func (p *page) putRow(i int, r row) error {
+	b, err := json.Marshal(r)
+	if err != nil {
+		return fmt.Errorf("writing down a right: %w", err)
+	}
+	return p.put(i, b)
+}
+
+// row reads the row of a slot; ok is false if it is free.
+func (p *page) row(i int) (r row, ok bool, err error) {
+	b, err := p.body(i)
+	if err != nil || b == nil {
+		return r, false, err
+	}
+	if json.Unmarshal(b, &r) != nil {
+		return r, false, errTorn
+	}
+	return r, true, nil
+}
+
+// head reads the head; it is empty if there is none.
+func (p *page) head() (h head) {
+	if p.count() == 0 {
+		return h
+	}
+	if b, err := p.body(0); err == nil && b != nil {
+		_ = json.Unmarshal(b, &h) // what cannot be read names no tree
+	}
+	return h
+}
+
+// there reports whether a run directory has a page.
+func there(run string) bool {
+	_, err := os.Lstat(filepath.Join(run, File))
+	return err == nil
+}
