@@ -23,32 +23,49 @@ var version = "0.1.0"
 func main() {
 	os.Exit(cli.Main(cli.World{
 		Args: os.Args[1:], In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Version: version,
-		Run: run, Monitor: monitor, ReadManifest: daemon.ReadManifest, Import: imported,
+		Run: run, Monitor: monitor, Store: member, ReadManifest: daemon.ReadManifest, Import: imported,
 	}))
 }
 
-func options(o cli.RunOptions) daemon.Options {
+func options(o cli.RunOptions) (daemon.Options, error) {
 	level := slog.LevelWarn
 	if o.Verbose {
 		level = slog.LevelDebug
 	}
+	id, err := daemon.Identify(o.Places)
 	return daemon.Options{
-		Places: o.Places, File: o.File, Name: o.Name, Version: version, Verbose: o.Verbose,
+		Places: o.Places, File: o.File, Name: o.Name, Version: version, Verbose: o.Verbose, Identity: id,
 		Log: slog.New(slog.NewTextHandler(io.Writer(os.Stderr), &slog.HandlerOptions{Level: level})),
+	}, err
+}
+
+func member(ctx context.Context, o cli.RunOptions) (int, error) {
+	with, err := options(o)
+	if err != nil {
+		return 1, err
 	}
+	return daemon.Store(ctx, with)
 }
 
 func run(ctx context.Context, o cli.RunOptions) (int, error) {
 	// The shadow is small and boring: it gives memory back rather than speed.
 	debug.SetGCPercent(50)
-	return daemon.Shadow(ctx, options(o))
+	with, err := options(o)
+	if err != nil {
+		return 1, err
+	}
+	return daemon.Shadow(ctx, with)
 }
 
 func monitor(ctx context.Context, o cli.RunOptions) (int, error) {
 	// What a burst of starts leaves for good lies between its garbage: the more garbage
 	// there is at a time, the more memory those few objects keep from going back.
 	debug.SetGCPercent(30)
-	err := daemon.Monitor(ctx, options(o))
+	with, err := options(o)
+	if err != nil {
+		return 1, err
+	}
+	err = daemon.Monitor(ctx, with)
 	var next *daemon.Replace
 	if errors.As(err, &next) {
 		return 0, next.Exec() // comes back only if it failed

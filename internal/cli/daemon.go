@@ -57,6 +57,15 @@ func monitorCommand(t *tool) *cobra.Command {
 	return c
 }
 
+// storeCommand is how the member of the cluster's store is run; nobody types it.
+func storeCommand(t *tool) *cobra.Command {
+	var o RunOptions
+	return &cobra.Command{
+		Use: "store", Hidden: true, Args: args(0, 0),
+		RunE: func(c *cobra.Command, args []string) error { return runHalf(c.Context(), t, t.w.Store, o, args) },
+	}
+}
+
 // readCommand is how the monitor has a large manifest read; nobody types it.
 func readCommand(t *tool) *cobra.Command {
 	return &cobra.Command{

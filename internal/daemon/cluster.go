@@ -89,18 +89,17 @@ func Store(ctx context.Context, o Options) (int, error) {
 	if m.Token == "" {
 		m.Token = id.Cluster.ID
 	}
-	scheme := "http"
 	if tls, err := storeTLS(o); err != nil {
 		return 1, err
 	} else if tls.Cert != "" {
-		m.TLS, m.Plain, scheme = tls, false, "https"
+		m.TLS, m.Plain = tls, false
 	}
 	for _, p := range id.Peers {
 		if !p.Voter {
 			continue
 		}
 		for _, at := range p.Store {
-			m.Cluster[string(p.Name)] = append(m.Cluster[string(p.Name)], scheme+"://"+at.String())
+			m.Cluster[string(p.Name)] = append(m.Cluster[string(p.Name)], at.String())
 			if p.Name == id.Name {
 				m.Listen = append(m.Listen, at.String())
 			}

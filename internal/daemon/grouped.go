@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"gemel/internal/clock"
 	"gemel/internal/ha"
 	"gemel/internal/manifest"
+	"gemel/internal/proc"
 )
 
 // partBound is how long starting or stopping an address may take.
@@ -27,10 +29,11 @@ type parts struct {
 	mu     sync.Mutex
 	rights map[ha.Group]ha.Right
 	owner  map[netip.Addr]ha.Group
+	names  map[netip.Addr]string
 }
 
 func newParts(o Options, tell func(addr.Event)) (*parts, error) {
-	p := &parts{stop: o.Identity.Timers.Stop, rights: map[ha.Group]ha.Right{}, owner: map[netip.Addr]ha.Group{}}
+	p := &parts{stop: o.Identity.Timers.Stop, rights: map[ha.Group]ha.Right{}, owner: map[netip.Addr]ha.Group{}, names: map[netip.Addr]string{}}
 	var err error
 	p.keeper, err = addr.New(addr.Config{Tell: tell, Allow: p.allowed}, clock.Machine(), o.Log)
 	if err != nil {
@@ -47,6 +50,51 @@ func (p *parts) may(all []ha.Right) {
 	for _, r := range all {
 		p.rights[r.Group] = r
 	}
+}
+
+// want takes a manifest that comes into force.
+func (p *parts) want(m *manifest.Manifest) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, g := range m.Groups {
+		for _, a := range g.Addresses {
+			p.owner[a.Prefix.Addr()] = g.Name
+			p.names[a.Prefix.Addr()] = "address " + a.String()
+		}
+	}
+}
+
+// words are what the shadow takes away at the end of a group's authority, beside its
+// programs: every address that the group has, or had and may have still.
+func (p *parts) words(g ha.Group) []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var all []string
+	for a, owner := range p.owner {
+		if owner == g {
+			all = append(all, p.names[a])
+		}
+	}
+	slices.Sort(all)
+	return all
+}
+
+// Withdraw takes addresses away, by the words of a right: what the shadow and the
+// guard do at a deadline.
+func Withdraw() (func([]string) error, error) {
+	r, err := addr.OpenRemover()
+	if err != nil {
+		return nil, fmt.Errorf("preparing to take addresses away: %w", err)
+	}
+	return func(words []string) error {
+		var all []addr.Address
+		for _, w := range words {
+			if a, ok := address(ha.Part(w)); ok {
+				all = append(all, a)
+			}
+		}
+		return r.Remove(all...)
+	}, nil
 }
 
 // lives reports whether there is a right for a group under a fence now.
@@ -87,7 +135,7 @@ func (p *parts) add(ctx context.Context, a ha.StartPart) error {
 		return fmt.Errorf("%s is nothing that this version can start", a.Part)
 	}
 	p.mu.Lock()
-	p.owner[at.Addr] = a.Group
+	p.owner[at.Addr], p.names[at.Addr] = a.Group, string(a.Part)
 	p.mu.Unlock()
 	if !p.lives(a.Group, a.Fence) {
 		return fmt.Errorf("this node has no authority for group %s with fence %s now", a.Group, a.Fence)
@@ -128,11 +176,28 @@ func (h *hands) lapsed() {
 	}
 }
 
-func (h *hands) want(m *manifest.Manifest) { h.member.want(m) }
+func (h *hands) want(m *manifest.Manifest) {
+	if h.member == nil {
+		return
+	}
+	h.member.parts.want(m)
+	h.member.want(m)
+}
 
 // rights hands the shadow what this node may run.
 func (h *hands) rights(all []ha.Right) {
-	h.member.parts.may(all)
+	m := h.member
+	t := m.o.Identity.Timers
+	inc := m.heart.incarnation()
+	o := proc.Order{Kind: proc.OrderRights, Rights: make([]proc.Right, len(all))}
+	for i, r := range all {
+		o.Rights[i] = proc.Right{Group: r.Group, Fence: r.Fence, Incarnation: inc, Until: r.Until, Kill: r.Until.Add(-t.Stop), Life: t.Life,
+			Leaving: r.Leaving, Withdraw: m.parts.words(r.Group)}
+	}
+	if err := h.link.Send(o); err != nil {
+		h.o.Log.Error("the shadow was not told what may run", "error", err)
+	}
+	m.parts.may(all)
 }
 
 func (h *hands) startPart(a ha.StartPart) {

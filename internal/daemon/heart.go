@@ -48,6 +48,13 @@ func (h *heart) say(s ha.Said) {
 	h.hear() // makes the payload anew
 }
 
+// incarnation is that of this node now.
+func (h *heart) incarnation() ha.Incarnation {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.said.Incarnation
+}
+
 // hear returns when each node was heard last on any network, what it said then, and
 // this node itself.
 func (h *heart) hear() []ha.Heard {

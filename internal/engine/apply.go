@@ -48,7 +48,7 @@ func (e *Engine) Apply(ctx context.Context, name string, b []byte, dry bool) ([]
 	if err != nil {
 		return nil, err
 	}
-	specs, err := Resolve(m, e.loop.s.Booted.Node, e.loop.s.Resolve)
+	specs, err := resolved(m, e.loop.s)
 	if err != nil {
 		return nil, err
 	}
@@ -155,6 +155,23 @@ func (l *loop) abandon(old *manifest.Manifest) {
 			l.programs.forget(p.Name)
 		}
 	}
+}
+
+// resolved is Resolve for the node of s. In a cluster, what a group has active is
+// started by a right of the group alone.
+func resolved(m *manifest.Manifest, s Setup) (map[ha.Process]*proc.Spec, error) {
+	specs, err := Resolve(m, s.Booted.Node, s.Resolve)
+	if err != nil || !s.Booted.Cluster {
+		return specs, err
+	}
+	for _, g := range m.Groups {
+		for _, name := range g.Run {
+			if spec := specs[name]; spec != nil {
+				spec.Group = g.Name
+			}
+		}
+	}
+	return specs, nil
 }
 
 // Resolve makes a spec of every process that is for the node, or tells everything

@@ -54,6 +54,7 @@ type Cluster struct {
 	auth  *cluster.Authority
 	brain *cluster.Brain
 	given []ha.Right    // as the engine knows them
+	known bool          // the store has answered once
 	again bool          // it is told at the next renewal, whether or not they changed
 	left  chan struct{} // closed when this node has left the cluster
 }

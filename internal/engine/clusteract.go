@@ -21,6 +21,10 @@ func (c *Cluster) step(ctx context.Context, m machine, in ha.Input) {
 	for _, a := range actions {
 		c.act(ctx, m, a)
 	}
+	if r, ok := in.(ha.NodeRead); ok && r.Error == "" && !c.known {
+		c.known = true
+		c.s.Engine.Tell(ha.MayRun{Groups: c.given}) // perhaps that there is nothing
+	}
 }
 
 // matters reports whether a step is more than one of the many that only renew. The

@@ -73,7 +73,7 @@ type loop struct {
 
 // New makes an Engine; nothing runs before Run.
 func New(s Setup) (*Engine, error) {
-	specs, err := Resolve(s.Manifest, s.Booted.Node, s.Resolve)
+	specs, err := resolved(s.Manifest, s)
 	if err != nil {
 		return nil, err
 	}

@@ -17,7 +17,10 @@ func (l *loop) report(r proc.Report) {
 	case proc.ReportStarted:
 		l.step(ha.Started{Process: r.Process, Start: r.Start, PID: r.PID})
 	case proc.ReportFailed:
-		l.step(ha.StartFailed{Process: r.Process, Start: r.Start, Error: r.Error})
+		l.step(ha.StartFailed{Process: r.Process, Start: r.Start, Error: r.Error, Unentitled: r.Unentitled})
+	case proc.ReportLapsed:
+		l.step(ha.Lapsed{Group: r.Group, Fence: r.Fence})
+		l.s.Edges.Lapsed()
 	case proc.ReportExited:
 		if l.programs.known(r.Process, r.Start) {
 			l.programs.order(proc.Order{Kind: proc.OrderAck, Process: r.Process, Start: r.Start})

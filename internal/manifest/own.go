@@ -18,7 +18,7 @@ func (m *Manifest) With(own []ha.Own) *Manifest {
 	w.Processes = slices.Clone(m.Processes)
 	for _, o := range own {
 		w.Processes = append(w.Processes, Process{
-			Name: o.Name, Command: o.Command, Directory: "/", Umask: 0o022, InheritEnv: true, OOMScore: -900,
+			Name: o.Name, Command: o.Command, Directory: "/", Umask: 0o022, InheritEnv: true,
 			Stop:     Stop{Signal: 15, Grace: 5 * time.Second},
 			Severity: ha.Major, Recovery: ha.RecoveryRestart,
 			Restarts: Restarts{Limit: 1 << 20, Within: 15 * time.Minute, Then: ha.EscalationNone, Delay: 100 * time.Millisecond, DelayMax: 2 * time.Second},

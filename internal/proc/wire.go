@@ -193,6 +193,8 @@ type Report struct {
 	Notes    []string      `json:"notes,omitempty"`
 	Group    ha.Group      `json:"group,omitempty"`
 	Fence    ha.Fence      `json:"fence,omitzero"`
+	// Unentitled: failed, because there is no right for its group now.
+	Unentitled bool `json:"unentitled,omitempty"`
 	// FDs are the descriptors that came along, as numbers of this process; the
 	// receiver owns them.
 	FDs []int `json:"-"`

@@ -274,7 +274,8 @@ func (ps *programs) startNow(o *proc.Order) {
 		return // its end is told at hello
 	}
 	fail := func(err error) {
-		s.report(proc.Report{Kind: proc.ReportFailed, Process: o.Process, Start: o.Start, At: clock.Now(), Error: err.Error()})
+		s.report(proc.Report{Kind: proc.ReportFailed, Process: o.Process, Start: o.Start, At: clock.Now(), Error: err.Error(),
+			Unentitled: errors.Is(err, lapse.ErrNone)})
 	}
 	for _, c := range s.starts[o.Process] {
 		if !c.told {
