@@ -143,12 +143,17 @@ groups:
   scripts: [one, two, old] -> [two, one, new]
   weights.memory: 4G -> 8GiB
   weights.licences: (default) -> 1
+  require-level: 2 -> 1
   failback: (default) -> automatic
   failback-window: (default) -> ["sat,sun 02:00-04:00"]
   after: (default) -> [other]
-  failover-limit: (default) -> {limit: 5}
-  require-level: (default) -> 1`
+  failover-limit: (default) -> {limit: 5}`
 	if got := printed(Diff(parsed(t, before), parsed(t, after), "")); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+	// A part that raises the level that a node must offer says so.
+	const bare, more = "groups: {g: {nodes: [alpha]}}", `groups: {g: {nodes: [alpha], ocf: [{name: d, agent: "ocf:a:b"}]}}`
+	if got := printed(Diff(parsed(t, bare), parsed(t, more), "")); !strings.Contains(got, "\n  require-level: (default) -> 2") {
+		t.Errorf("nothing is said of the level:\n%s", got)
 	}
 }

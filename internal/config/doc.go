@@ -1,7 +1,8 @@
-// Package config turns the bytes of gemel.yaml into a manifest, or into every
-// error that is in them (DESIGN 10).
+// Package config turns the bytes of gemel.yaml into a manifest, and those of
+// node.yaml into the identity of a node, or either into every error that is in
+// them (DESIGN 10).
 //
-// One table for each part of the manifest (process.go, check.go, rest.go) says
+// One table for each part (process.go, check.go, group.go, rest.go, node.go) says
 // which keys there are, what each may hold and what it is without. The parser,
 // the JSON Schema, the canonical form and the difference of two manifests are
 // all made from these tables, so that they cannot disagree. What a table cannot

@@ -70,7 +70,7 @@ func groupPlacement() []field[manifest.Group] {
 		at("failover-limit", limit.kind(), func(g *G) *manifest.Budget { return &g.FailoverLimit }, "How many failovers in which time."),
 		at("require-level", intKind(leastLevel, mostLevel), func(g *G) *int { return &g.RequireLevel },
 			"The exclusivity that a node must offer: 0 it stops itself, 1 shadow and guard, 2 a hardware watchdog, 3 an external fence. Without it: 1, with scripts or ocf 2.").
-			unless(func(g *G) bool { return g.RequireLevel == defaultLevel(g) }),
+			unless(func(g *G) bool { return g.RequireLevel == 1 && defaultLevel(g) == 1 }), // a level that parts raise is told by Diff
 		at("targets", listKind("targets", targetKind(), listing{unique: true}), func(g *G) *[]manifest.Target { return &g.Targets },
 			"What should be reached from where it is: a name or an address is asked by ICMP echo, host:port by a TCP connection."),
 	}

@@ -134,6 +134,7 @@ func timers(t manifest.Timers) cluster.Timers {
 // member is one life of this node's place in its cluster.
 type member struct {
 	o       Options
+	h       *hands // set before anything runs
 	client  *store.Client
 	heart   *heart
 	station *netpath.Station
@@ -251,7 +252,7 @@ func (m *member) facts() []place.Node {
 
 // want tells the brain what a manifest asks for.
 func (m *member) want(man *manifest.Manifest) {
-	if m == nil || m.loop == nil {
+	if m.loop == nil {
 		return
 	}
 	var groups []place.Group

@@ -162,31 +162,28 @@ func (p *parts) remove(part ha.Part) error {
 
 // What the engine orders about groups, carried out.
 
-func (h *hands) failover(tell func(ha.Input)) func(ha.Failover) { return alone(tell) }
-
-func (h *hands) account(a ha.Holds) {
-	if h.member != nil && h.member.loop != nil {
-		h.member.loop.Account(a)
+func (m *member) account(a ha.Holds) {
+	if m != nil && m.loop != nil {
+		m.loop.Account(a)
 	}
 }
 
-func (h *hands) lapsed() {
-	if h.member != nil && h.member.loop != nil {
-		h.member.loop.Lapsed()
+func (m *member) lapsed() {
+	if m != nil && m.loop != nil {
+		m.loop.Lapsed()
 	}
 }
 
-func (h *hands) want(m *manifest.Manifest) {
-	if h.member == nil {
+func (m *member) applied(man *manifest.Manifest) {
+	if m == nil {
 		return
 	}
-	h.member.parts.want(m)
-	h.member.want(m)
+	m.parts.want(man)
+	m.want(man)
 }
 
 // rights hands the shadow what this node may run.
-func (h *hands) rights(all []ha.Right) {
-	m := h.member
+func (m *member) rights(all []ha.Right) {
 	t := m.o.Identity.Timers
 	inc := m.heart.incarnation()
 	o := proc.Order{Kind: proc.OrderRights, Rights: make([]proc.Right, len(all))}
@@ -194,28 +191,28 @@ func (h *hands) rights(all []ha.Right) {
 		o.Rights[i] = proc.Right{Group: r.Group, Fence: r.Fence, Incarnation: inc, Until: r.Until, Kill: r.Until.Add(-t.Stop), Life: t.Life,
 			Leaving: r.Leaving, Withdraw: m.parts.words(r.Group)}
 	}
-	if err := h.link.Send(o); err != nil {
-		h.o.Log.Error("the shadow was not told what may run", "error", err)
+	if err := m.h.link.Send(o); err != nil {
+		m.o.Log.Error("the shadow was not told what may run", "error", err)
 	}
 	m.parts.may(all)
 }
 
-func (h *hands) startPart(a ha.StartPart) {
-	h.group.wg.Go(func() {
+func (m *member) startPart(a ha.StartPart) {
+	m.h.group.wg.Go(func() {
 		done := ha.PartDone{Group: a.Group, Part: a.Part, On: true, OK: true}
-		if err := h.member.parts.add(h.group.ctx, a); err != nil {
+		if err := m.parts.add(m.h.group.ctx, a); err != nil {
 			done.OK, done.Detail = false, err.Error()
 		}
-		h.engine.Tell(done)
+		m.h.engine.Tell(done)
 	})
 }
 
-func (h *hands) stopPart(a ha.StopPart) {
-	h.group.wg.Go(func() {
+func (m *member) stopPart(a ha.StopPart) {
+	m.h.group.wg.Go(func() {
 		done := ha.PartDone{Group: a.Group, Part: a.Part, OK: true}
-		if err := h.member.parts.remove(a.Part); err != nil {
+		if err := m.parts.remove(a.Part); err != nil {
 			done.OK, done.Detail = false, err.Error()
 		}
-		h.engine.Tell(done)
+		m.h.engine.Tell(done)
 	})
 }

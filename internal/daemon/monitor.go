@@ -163,7 +163,8 @@ func live(ctx context.Context, o Options, link *proc.Link, b books, f inForce) e
 	h.engine = e
 	b.tell(e)
 	if h.member != nil {
-		h.member.decide(e, h.rights)
+		h.member.h = h
+		h.member.decide(e, h.member.rights)
 		g.start(h.member.run)
 	}
 	server, err := newServer(o, h, board, feed, f.m)

@@ -99,3 +99,16 @@ func TestTarget(t *testing.T) {
 		}
 	}
 }
+
+func TestWaiting(t *testing.T) {
+	for want, g := range map[string]Group{
+		"it waits for a cluster": {},
+		"it waits for a cluster; web runs here, without a standby; its addresses are not served": {Run: []ha.Process{"web"}, Addresses: make([]Address, 1)},
+		"it waits for a cluster; its addresses, scripts, resource agents and file sets are not served": {Addresses: make([]Address, 1), Scripts: make([]Script, 1),
+			OCF: make([]Agent, 1), Files: []string{"www"}},
+	} {
+		if got := g.Waiting(); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}

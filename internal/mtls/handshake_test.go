@@ -9,6 +9,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"errors"
 	"net"
 	"net/url"
 	"path/filepath"
@@ -110,6 +111,77 @@ func TestHandshake(t *testing.T) {
 		c.VerifyConnection = nil
 		wantRefused(t, meet(t, serverOf(t, alpha, false, mtls.Node, mtls.Agent), c, who), "does not vouch for a agent")
 	})
+}
+
+// TestPlanes: each plane for itself, the right caller and the right one called.
+func TestPlanes(t *testing.T) {
+	agents := newWorld(t, "c1", mtls.Agent)
+	guest := agents.party(authority.Leaf{Name: agents.name(mtls.Agent, "web.guest-1")})
+	other := agents.party(authority.Leaf{Name: agents.name(mtls.Agent, "web.guest-2")})
+	manager := agents.party(authority.Leaf{Name: agents.name(mtls.Manager, "alpha")})
+	agents.adopt(guest, other, manager)
+	to := agents.name(mtls.Agent, "web.guest-1")
+	server := serverOf(t, guest, true, mtls.Manager)
+	if o := meet(t, server, clientOf(t, manager, to), nil); o.server != nil || o.client != nil {
+		t.Errorf("a manager: %+v", o)
+	}
+	wantRefused(t, meet(t, server, clientOf(t, other, to), nil), "a agent has no business here")
+	nodes := newWorld(t, "c1", mtls.Node)
+	c := clientOf(t, nodes.party(authority.Leaf{Name: nodes.name(mtls.Node, "alpha")}), to)
+	c.VerifyConnection = nil
+	wantRefused(t, meet(t, server, c, nil), "does not vouch for a node")
+	wantRefused(t, meet(t, serverOf(t, guest, true, mtls.Manager), func() *tls.Config {
+		c, err := to.Pinned(agents.a.Identity().Pin, time.Now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}(), nil), "client didn't provide a certificate")
+}
+
+// BenchmarkHandshake is one connection with certificates both ways and one byte
+// each; own is by these configurations, plain by Go's own rules.
+func BenchmarkHandshake(b *testing.B) {
+	dir := b.TempDir()
+	w := &world{t: b, cluster: "c1", now: time.Now()}
+	a, err := authority.Create(filepath.Join(dir, "authority.pem"), "c1", mtls.Node, w.now)
+	if err != nil {
+		b.Fatal(err)
+	}
+	f := &mtls.Files{Dir: dir}
+	csr, err := f.Request()
+	if err != nil {
+		b.Fatal(err)
+	}
+	name := w.name(mtls.Node, "alpha")
+	chain, trust, err := a.Issue(csr, authority.Leaf{Name: name, DNS: []string{"alpha"}}, a.Trust(w.now), w.now)
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := errors.Join(f.Adopt(trust), f.Install(chain)); err != nil {
+		b.Fatal(err)
+	}
+	pair, err := tls.LoadX509KeyPair(filepath.Join(dir, "leaf.pem"), filepath.Join(dir, "leaf.pem"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	pool := x509.NewCertPool()
+	pool.AddCert(a.Certificate())
+	plain := &tls.Config{
+		MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{pair}, RootCAs: pool, ClientCAs: pool,
+		ClientAuth: tls.RequireAndVerifyClientCert, ServerName: "alpha", SessionTicketsDisabled: true,
+	}
+	for kind, c := range map[string][2]*tls.Config{
+		"own": {serverOf(b, f, true, mtls.Node), clientOf(b, f, name)}, "plain": {plain, plain},
+	} {
+		b.Run(kind, func(b *testing.B) {
+			for b.Loop() {
+				if o := meet(b, c[0], c[1], nil); o.server != nil || o.client != nil {
+					b.Fatalf("%+v", o)
+				}
+			}
+		})
+	}
 }
 
 // TestForged has certificates that an authority would never sign, signed by it;

@@ -25,7 +25,7 @@ import (
 
 // world is a plane of a cluster with an authority.
 type world struct {
-	t       *testing.T
+	t       testing.TB
 	a       *authority.Authority
 	trust   *mtls.Trust
 	cluster string
@@ -111,7 +111,7 @@ type outcome struct {
 
 // meet makes one connection over loopback and passes one byte each way, which in
 // TLS 1.3 is what tells the client that it was let in.
-func meet(t *testing.T, server, client *tls.Config, who func(tls.ConnectionState) (mtls.Identity, error)) outcome {
+func meet(t testing.TB, server, client *tls.Config, who func(tls.ConnectionState) (mtls.Identity, error)) outcome {
 	t.Helper()
 	l, err := net.Listen("tcp", "[::1]:0")
 	if err != nil {
@@ -170,7 +170,7 @@ func call(address string, config *tls.Config) error {
 	return err
 }
 
-func serverOf(t *testing.T, f *mtls.Files, need bool, roles ...mtls.Role) *tls.Config {
+func serverOf(t testing.TB, f *mtls.Files, need bool, roles ...mtls.Role) *tls.Config {
 	t.Helper()
 	c, err := f.Server(nil, need, roles...)
 	if err != nil {
@@ -179,7 +179,7 @@ func serverOf(t *testing.T, f *mtls.Files, need bool, roles ...mtls.Role) *tls.C
 	return c
 }
 
-func clientOf(t *testing.T, f *mtls.Files, server mtls.Name) *tls.Config {
+func clientOf(t testing.TB, f *mtls.Files, server mtls.Name) *tls.Config {
 	t.Helper()
 	c, err := f.Client(nil, server)
 	if err != nil {

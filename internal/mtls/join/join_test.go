@@ -81,6 +81,9 @@ func TestJoin(t *testing.T) {
 			if err != nil || after.Name != before.Name || after.Pin == before.Pin {
 				t.Errorf("renewed from %v to %v, %v", before, after, err)
 			}
+			again := Request{Kind: n.kind, CSRs: map[mtls.Role][]byte{n.kind: req.CSRs[n.kind]}}
+			_, err = c.door().Renew(context.Background(), config, again)
+			wantError(t, err, "a new one is needed")
 			req.Name = "first"
 			_, err = c.door().Renew(context.Background(), config, req)
 			wantError(t, err, "cannot renew the certificates of")
@@ -96,6 +99,29 @@ func TestJoin(t *testing.T) {
 		_, err = c.door().Renew(context.Background(), config, req)
 		wantError(t, err, "no certificate was presented")
 	})
+}
+
+// TestNewcomersClock: it does not matter to the token, and is named when it stops
+// the newcomer from knowing the cluster.
+func TestNewcomersClock(t *testing.T) {
+	c := newCluster(t, "c1")
+	for _, x := range []struct {
+		now  time.Time
+		want string
+	}{{time.Unix(0, 0), ""}, {time.Now().Add(30 * 24 * time.Hour), ""}, {time.Now().Add(5 * 365 * 24 * time.Hour), "set the clock"}} {
+		d := c.door()
+		d.Now = func() time.Time { return x.now }
+		tok := c.token(mtls.Node, "")
+		_, err := d.Join(context.Background(), tok, ask(t, homes(t, mtls.Node), "beta"))
+		if x.want != "" {
+			wantError(t, err, x.want)
+			if !c.ticket(tok).Used.IsZero() {
+				t.Error("the token is used up")
+			}
+		} else if err != nil {
+			t.Errorf("at %v: %v", x.now, err)
+		}
+	}
 }
 
 func TestTokensThatAreNoGood(t *testing.T) {
