@@ -98,7 +98,8 @@ type rig struct {
 	members map[string]Member
 	running map[string]*process
 	ca      *authority
-	clients map[string]string // addresses of those that are not ours
+	clients map[string]string     // addresses of those that are not ours
+	within  func(string) []string // what a member's command line begins with
 }
 
 type process struct {
@@ -202,7 +203,15 @@ func (r *rig) start(n string) *process {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	p := &process{cmd: exec.Command("/proc/self/exe"), ready: make(chan struct{}), ended: make(chan struct{})}
+	self, err := os.Executable()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	args := []string{self}
+	if r.within != nil {
+		args = append(r.within(n), self)
+	}
+	p := &process{cmd: exec.Command(args[0], args[1:]...), ready: make(chan struct{}), ended: make(chan struct{})}
 	p.cmd.Env = append(os.Environ(), memberEnv+"="+string(conf), externalEnv+"="+r.clients[n])
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	out, err := p.cmd.StdoutPipe()
