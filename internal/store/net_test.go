@@ -92,7 +92,7 @@ func TestTwoNetworks(t *testing.T) {
 	l := newLAN(t, r)
 	r.up("a", "b", "c")
 	r.leader()
-	for _, dead := range []int{0} {
+	for _, dead := range []int{0, 1, 0} {
 		gaps := make([]time.Duration, 3)
 		stop := make(chan struct{})
 		var done sync.WaitGroup
@@ -120,7 +120,7 @@ func TestTwoNetworks(t *testing.T) {
 		for _, n := range names[:3] {
 			l.plug(n, dead, false)
 		}
-		timer := time.NewTimer(3 * time.Second)
+		timer := time.NewTimer(1500 * time.Millisecond)
 		<-timer.C
 		close(stop)
 		done.Wait()
