@@ -51,6 +51,7 @@ func (t *tool) move(ctx context.Context, q *gemelv1.RequestRequest, wait patienc
 	if err := t.answer(q.GetTarget(), r, nil, false); err != nil || wait.not || !r.GetOk() {
 		return err
 	}
+	to := factOf(r, "to")
 	ctx, cancel := context.WithTimeout(ctx, wait.bound)
 	defer cancel()
 	began := time.Now()
@@ -62,7 +63,7 @@ func (t *tool) move(ctx context.Context, q *gemelv1.RequestRequest, wait patienc
 			return err
 		}
 		g := groupOf(s, q.GetTarget().GetName())
-		if g != nil && g.GetWanted() != "" && g.GetNode() == g.GetWanted() {
+		if g != nil && g.GetNode() == to && (g.GetState() != "starting" && g.GetState() != "stopping") {
 			if !t.json && g.GetNode() != groupOf(before, g.GetName()).GetNode() {
 				fmt.Fprintf(t.out, "%s is on %s, fence %s, after %s\n", g.GetName(), g.GetNode(), g.GetFence(), time.Since(began).Round(10*time.Millisecond))
 			}
@@ -70,11 +71,21 @@ func (t *tool) move(ctx context.Context, q *gemelv1.RequestRequest, wait patienc
 		}
 		select {
 		case <-ctx.Done():
-			fmt.Fprintf(t.w.Err, "gemel: %s is not on %s after %s: %s\n", g.GetName(), g.GetWanted(), wait.bound, g.GetReason())
+			fmt.Fprintf(t.w.Err, "gemel: %s is not on %s after %s: %s\n", g.GetName(), to, wait.bound, g.GetReason())
 			return exitStatus(ExitFailed)
 		case <-look.C:
 		}
 	}
+}
+
+// factOf returns a fact of the reason of an answer.
+func factOf(r *gemelv1.RequestResponse, name string) string {
+	for _, f := range r.GetReason().GetFacts() {
+		if f.GetName() == name {
+			return f.GetValue()
+		}
+	}
+	return ""
 }
 
 // groupOf returns a group of a picture; nil: there is none.

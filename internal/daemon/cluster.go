@@ -190,7 +190,12 @@ func newMember(o Options, boot, kept string) (*member, error) {
 // paths says between whom the heartbeats go.
 func (m *member) paths() (netpath.Config, error) {
 	id := m.o.Identity
-	c := netpath.Config{Node: id.Name, Cluster: id.Cluster.ID, Interval: id.Timers.Heartbeat, Payload: m.heart.put, DSCP: 48}
+	c := netpath.Config{Node: id.Name, Cluster: id.Cluster.ID, Interval: id.Timers.Heartbeat, Payload: m.heart.put, DSCP: 48,
+		News: func() {
+			if m.loop != nil {
+				m.loop.Heard()
+			}
+		}}
 	b, err := os.ReadFile(filepath.Join(m.o.clusterDir(), "heartbeat.key"))
 	if err != nil {
 		return c, fmt.Errorf("reading the key of the heartbeats: %w", err)

@@ -159,8 +159,8 @@ func refused(text string) ha.Answer {
 	return ha.Answer{Why: ha.Reason{Rule: "cluster.request", Text: text}}
 }
 
-func accepted(undo, text string) ha.Answer {
-	return ha.Answer{OK: true, Undo: undo, Why: ha.Reason{Rule: "cluster.request", Text: text}}
+func accepted(undo, text string, facts ...ha.Fact) ha.Answer {
+	return ha.Answer{OK: true, Undo: undo, Why: ha.Reason{Rule: "cluster.request", Text: text, Facts: facts}}
 }
 
 // move has a group go to a node, if a placement with that wish would put it there.
@@ -182,7 +182,7 @@ func (m *member) move(ctx context.Context, r ha.Request) (ha.Answer, error) {
 	case to == "":
 		return refused(fmt.Sprintf("%s has no other node that could run it", name)), nil
 	case to == now.Node && groups[i].Request.Node == "":
-		return accepted("", fmt.Sprintf("%s is on %s already", name, to)), nil
+		return accepted("", fmt.Sprintf("%s is on %s already", name, to), ha.Fact{Name: "to", Value: string(to)}), nil
 	}
 	groups[i].Request = place.Request{Node: to, Forced: r.Forced}
 	answer, err := m.loop.Plan(ctx, groups)
@@ -206,7 +206,7 @@ func (m *member) move(ctx context.Context, r ha.Request) (ha.Answer, error) {
 	if now.Node != "" {
 		undo = fmt.Sprintf("gemel move %s %s", name, now.Node)
 	}
-	return accepted(undo, fmt.Sprintf("%s goes to %s", name, to)), nil
+	return accepted(undo, fmt.Sprintf("%s goes to %s", name, to), ha.Fact{Name: "to", Value: string(to)}), nil
 }
 
 // whyNot says why a group would not go where it was asked to.

@@ -89,6 +89,7 @@ func (c *Cluster) act(ctx context.Context, m machine, a ha.Action) {
 		}
 	case ha.Say:
 		c.s.Say(a.Said)
+		c.tell(c.brain, ha.Hearing{Nodes: c.s.Hear()}) // it may be this very word that a move waits for
 	case ha.Draw:
 		c.tell(m, ha.Drawn{Incarnation: c.s.Draw()})
 	case ha.Listen:

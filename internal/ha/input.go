@@ -182,7 +182,7 @@ type (
 		Target Subject `json:"target"`
 		Value  string  `json:"value,omitempty"`
 		Forced bool    `json:"forced,omitempty"` // of a move
-		By     string  `json:"by,omitempty"` // who, for the audit
+		By     string  `json:"by,omitempty"`     // who, for the audit
 		// Wall is when it was asked for, for showing only: a lock outlives boots, and
 		// with them every instant. Zero in a journal of a version that did not note it.
 		Wall time.Time `json:"wall,omitzero"`
