@@ -23,6 +23,7 @@ func Shadow(ctx context.Context, o Options) (int, error) {
 		return 1, err
 	}
 	proc.Name()
+	o.hurry()
 	exe, err := o.exe()
 	if err != nil {
 		return 1, err
