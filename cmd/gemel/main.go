@@ -23,7 +23,7 @@ var version = "0.1.0"
 func main() {
 	os.Exit(cli.Main(cli.World{
 		Args: os.Args[1:], In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Version: version,
-		Run: run, Monitor: monitor, ReadManifest: daemon.ReadManifest, Import: imported,
+		Run: run, Monitor: monitor, Guard: guard, ReadManifest: daemon.ReadManifest, Import: imported,
 	}))
 }
 
@@ -54,6 +54,11 @@ func monitor(ctx context.Context, o cli.RunOptions) (int, error) {
 		return 0, next.Exec() // comes back only if it failed
 	}
 	return 0, err
+}
+
+func guard(ctx context.Context, o cli.RunOptions) (int, error) {
+	debug.SetGCPercent(20)
+	return 0, daemon.Guard(ctx, options(o))
 }
 
 func imported(kind, file string, b []byte) (cli.Imported, error) {

@@ -25,6 +25,8 @@ type World struct {
 	Version string
 	// Run runs the shadow, Monitor the other half; both return the exit status.
 	Run, Monitor func(ctx context.Context, o RunOptions) (int, error)
+	// Guard runs the process that holds the deadlines of groups when no shadow does.
+	Guard func(ctx context.Context, o RunOptions) (int, error)
 	// ReadManifest reads a manifest for a monitor that has better things to keep in its memory.
 	ReadManifest func(name string, in io.Reader, out io.Writer) error
 	// Import turns the configuration of another system into a manifest.
@@ -176,7 +178,7 @@ status".`,
 // commands lists every command.
 func commands(t *tool) []*cobra.Command {
 	return []*cobra.Command{
-		runCommand(t), monitorCommand(t), readCommand(t), detachCommand(t), upgradeCommand(t), shutdownCommand(t),
+		runCommand(t), monitorCommand(t), guardCommand(t), readCommand(t), detachCommand(t), upgradeCommand(t), shutdownCommand(t),
 		statusCommand(t), eventsCommand(t), alarmsCommand(t), whyCommand(t), logsCommand(t), topCommand(t),
 		evidenceCommand(t), replayCommand(t), catalogueCommand(t), whoamiCommand(t), getCommand(t),
 		startCommand(t), stopCommand(t), restartCommand(t), lockCommand(t), unlockCommand(t), clearCommand(t), setCommand(t),

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"gemel/internal/ha"
 	"gemel/internal/places"
 )
 
@@ -23,6 +24,11 @@ type Options struct {
 	Verbose bool
 	Exe     string // the binary that the monitor is started from; empty: this one
 	Log     *slog.Logger
+
+	// Withdraw and Reset are what the shadow and the guard do at a deadline beside the
+	// kill; see shadow.Config. Nil: nothing.
+	Withdraw func(words []string) error
+	Reset    func(g ha.Group, what string)
 
 	// Journald and Syslog are the sockets of the two; empty: where they are usually.
 	Journald, Syslog string
