@@ -6,24 +6,18 @@ import (
 	"os"
 	"runtime"
 	"strconv"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
-
-// urgentPriority is the real-time priority of what an authority hangs on. It is low
-// among those: whoever has a machine with real-time programs of its own has given
-// them higher ones.
-const urgentPriority = 10
 
 // Urgent has this whole process scheduled before all that is not real-time
 // (SCHED_RR). On a machine whose processors are all busy the renewal of an authority,
 // and the store's own heartbeats, else come seconds late. Threads that are made later
 // are the same; what Run starts, and what the shadow does, is not. The error says
 // why it is not allowed, as for a plain user.
-func Urgent() error { return all(unix.SCHED_RR, urgentPriority) }
+func Urgent() error { return all(unix.SCHED_RR, rtPriority) }
 
-func all(policy uintptr, priority int32) error {
+func all(policy int, priority int32) error {
 	// A thread that is made meanwhile by one that was not reached yet is found in the
 	// next round.
 	for range 3 {
@@ -44,14 +38,6 @@ func all(policy uintptr, priority int32) error {
 	return nil
 }
 
-func schedule(tid int, policy uintptr, priority int32) error {
-	_, _, e := unix.Syscall(unix.SYS_SCHED_SETSCHEDULER, uintptr(tid), policy, uintptr(unsafe.Pointer(&priority)))
-	if e != 0 {
-		return e
-	}
-	return nil
-}
-
 // calmly runs f, which forks, on a thread of default scheduling: what it starts
 // inherits that.
 func calmly(f func() error) error {
@@ -64,6 +50,6 @@ func calmly(f func() error) error {
 	if err := schedule(0, unix.SCHED_NORMAL, 0); err != nil {
 		return f()
 	}
-	defer func() { _ = schedule(0, unix.SCHED_RR, urgentPriority) }() // it was allowed before
+	defer func() { _ = schedule(0, unix.SCHED_RR, rtPriority) }() // it was allowed before
 	return f()
 }
