@@ -214,7 +214,8 @@ func (r *rig) start(n string) *process {
 		args = append(r.within(n), self)
 	}
 	p := &process{cmd: exec.Command(args[0], args[1:]...), ready: make(chan struct{}), ended: make(chan struct{})}
-	p.cmd.Env = append(os.Environ(), memberEnv+"="+string(conf), externalEnv+"="+r.clients[n])
+	p.cmd.Env = append(os.Environ(), memberEnv+"="+string(conf), externalEnv+"="+r.clients[n],
+		"HTTP_PROXY=http://127.0.0.1:1", "http_proxy=http://127.0.0.1:1") // what a machine may have set
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	out, err := p.cmd.StdoutPipe()
 	if err != nil {
@@ -381,7 +382,7 @@ func newAuthority(t *testing.T, dir string) *authority {
 	a.key = newKey(t)
 	tmpl := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test authority"}, IsCA: true, BasicConstraintsValid: true,
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageCertSign,
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, &a.key.PublicKey, a.key)
 	if err != nil {
