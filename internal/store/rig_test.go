@@ -75,6 +75,7 @@ func beExternal(m Member, at string) int {
 		fmt.Println("failed", err)
 		return 2
 	}
+	tune()
 	w, err := newWire(m, log)
 	if err != nil {
 		fmt.Println("failed", err)
@@ -98,11 +99,12 @@ func beExternal(m Member, at string) int {
 
 // A rig is a cluster of member processes.
 type rig struct {
-	t       *testing.T
+	t, root *testing.T
 	dir     string
 	members map[string]Member
 	running map[string]*process
 	ca      *authority
+	dialed  map[string]*Client
 	clients map[string]string     // addresses of those that are not ours
 	within  func(string) []string // what a member's command line begins with
 }
@@ -127,7 +129,7 @@ var names = []string{"a", "b", "c", "d"}
 
 func newRig(t *testing.T, h how) *rig {
 	t.Helper()
-	r := &rig{t: t, dir: t.TempDir(), members: map[string]Member{}, running: map[string]*process{}}
+	r := &rig{t: t, root: t, dialed: map[string]*Client{}, dir: t.TempDir(), members: map[string]Member{}, running: map[string]*process{}}
 	if h.tls {
 		r.ca = newAuthority(t, r.dir)
 	}
@@ -305,11 +307,15 @@ func (r *rig) end() {
 // client speaks to one member.
 func (r *rig) client(n string) *Client {
 	r.t.Helper()
+	if c := r.dialed[r.members[n].Socket]; c != nil {
+		return c
+	}
 	c, err := Dial(Config{Socket: r.members[n].Socket, Prefix: "/gemel/test/"})
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	r.t.Cleanup(func() { _ = c.Close() })
+	r.root.Cleanup(func() { _ = c.Close() })
+	r.dialed[r.members[n].Socket] = c
 	return c
 }
 
