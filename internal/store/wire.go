@@ -46,7 +46,7 @@ type wire struct {
 	first map[string]int          // which of them to try first
 	doors map[string]net.Listener // by voter
 	open  map[net.Conn]bool
-	told  map[string]time.Time // when a refusal was last written down, by address
+	told  map[string]time.Time // when a refusal was last written down, by its text and address
 	shut  bool
 	work  sync.WaitGroup
 }
@@ -207,13 +207,13 @@ func (w *wire) tell(what, at string, err error) {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if last, ok := w.told[at]; ok && time.Since(last) < quietTime {
+	if last, ok := w.told[what+at]; ok && time.Since(last) < quietTime {
 		return
 	}
 	if len(w.told) > 100 {
 		clear(w.told)
 	}
-	w.told[at] = time.Now()
+	w.told[what+at] = time.Now()
 	w.log.Warn(what, "at", at, "error", err)
 }
 
@@ -346,6 +346,7 @@ type line struct {
 	still     time.Duration
 	done      chan struct{} // closed when nothing is sent any more
 	heard     atomic.Int64  // when the far end was last heard, in nanoseconds
+	sent      atomic.Bool   // something, since watch has looked
 	writing   sync.Mutex
 }
 
@@ -356,6 +357,7 @@ func (l *line) write(frame []byte) error {
 		return err
 	}
 	_, err := l.far.Write(frame)
+	l.sent.Store(true)
 	return err
 }
 
@@ -405,7 +407,7 @@ func remote(err error) bool {
 
 // watch says to the far end that we live, and returns when it does not.
 func (l *line) watch(other func() bool) {
-	t := time.NewTicker(l.still / 5)
+	t := time.NewTicker(l.still / 3)
 	defer t.Stop()
 	var better chan bool // of an attempt that runs
 	var since int64      // what was heard last when it began
@@ -422,9 +424,10 @@ func (l *line) watch(other func() bool) {
 			continue
 		case <-t.C:
 		}
-		if l.write([]byte{0, 0}) != nil {
+		if !l.sent.Load() && l.write([]byte{0, 0}) != nil {
 			return
 		}
+		l.sent.Store(false)
 		now := time.Now()
 		late := now.Sub(last) > l.still/2 // we have stood still ourselves, and heard nobody
 		last = now
