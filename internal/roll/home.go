@@ -13,6 +13,7 @@ import (
 	"gemel/internal/manifest"
 	"gemel/internal/mtls"
 	"gemel/internal/mtls/authority"
+	"gemel/internal/places"
 	"gemel/internal/secret"
 	"gemel/internal/store"
 )
@@ -33,6 +34,15 @@ const (
 type Home struct {
 	Data string // the data directory; the rest is in its directory cluster
 	Node string // node.yaml
+}
+
+// HomeOf is the Home of an instance. node.yaml is in the data directory, and for the
+// usual instance in /etc/gemel.
+func HomeOf(p places.Places) Home {
+	if p.Data == "/var/lib/gemel" {
+		return Home{p.Data, "/etc/gemel/node.yaml"}
+	}
+	return Home{p.Data, filepath.Join(p.Data, "node.yaml")}
 }
 
 func (h Home) dir() string            { return filepath.Join(h.Data, "cluster") }
@@ -60,6 +70,12 @@ func (h Home) TLS(cluster string) (store.TLS, error) {
 // Joining reports whether this machine's member of the store has no vote yet.
 func (h Home) Joining() bool {
 	_, err := os.Stat(h.at(joiningFile))
+	return err == nil
+}
+
+// Made reports whether init or join made this machine a part of a cluster.
+func (h Home) Made() bool {
+	_, err := os.Stat(h.at(rollFile))
 	return err == nil
 }
 

@@ -313,6 +313,19 @@ func (c *Clerk) others() []string {
 	return out
 }
 
+// May says why this machine cannot leave, before anything is stopped for it.
+func (c *Clerk) May(with bool) error {
+	r := c.Roll()
+	names := []ha.Node{c.me}
+	for _, n := range r.Nodes {
+		if with && n.Witness {
+			names = append(names, n.Name)
+		}
+	}
+	_, err := r.without(names...)
+	return err
+}
+
 // Depart asks another node to take this machine out. with takes the witnesses out too.
 func (c *Clerk) Depart(ctx context.Context, with bool) error {
 	config, err := c.files.Client([]string{overHTTP}, mtls.Name{Cluster: c.Roll().Cluster.ID, Role: mtls.Node})

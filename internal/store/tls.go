@@ -66,7 +66,9 @@ func (t TLS) voter(use x509.ExtKeyUsage, may func(string) bool) (*tls.Config, er
 	}
 	return &tls.Config{
 		MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{own}, SessionTicketsDisabled: true,
-		VerifyConnection: func(s tls.ConnectionState) error { return t.admit(s.PeerCertificates, peerRule{roots, use, revoked, may}) },
+		VerifyConnection: func(s tls.ConnectionState) error {
+			return t.admit(s.PeerCertificates, peerRule{roots, use, revoked, may})
+		},
 	}, nil
 }
 
