@@ -33,7 +33,7 @@ func (m *machine) flags(c *cobra.Command) {
 }
 
 // setup is what a person says of this machine.
-func (t *tool) setup(m machine) (roll.Setup, error) {
+func setup(t *tool, m machine) (roll.Setup, error) {
 	p, err := places.Find(t.given)
 	if err != nil {
 		return roll.Setup{}, err
@@ -70,7 +70,7 @@ machines and node.yaml. It prints the command that takes the second machine in.
 A daemon that runs here goes on as that node at once, and no program is restarted.`,
 		Example: "  gemel init\n  gemel init --address blue=10.0.0.1 --address red=10.1.0.1 --profile fast",
 		RunE: func(c *cobra.Command, _ []string) error {
-			s, err := t.setup(m)
+			s, err := setup(t, m)
 			if err != nil {
 				return err
 			}
@@ -79,7 +79,7 @@ A daemon that runs here goes on as that node at once, and no program is restarte
 			if err != nil {
 				return undone(err)
 			}
-			runs, err := t.takeUp(c.Context())
+			runs, err := takeUp(c.Context(), t)
 			if err != nil {
 				return err
 			}
@@ -87,13 +87,13 @@ A daemon that runs here goes on as that node at once, and no program is restarte
 				return t.printJSON(begun(b, runs))
 			}
 			fmt.Fprintf(t.out, "cluster %s (%s) begins with this machine, %s\n", b.Name, b.Cluster, b.Node)
-			t.tellWays(b)
+			tellWays(t, b)
 			if !runs {
 				fmt.Fprintf(t.out, "start it here:\n  %s\n", t.command("gemel run FILE"))
 			}
 			fmt.Fprintf(t.out, "on the second machine, until %s:\n  %s\n", b.Until.Local().Format("15:04:05 -0700"), joinLine(b.Doors, b.Token))
 			fmt.Fprintf(t.out, "then on a third one, which only votes: the command that this prints:\n  %s\n", t.command("gemel token --witness"))
-			fmt.Fprintf(t.out, "to take it back: %s\n", t.undoInit(s))
+			fmt.Fprintf(t.out, "to take it back: %s\n", undoInit(t, s))
 			return nil
 		},
 	}
@@ -104,7 +104,7 @@ A daemon that runs here goes on as that node at once, and no program is restarte
 }
 
 // undoInit says how an init is taken back, as long as nobody has joined.
-func (t *tool) undoInit(s roll.Setup) string {
+func undoInit(t *tool, s roll.Setup) string {
 	return fmt.Sprintf("rm -r %s %s %s; %s", s.Home.Node, filepath.Join(s.Home.Data, "cluster"), s.Home.StoreDir()+"*", t.command("gemel upgrade"))
 }
 
@@ -112,7 +112,7 @@ func joinLine(doors []string, token string) string {
 	return "gemel join " + strings.Join(doors, ",") + " " + token
 }
 
-func (t *tool) tellWays(b roll.Begun) {
+func tellWays(t *tool, b roll.Begun) {
 	for _, w := range b.Ways {
 		fmt.Fprintf(t.out, "  %s\n", w)
 	}
@@ -131,7 +131,7 @@ func begun(b roll.Begun, runs bool) map[string]any {
 
 // takeUp has a daemon that runs here begin anew as what node.yaml says, by exec in the
 // same pids: no program notices. runs is false if there is none.
-func (t *tool) takeUp(ctx context.Context) (runs bool, err error) {
+func takeUp(ctx context.Context, t *tool) (runs bool, err error) {
 	if _, err := t.dial(); err != nil {
 		var known *ha.Error
 		if errors.As(err, &known) && known.Kind == ha.ErrUnavailable {
@@ -160,11 +160,11 @@ would break later is refused now, with the sequence of events that would break i
 same command may be repeated until it has come to its end.`,
 		Example: "  gemel join 10.0.0.1,10.1.0.1 gj1...\n  gemel join 10.0.0.1 gj1... --address blue=10.0.0.2 --address red=10.1.0.2",
 		RunE: func(c *cobra.Command, args []string) error {
-			s, err := t.setup(m)
+			s, err := setup(t, m)
 			if err != nil {
 				return err
 			}
-			if err := t.idle(c.Context()); err != nil {
+			if err := idle(c.Context(), t); err != nil {
 				return err
 			}
 			last := len(args) - 1
@@ -172,7 +172,7 @@ same command may be repeated until it has come to its end.`,
 			if err != nil {
 				return undone(err)
 			}
-			runs, err := t.takeUp(c.Context())
+			runs, err := takeUp(c.Context(), t)
 			if err != nil {
 				return err
 			}
@@ -180,7 +180,7 @@ same command may be repeated until it has come to its end.`,
 				return t.printJSON(begun(b, runs))
 			}
 			fmt.Fprintf(t.out, "%s is in the cluster %s (%s)\n", b.Node, b.Name, b.Cluster)
-			t.tellWays(b)
+			tellWays(t, b)
 			what := "the manifest of the cluster is"
 			if witness {
 				what = "what it runs, nothing, is"
@@ -203,7 +203,7 @@ same command may be repeated until it has come to its end.`,
 }
 
 // idle refuses a machine on which groups run: they are the cluster's from now on.
-func (t *tool) idle(ctx context.Context) error {
+func idle(ctx context.Context, t *tool) error {
 	s, err := t.snapshot(ctx)
 	if err != nil {
 		var known *ha.Error

@@ -302,7 +302,10 @@ func (m *member) view() *status.ClusterStatus {
 		return nil
 	}
 	id := m.o.Identity
-	c := &status.ClusterStatus{ID: id.Cluster.ID, Name: id.Cluster.Name, Profile: id.Profile, Lacks: m.lacks()}
+	c := &status.ClusterStatus{ID: id.Cluster.ID, Name: id.Cluster.Name, Profile: id.Profile}
+	if m.clerk != nil {
+		c.Lacks = m.clerk.Lacks()
+	}
 	seen := m.seen()
 	c.Brain = seen.Brain.Node
 	if m.loop != nil {

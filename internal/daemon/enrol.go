@@ -96,7 +96,7 @@ func (m *member) enrol() error {
 	c := &roll.Clerk{
 		Home: m.o.home(), Store: m.client, Log: m.o.Log,
 		Manifest: func() []byte { _, b, _ := m.h.engine.Current(); return b },
-		Changed:  func(roll.Roll) { m.again() },
+		Changed:  func(roll.Roll) { again(m) },
 		Warn:     func(text string) { m.o.Log.Warn(text) },
 	}
 	err := c.Open()
@@ -112,7 +112,7 @@ func (m *member) enrol() error {
 
 // again ends this life of the monitor and begins the next, by exec in the same pid,
 // which takes up what has changed. No program notices.
-func (m *member) again() {
+func again(m *member) {
 	l := life{h: m.h, cut: m.h.group.cancel}
 	l.later(func() {
 		if err := replace(m.h, l.cut, proc.ImageOf(os.Getpid()), againEnv); err != nil {
@@ -131,33 +131,26 @@ func (m *member) enrolled(g *group) {
 	g.start(func(ctx context.Context) error { return m.clerk.Tunnel(ctx, m.o.tunnelSocket(), m.o.storeSocket()) })
 }
 
-// lacks says what the cluster lacks; empty: nothing, or nobody knows.
-func (m *member) lacks() string {
-	if m.clerk == nil {
-		return ""
-	}
-	return m.clerk.Lacks()
-}
-
-// The questions of the API about who is in the cluster.
+// enrolment answers the questions of the API about who is in the cluster.
+type enrolment struct{ m *member }
 
 // none is the refusal of a machine that is in no cluster, or in one made by hand.
-func (m *member) none() error {
-	if m == nil {
+func (e enrolment) none() error {
+	if e.m == nil {
 		return &ha.Error{Kind: ha.ErrRefused, Reason: "no-cluster", Hint: "gemel init makes one", Err: errors.New("this machine is in no cluster")}
 	}
-	if m.clerk == nil {
+	if e.m.clerk == nil {
 		return &ha.Error{Kind: ha.ErrRefused, Reason: "by-hand", Hint: "its machines are listed in node.yaml", Err: errors.New("this cluster was not made by gemel init")}
 	}
 	return nil
 }
 
 // Token makes a token for a newcomer.
-func (m *member) Token(ctx context.Context, witness bool, name string, life time.Duration) (string, time.Time, []string, error) {
-	if err := m.none(); err != nil {
+func (e enrolment) Token(ctx context.Context, witness bool, name string, life time.Duration) (string, time.Time, []string, error) {
+	if err := e.none(); err != nil {
 		return "", time.Time{}, nil, err
 	}
-	return m.clerk.Token(ctx, witness, name, life)
+	return e.m.clerk.Token(ctx, witness, name, life)
 }
 
 // departTime bounds how long the groups of a node that leaves may take to stop.
@@ -165,43 +158,43 @@ const departTime = 5 * time.Minute
 
 // Leave takes this machine out of its cluster: groups first, then its name, its vote
 // and its certificates, and at last everything that runs here.
-func (m *member) Leave(ctx context.Context, by string, with bool) error {
-	if err := m.none(); err != nil {
+func (e enrolment) Leave(ctx context.Context, by string, with bool) error {
+	if err := e.none(); err != nil {
 		return err
 	}
-	if err := m.clerk.May(with); err != nil {
+	if err := e.m.clerk.May(with); err != nil {
 		return &ha.Error{Kind: ha.ErrRefused, Reason: "leave", Err: err}
 	}
-	if m.loop != nil {
+	if e.m.loop != nil {
 		within, cancel := context.WithTimeout(ctx, departTime)
 		defer cancel()
-		if err := m.loop.Depart(within); err != nil {
+		if err := e.m.loop.Depart(within); err != nil {
 			return &ha.Error{Kind: ha.ErrUnavailable, Reason: "leave", Err: err, Hint: "gemel status shows which group does not stop; the same command goes on"}
 		}
 	}
-	if err := m.clerk.Depart(ctx, with); err != nil {
+	if err := e.m.clerk.Depart(ctx, with); err != nil {
 		return &ha.Error{Kind: ha.ErrRefused, Reason: "leave", Err: err, Hint: "gemel restart of this node joins it again; the same command goes on"}
 	}
-	if err := m.clerk.Forget(); err != nil {
+	if err := e.m.clerk.Forget(); err != nil {
 		return err
 	}
-	return life{h: m.h, cut: m.h.group.cancel}.Shutdown(ctx, "left its cluster, asked for by "+by)
+	return life{h: e.m.h, cut: e.m.h.group.cancel}.Shutdown(ctx, "left its cluster, asked for by "+by)
 }
 
 // Renew gets new certificates for this machine, all of them.
-func (m *member) Renew(ctx context.Context) error {
-	if err := m.none(); err != nil {
+func (e enrolment) Renew(ctx context.Context) error {
+	if err := e.none(); err != nil {
 		return err
 	}
-	return m.clerk.Renew(ctx, true)
+	return e.m.clerk.Renew(ctx, true)
 }
 
 // Backup writes the whole store.
-func (m *member) Backup(ctx context.Context, w io.Writer) error {
-	if m == nil {
-		return m.none()
+func (e enrolment) Backup(ctx context.Context, w io.Writer) error {
+	if e.m == nil {
+		return e.none()
 	}
-	return m.client.Backup(ctx, w)
+	return e.m.client.Backup(ctx, w)
 }
 
 // stayed refuses to begin on a machine that has left its cluster: what the manifest

@@ -73,10 +73,10 @@ func (c *Clerk) Run(ctx context.Context) error {
 // look brings this machine to where the store says that it is. busy: there is more to
 // be done soon.
 func (c *Clerk) look(ctx context.Context) (busy bool, err error) {
-	if err := c.sow(ctx); err != nil {
+	if err := c.books.sow(ctx); err != nil {
 		return true, fmt.Errorf("beginning the store: %w", err)
 	}
-	trust, docs, err := c.trust(ctx)
+	trust, docs, err := c.books.trust(ctx)
 	if err != nil {
 		return true, err
 	}
@@ -139,7 +139,7 @@ func (c *Clerk) members(ctx context.Context, r Roll) (busy bool, err error) {
 	c.voters = have
 	c.mu.Unlock()
 	want := r.voters()
-	if i := c.member(have, string(c.me)); i >= 0 && !have[i].Learner && c.Home.Joining() {
+	if i := member(have, string(c.me)); i >= 0 && !have[i].Learner && c.Home.Joining() {
 		if err := os.Remove(c.Home.at(joiningFile)); err != nil {
 			return true, fmt.Errorf("noting that this machine votes: %w", err)
 		}
@@ -147,14 +147,14 @@ func (c *Clerk) members(ctx context.Context, r Roll) (busy bool, err error) {
 	if c.role != mtls.Node {
 		return false, nil
 	}
-	if i := slices.IndexFunc(want, func(n string) bool { return c.member(have, n) < 0 }); i >= 0 {
+	if i := slices.IndexFunc(want, func(n string) bool { return member(have, n) < 0 }); i >= 0 {
 		_, err := c.Store.Add(ctx, want[i])
 		return true, err
 	}
 	var wait []store.Voter
 	ready := true
 	for _, n := range want {
-		if v := have[c.member(have, n)]; v.Learner {
+		if v := have[member(have, n)]; v.Learner {
 			wait = append(wait, v)
 			ready = ready && v.Started && v.Alive
 		}
@@ -180,7 +180,7 @@ func (c *Clerk) members(ctx context.Context, r Roll) (busy bool, err error) {
 	return busy || len(wait) > 0, nil
 }
 
-func (c *Clerk) member(have []store.Voter, name string) int {
+func member(have []store.Voter, name string) int {
 	return slices.IndexFunc(have, func(v store.Voter) bool { return v.Name == name })
 }
 
@@ -193,7 +193,7 @@ func (c *Clerk) Lacks() string {
 	}
 	var late []string
 	for _, n := range c.roll.voters() {
-		if i := c.member(c.voters, n); c.voters != nil && (i < 0 || c.voters[i].Learner) {
+		if i := member(c.voters, n); c.voters != nil && (i < 0 || c.voters[i].Learner) {
 			late = append(late, n)
 		}
 	}
@@ -297,7 +297,7 @@ func (c *Clerk) own(ctx context.Context, req join.Request) (join.Answer, error) 
 	for role := range req.CSRs {
 		a.Names[role] = mtls.Name{Cluster: id, Role: role, Name: string(c.me)}
 	}
-	answer, err := c.admit(ctx, a)
+	answer, err := c.books.admit(ctx, a)
 	answer.Name = mtls.Name{Cluster: id, Role: c.role, Name: string(c.me)}
 	return answer, err
 }

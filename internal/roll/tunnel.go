@@ -19,12 +19,6 @@ import (
 // deafTime is after what a machine that answers nothing is left for another one.
 const deafTime = time.Second
 
-// tunnel is the way to the store of a machine that has no vote in it: a socket like
-// that of a member, from which each connection goes to a voter.
-type tunnel struct {
-	wg sync.WaitGroup
-}
-
 // Tunnel serves a socket at path as if the store was there, until ctx ends. own is the
 // socket of this machine's member, which is taken once it votes.
 func (c *Clerk) Tunnel(ctx context.Context, path, own string) error {
@@ -48,7 +42,8 @@ func (c *Clerk) Tunnel(ctx context.Context, path, own string) error {
 	}
 	stop := context.AfterFunc(ctx, func() { _ = l.Close() })
 	defer stop()
-	defer c.tunnel.wg.Wait()
+	var wg sync.WaitGroup
+	defer wg.Wait()
 	for {
 		near, err := l.Accept()
 		if ctx.Err() != nil {
@@ -58,7 +53,7 @@ func (c *Clerk) Tunnel(ctx context.Context, path, own string) error {
 			pause(ctx, 50*time.Millisecond)
 			continue
 		}
-		c.tunnel.wg.Go(func() {
+		wg.Go(func() {
 			far, err := c.far(ctx, config, own)
 			if err != nil {
 				c.Log.Debug("the store is not reached", "error", err)

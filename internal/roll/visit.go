@@ -24,8 +24,8 @@ const (
 // visit goes to each address that a newcomer says it has, by the ports that matter: it
 // must be there, and be that one. What could not be reached now would not be reached
 // by heartbeats either.
-func (c *Clerk) visit(ctx context.Context, who mtls.Name, n Node) error {
-	config, err := c.files.Client(nil, who)
+func (d *porch) visit(ctx context.Context, who mtls.Name, n Node) error {
+	config, err := d.clerk.files.Client(nil, who)
 	if err != nil {
 		return err
 	}
@@ -40,7 +40,7 @@ func (c *Clerk) visit(ctx context.Context, who mtls.Name, n Node) error {
 			if err != nil {
 				mu.Lock()
 				defer mu.Unlock()
-				errs = append(errs, fmt.Errorf("%s does not reach %s on %s at %s: %w. Let TCP and UDP %d, and TCP %d, through between all machines", c.me, n.Name, net, at, err, at.Port(), storePort))
+				errs = append(errs, fmt.Errorf("%s does not reach %s on %s at %s: %w. Let TCP and UDP %d, and TCP %d, through between all machines", d.clerk.me, n.Name, net, at, err, at.Port(), storePort))
 			}
 		})
 	}

@@ -24,8 +24,11 @@ func said(err error) error {
 	return fault(ha.ErrRefused, "cluster", "", "%w", err)
 }
 
+// rollAPI is the part of the API about who is in the cluster.
+type rollAPI struct{ *Server }
+
 // Token makes a token for a newcomer.
-func (a *api) Token(ctx context.Context, req *gemelv1.TokenRequest) (*gemelv1.TokenResponse, error) {
+func (a rollAPI) Token(ctx context.Context, req *gemelv1.TokenRequest) (*gemelv1.TokenResponse, error) {
 	switch {
 	case a.b.Rolls == nil:
 		return nil, absent("cluster")
@@ -40,7 +43,7 @@ func (a *api) Token(ctx context.Context, req *gemelv1.TokenRequest) (*gemelv1.To
 }
 
 // Leave takes this machine out of its cluster.
-func (a *api) Leave(ctx context.Context, req *gemelv1.LeaveRequest) (*gemelv1.LeaveResponse, error) {
+func (a rollAPI) Leave(ctx context.Context, req *gemelv1.LeaveRequest) (*gemelv1.LeaveResponse, error) {
 	if a.b.Rolls == nil {
 		return nil, absent("cluster")
 	}
@@ -51,7 +54,7 @@ func (a *api) Leave(ctx context.Context, req *gemelv1.LeaveRequest) (*gemelv1.Le
 }
 
 // Renew gets new certificates.
-func (a *api) Renew(ctx context.Context, _ *gemelv1.RenewRequest) (*gemelv1.RenewResponse, error) {
+func (a rollAPI) Renew(ctx context.Context, _ *gemelv1.RenewRequest) (*gemelv1.RenewResponse, error) {
 	if a.b.Rolls == nil {
 		return nil, absent("cluster")
 	}
@@ -62,7 +65,7 @@ func (a *api) Renew(ctx context.Context, _ *gemelv1.RenewRequest) (*gemelv1.Rene
 }
 
 // Backup sends a copy of the store.
-func (a *api) Backup(ctx context.Context, _ *gemelv1.BackupRequest, stream *connect.ServerStream[gemelv1.BackupResponse]) error {
+func (a rollAPI) Backup(ctx context.Context, _ *gemelv1.BackupRequest, stream *connect.ServerStream[gemelv1.BackupResponse]) error {
 	if a.b.Rolls == nil {
 		return absent("cluster")
 	}
