@@ -174,6 +174,28 @@ func (m *member) lapsed() {
 	}
 }
 
+// departBound is how long this node may take to give back what the cluster gave it
+// before everything else is stopped.
+const departBound = time.Minute
+
+func (m *member) depart(then func()) {
+	if m == nil || m.loop == nil {
+		then()
+		return
+	}
+	m.h.group.wg.Go(func() {
+		ctx, cancel := context.WithTimeout(m.h.group.ctx, departBound)
+		defer cancel()
+		if m.loop.Away() != 0 {
+			cancel() // nobody could be told; the deadlines do the rest
+		}
+		if err := m.loop.Depart(ctx); err != nil {
+			m.o.Log.Warn("this node ends without having left its cluster", "why", err)
+		}
+		then()
+	})
+}
+
 func (m *member) applied(man *manifest.Manifest) {
 	if m == nil {
 		return
