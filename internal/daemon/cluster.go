@@ -156,6 +156,7 @@ type member struct {
 	parts   *parts
 	kept    ha.Incarnation
 	boot    string
+	took    ha.Rev // of the cluster's manifest that is in force here; for follow alone
 
 	mu     sync.Mutex
 	wished wished
@@ -386,7 +387,7 @@ func (m *member) run(ctx context.Context) error {
 	g.start(m.parts.keeper.Run)
 	if m.loop != nil {
 		g.start(m.loop.Run)
-		g.start(wishing{m}.follow)
 	}
+	g.start(wishing{m}.follow)
 	return errors.Join(g.wait(), m.client.Close())
 }

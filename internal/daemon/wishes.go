@@ -87,6 +87,7 @@ func (w wishing) follow(ctx context.Context) error {
 		return ctx.Err()
 	})
 	g.start(func(ctx context.Context) error {
+		var refused string
 		for {
 			within, cancel := context.WithTimeout(ctx, wishBound)
 			docs, _, err := m.client.Docs(within, wishes)
@@ -97,6 +98,7 @@ func (w wishing) follow(ctx context.Context) error {
 				m.mu.Unlock()
 				m.want()
 			}
+			refused = m.tellRefused(refused, m.take(ctx))
 			again := time.NewTimer(wishBound) // in case a change was missed, or a failback window opens
 			select {
 			case <-ctx.Done():
@@ -109,6 +111,18 @@ func (w wishing) follow(ctx context.Context) error {
 		}
 	})
 	return g.wait()
+}
+
+// tellRefused tells once why the cluster's manifest is not in force here.
+func (m *member) tellRefused(before string, err error) string {
+	if err == nil {
+		return ""
+	}
+	if text := err.Error(); text != before {
+		m.h.engine.Note(ha.ManifestRefused, ha.OfNode(), text)
+		return text
+	}
+	return before
 }
 
 // change changes one wish in the store. f makes the new value of the old one; nil
