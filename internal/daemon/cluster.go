@@ -288,6 +288,11 @@ func (m *member) problem() []place.Group {
 		if k, ok := m.record(g.Name); ok && w.Node != "" && (!w.Fence.Less(k.Fence) || k.Node == w.Node) {
 			p.Request = place.Request{Node: w.Node, Forced: w.Forced}
 		}
+		for _, n := range m.o.Identity.Peers {
+			if b, ok := w.Barred[n.Name]; ok && now.Before(b.Until) {
+				p.At = append(p.At, place.At{Node: n.Name, Barred: b.Why})
+			}
+		}
 		all = append(all, p)
 	}
 	return all
