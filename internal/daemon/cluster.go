@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"gemel/internal/addr"
 	"os"
 	"path/filepath"
 	"strings"
@@ -161,6 +160,28 @@ type member struct {
 	mu     sync.Mutex
 	wished wished
 	groups []manifest.Group // of the manifest in force
+
+	sight sight
+}
+
+// sight is what a witness, which has no brain to tell it, last read of the store.
+type sight struct {
+	sync.Mutex
+	seen ha.StoreRead
+}
+
+// look reads the store for a witness.
+func (m *member) look(ctx context.Context) {
+	if m.loop != nil {
+		return
+	}
+	r := m.client.Read(ctx)
+	if r.Error != "" {
+		return
+	}
+	m.sight.Lock()
+	defer m.sight.Unlock()
+	m.sight.seen = r
 }
 
 // newMember prepares a node's place; nothing is sent before it runs. Nil: this
@@ -189,9 +210,7 @@ func newMember(o Options, boot, kept string) (*member, error) {
 		m.station, err = netpath.New(paths, clock.Machine(), o.Log)
 	}
 	if err == nil {
-		m.parts, err = newParts(o, func(e addr.Event) {
-			o.Log.Warn("a service address", "address", e.Address.String(), "what", e.Kind.String(), "mac", e.MAC.String(), "error", e.Err)
-		})
+		m.parts, err = newParts(o, orders{m}.heardOf)
 	}
 	if err != nil {
 		return nil, errors.Join(err, m.client.Close())
@@ -307,10 +326,12 @@ func (m *member) want() {
 
 // seen is what the store said last, of everything that is decided by.
 func (m *member) seen() ha.StoreRead {
-	if m.loop == nil {
-		return ha.StoreRead{}
+	if m.loop != nil {
+		return m.loop.Seen()
 	}
-	return m.loop.Seen()
+	m.sight.Lock()
+	defer m.sight.Unlock()
+	return m.sight.seen
 }
 
 // record is what the store said last of a group. The zero record: nobody ever had it.

@@ -19,9 +19,14 @@ const (
 	barFor = time.Hour
 )
 
+// escape has groups leave this node because a program of theirs failed. Its member is
+// nil on a machine of no cluster.
+type escape struct{ m *member }
+
 // failover has the groups of a program, or all of this node's, move away, and
 // answers the ladder. On a machine of no cluster nothing can.
-func (m *member) failover(tell func(ha.Input)) func(ha.Failover) {
+func (o escape) failover(tell func(ha.Input)) func(ha.Failover) {
+	m := o.m
 	if m == nil {
 		return alone(tell)
 	}
@@ -31,9 +36,9 @@ func (m *member) failover(tell func(ha.Input)) func(ha.Failover) {
 			defer cancel()
 			out := ha.FailedOver{Process: f.Process, Outcome: ha.Refused}
 			var why []string
-			groups := m.concerned(f)
+			groups := o.concerned(f)
 			for _, g := range groups {
-				if err := m.away(ctx, g, f); err != nil {
+				if err := o.away(ctx, g, f); err != nil {
 					why = append(why, err.Error())
 				} else {
 					why = append(why, fmt.Sprintf("%s runs on %s", g, m.holder(g)))
@@ -55,7 +60,8 @@ func (m *member) failover(tell func(ha.Input)) func(ha.Failover) {
 }
 
 // concerned are the groups of this node that a failover is about.
-func (m *member) concerned(f ha.Failover) []ha.Group {
+func (o escape) concerned(f ha.Failover) []ha.Group {
+	m := o.m
 	var all []ha.Group
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -78,7 +84,8 @@ func (m *member) holder(g ha.Group) ha.Node {
 }
 
 // away has one group leave this node, and returns when it is another's.
-func (m *member) away(ctx context.Context, g ha.Group, f ha.Failover) error {
+func (o escape) away(ctx context.Context, g ha.Group, f ha.Failover) error {
+	m := o.m
 	me := m.o.Identity.Name
 	w := wishing{m}
 	answer, err := w.move(ctx, ha.Request{Verb: ha.VerbMove, Target: ha.OfGroup(g), By: fmt.Sprintf("the ladder of %s on %s", f.Process, me)})

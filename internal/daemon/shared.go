@@ -49,7 +49,7 @@ func (c core) Apply(ctx context.Context, name string, b []byte, dry bool) ([]con
 	if err != nil {
 		return nil, err
 	}
-	if err := c.m.publish(ctx, name, b); err != nil {
+	if err := (sharing{c.m}).publish(ctx, name, b); err != nil {
 		return nil, err
 	}
 	if _, err := c.Engine.Apply(ctx, name, b, false); err != nil {
@@ -58,8 +58,12 @@ func (c core) Apply(ctx context.Context, name string, b []byte, dry bool) ([]con
 	return changes, nil
 }
 
+// sharing keeps the manifest of a cluster in its store.
+type sharing struct{ m *member }
+
 // publish makes a manifest the cluster's.
-func (m *member) publish(ctx context.Context, name string, b []byte) error {
+func (o sharing) publish(ctx context.Context, name string, b []byte) error {
+	m := o.m
 	ctx, cancel := context.WithTimeout(ctx, wishBound)
 	defer cancel()
 	var err error
@@ -68,7 +72,7 @@ func (m *member) publish(ctx context.Context, name string, b []byte) error {
 		if now, err = m.client.Doc(ctx, manifestNow); err != nil {
 			break
 		}
-		if err = m.put(ctx, now, inStore{Name: name, At: time.Now().UTC()}, b); err == nil || !errors.Is(err, store.ErrRefused) {
+		if err = o.put(ctx, now, inStore{Name: name, At: time.Now().UTC()}, b); err == nil || !errors.Is(err, store.ErrRefused) {
 			break
 		}
 	}
@@ -80,7 +84,8 @@ func (m *member) publish(ctx context.Context, name string, b []byte) error {
 }
 
 // put writes the version that follows the one in force.
-func (m *member) put(ctx context.Context, now store.Doc, next inStore, b []byte) error {
+func (o sharing) put(ctx context.Context, now store.Doc, next inStore, b []byte) error {
+	m := o.m
 	var last inStore
 	if now.Value != nil {
 		if err := json.Unmarshal(now.Value, &last); err != nil {
@@ -110,7 +115,8 @@ func versionKey(v uint64) string { return manifestEach + strconv.FormatUint(v, 1
 
 // take puts the cluster's manifest into force here, if another one is. The first node
 // of a cluster that has none yet gives its own.
-func (m *member) take(ctx context.Context) error {
+func (o sharing) take(ctx context.Context) error {
+	m := o.m
 	ctx, cancel := context.WithTimeout(ctx, applyBound)
 	defer cancel()
 	now, err := m.client.Doc(ctx, manifestNow)
@@ -122,7 +128,7 @@ func (m *member) take(ctx context.Context) error {
 		if m.o.Identity.Witness {
 			return nil
 		}
-		err := m.put(ctx, now, inStore{Name: name, At: time.Now().UTC()}, have)
+		err := o.put(ctx, now, inStore{Name: name, At: time.Now().UTC()}, have)
 		if errors.Is(err, store.ErrRefused) {
 			return nil // another node was first: its one is taken at the next look
 		}

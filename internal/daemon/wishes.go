@@ -99,6 +99,7 @@ func (w wishing) follow(ctx context.Context) error {
 		for {
 			within, cancel := context.WithTimeout(ctx, wishBound)
 			docs, _, err := m.client.Docs(within, wishes)
+			m.look(within)
 			cancel()
 			if err == nil {
 				m.mu.Lock()
@@ -106,7 +107,7 @@ func (w wishing) follow(ctx context.Context) error {
 				m.mu.Unlock()
 				m.want()
 			}
-			refused = m.tellRefused(refused, m.take(ctx))
+			refused = tellRefused(m, refused, sharing{m}.take(ctx))
 			again := time.NewTimer(wishBound) // in case a change was missed, or a failback window opens
 			select {
 			case <-ctx.Done():
@@ -122,7 +123,7 @@ func (w wishing) follow(ctx context.Context) error {
 }
 
 // tellRefused tells once why the cluster's manifest is not in force here.
-func (m *member) tellRefused(before string, err error) string {
+func tellRefused(m *member, before string, err error) string {
 	if err == nil {
 		return ""
 	}

@@ -120,6 +120,26 @@ func (c *cluster) partDone(m *Machine, in ha.PartDone) {
 	m.touchAll()
 }
 
+// partLost takes the news that a part is gone without an order: it is started again,
+// and what runs with it goes on meanwhile.
+func (c *cluster) partLost(m *Machine, in ha.PartLost) {
+	g := c.group(in.Group)
+	if g == nil {
+		return
+	}
+	i := slices.IndexFunc(g.parts, func(p *part) bool { return p.name == in.Part })
+	if i < 0 || g.parts[i].busy || !g.parts[i].sure {
+		return
+	}
+	p := g.parts[i]
+	p.sure = false
+	if p.fails == 0 {
+		p.fails = 1
+		g.alarm(p, ha.Assert, ha.Major, in.Detail)
+	}
+	m.touchAll()
+}
+
 // wake returns when a part is tried again.
 func (c *cluster) wake() (t ha.Instant) {
 	for _, g := range c.groups {
