@@ -110,7 +110,7 @@ func (c *cluster) partDone(m *Machine, in ha.PartDone) {
 		}
 		p.due = 0
 	default:
-		p.ready, p.sure = false, false
+		p.sure = false // one that was there and could not be made so again: what runs with it runs on
 		p.fails++
 		p.due = m.now.Add(min(time.Second<<min(p.fails-1, 5), 30*time.Second))
 		if p.fails == 1 {
