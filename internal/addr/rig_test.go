@@ -165,6 +165,21 @@ func lan(t testing.TB, machines int) (bridge *ns, hosts []*ns) {
 		h.ip(fmt.Sprintf("addr add fd09::%d/64 dev eth0 nodad", i))
 		hosts = append(hosts, h)
 	}
+	for _, h := range hosts {
+		until(t, "the kernel says that the link is up", func() bool {
+			l, err := h.links.LinkByName("eth0")
+			return err == nil && deviceOf(l).up
+		})
+		for _, ip := range []string{"10.9.0.1", "fd09::1"} {
+			until(t, "the first machine is seen by all", func() bool {
+				if h == hosts[0] || h.neighbour(ip) == hosts[0].mac("eth0") {
+					return true
+				}
+				h.speak(ip)
+				return false
+			})
+		}
+	}
 	return bridge, hosts
 }
 

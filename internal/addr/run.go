@@ -97,10 +97,15 @@ func (k *Keeper) due() ha.Instant {
 // been added. k.mu is held.
 func (k *Keeper) announce(h *holding, first bool) error {
 	h.next = h.after(&k.cfg, k.clk.Now())
-	if !h.dev.speaks || !h.dev.up || h.lost {
-		return nil // when its link comes up it begins anew
+	if !h.dev.speaks || h.lost {
+		return nil
 	}
 	err := k.tellNeighbours(h, first)
+	if !h.dev.up {
+		// The kernel says "up" as much as a second after it can send. If it could not,
+		// everything begins anew when it can.
+		return nil
+	}
 	if err != nil && !h.silent {
 		k.event(Event{Kind: Unannounced, Address: h.Address, Err: err})
 	}

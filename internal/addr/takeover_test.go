@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -270,7 +271,7 @@ func TestRemover(t *testing.T) {
 	}
 }
 
-// Budgets of time, with much room for a loaded machine: the median counts.
+// Budgets of time. On a loaded machine only the best of several says something.
 func TestQuick(t *testing.T) {
 	each(t, func(t *testing.T, vip string) {
 		_, hosts := lan(t, 1)
@@ -284,10 +285,9 @@ func TestQuick(t *testing.T) {
 			remove(t, k, vip)
 			added, removed = append(added, middle.Sub(begin)), append(removed, time.Since(middle))
 		}
-		a, r := median(added), median(removed)
-		t.Logf("median of %d: added and announced in %v (first %v), removed and seen removed in %v", rounds, a, added[0], r)
-		if a > 5*time.Millisecond || r > 50*time.Millisecond {
-			t.Errorf("too slow: adding %v, removing %v", a, r)
+		t.Logf("median of %d: added and announced in %v (first %v), removed and seen removed in %v", rounds, median(added), added[0], median(removed))
+		if a, r := slices.Min(added), slices.Min(removed); a > 5*time.Millisecond || r > 5*time.Millisecond {
+			t.Errorf("too slow: adding takes %v and removing %v at best", a, r)
 		}
 	})
 }

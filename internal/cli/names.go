@@ -41,11 +41,11 @@ func find(s *gemelv1.Snapshot, name string) (*gemelv1.Subject, error) {
 		return &gemelv1.Subject{Kind: gemelv1.Kind_KIND_NODE}, nil
 	}
 	bare, kind := name, ""
-	if k, rest, ok := strings.Cut(strings.Replace(name, ":", "/", 1), "/"); ok && (k == "process" || k == "check") {
+	if k, rest, ok := strings.Cut(strings.Replace(name, ":", "/", 1), "/"); ok && (k == "process" || k == "check" || k == "group") {
 		bare, kind = rest, k
 	}
 	var names []string
-	if kind != "check" {
+	if kind != "check" && kind != "group" {
 		for _, p := range s.GetProcesses() {
 			if p.GetName() == bare || p.GetUid() != 0 && low == fmt.Sprintf("pmsproc%d", p.GetUid()) {
 				return &gemelv1.Subject{Kind: gemelv1.Kind_KIND_PROCESS, Name: p.GetName()}, nil
@@ -53,7 +53,7 @@ func find(s *gemelv1.Snapshot, name string) (*gemelv1.Subject, error) {
 			names = append(names, p.GetName())
 		}
 	}
-	if kind != "process" {
+	if kind != "process" && kind != "group" {
 		for _, c := range s.GetChecks() {
 			if c.GetName() == bare || c.GetUid() != 0 && low == fmt.Sprintf("pmspie%d", c.GetUid()) {
 				return &gemelv1.Subject{Kind: gemelv1.Kind_KIND_CHECK, Name: c.GetName()}, nil
@@ -61,8 +61,16 @@ func find(s *gemelv1.Snapshot, name string) (*gemelv1.Subject, error) {
 			names = append(names, c.GetName())
 		}
 	}
+	if kind == "" || kind == "group" {
+		if groupOf(s, bare) != nil {
+			return &gemelv1.Subject{Kind: gemelv1.Kind_KIND_GROUP, Name: bare}, nil
+		}
+		for _, g := range s.GetGroups() {
+			names = append(names, g.GetName())
+		}
+	}
 	if kind == "" {
-		kind = "process or check"
+		kind = "process, check or group"
 	}
 	return nil, unknown(kind, bare, names)
 }
@@ -142,6 +150,11 @@ func (t *tool) names(checks bool, extra ...string) func(*cobra.Command, []string
 		for _, k := range s.GetChecks() {
 			if checks {
 				add(k.GetName(), "check, "+k.GetState())
+			}
+		}
+		for _, g := range s.GetGroups() {
+			if checks {
+				add(g.GetName(), "group, "+g.GetState())
 			}
 		}
 		for _, e := range extra {

@@ -149,9 +149,10 @@ func statusText(t *tool, s *gemelv1.Snapshot, names []string, verbose bool) (str
 		return b.String(), nil
 	}
 	nodeLine(&b, t.out, s, now)
+	clusterTable(&b, t.out, s.GetCluster(), now)
 	processTable(&b, t.out, s.GetProcesses(), now)
 	checkTable(&b, t.out, s.GetChecks(), now)
-	groupTable(&b, t.out, s.GetGroups())
+	groupTable(&b, t.out, s)
 	skew := ""
 	if t.client != nil {
 		skew = t.client.Skew(t.w.Version)
@@ -342,19 +343,6 @@ func checkTable(w io.Writer, out *screen, cs []*gemelv1.CheckStatus, now time.Ti
 	}
 	fmt.Fprintln(w)
 	out.table(w, []string{"CHECK", "STATE", "SINCE", "FAILURES", "SAID"}, rows)
-}
-
-func groupTable(w io.Writer, out *screen, gs []*gemelv1.GroupStatus) {
-	if len(gs) == 0 {
-		return
-	}
-	rows := make([][]cell, 0, len(gs))
-	for _, g := range gs {
-		rows = append(rows, []cell{{text: g.GetName()}, {text: g.GetState(), colour: yellow}, {text: strings.Join(g.GetNodes(), ", ")},
-			{text: oneLine(g.GetReason())}})
-	}
-	fmt.Fprintln(w)
-	out.table(w, []string{"GROUP", "STATE", "NODES", "WHY"}, rows)
 }
 
 func subject(s *gemelv1.Subject) string {

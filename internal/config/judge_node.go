@@ -12,6 +12,7 @@ import (
 
 const (
 	maxNetworks  = 8
+	maxVoters    = 5
 	watchdogTime = 2 * time.Second
 )
 
@@ -105,8 +106,12 @@ func elect(peers []manifest.Peer) {
 
 func (j *nodeJudge) run() {
 	j.networks()
-	j.peers()
-	j.voters()
+	if n := len(j.id.Peers); n > maxNodes+maxVoters {
+		j.refuse("peers", fmt.Sprintf("found %d peers; allowed: up to %d nodes, and witnesses", n, maxNodes), "make a cluster of its own of the others")
+	} else {
+		j.peers()
+		j.voters()
+	}
 	j.timers()
 	id := j.id
 	if id.Store.External() && (id.Store.Certificate == "") != (id.Store.Key == "") {

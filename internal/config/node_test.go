@@ -162,6 +162,21 @@ func TestEncodeNodeRefuses(t *testing.T) {
 	}
 }
 
+// A node.yaml that names a whole town is refused soon.
+func TestManyPeers(t *testing.T) {
+	b := []byte("name: a\ncluster: {id: a, name: b}\nnetworks: [{name: r, address: 10.0.0.1}]\npeers:\n")
+	for i := range 20_000 {
+		b = append(appendInt(append(b, "  - {witness: true, voter: false, name: n"...), i), "}\n"...)
+	}
+	start := time.Now()
+	if _, err := ParseNode("node.yaml", b); err == nil || !strings.Contains(err.Error(), "found 20000 peers") {
+		t.Errorf("the error is %v", err)
+	}
+	if took := time.Since(start); took > 20*time.Second {
+		t.Errorf("it took %v", took)
+	}
+}
+
 // Whatever the bytes are: an answer, never a panic; and what is taken is the
 // same after it was written and read again.
 func FuzzParseNode(f *testing.F) {

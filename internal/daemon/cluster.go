@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"gemel/internal/clock"
@@ -21,6 +22,7 @@ import (
 	"gemel/internal/manifest"
 	"gemel/internal/netpath"
 	"gemel/internal/places"
+	"gemel/internal/status"
 	"gemel/internal/store"
 )
 
@@ -142,6 +144,10 @@ type member struct {
 	parts   *parts
 	kept    ha.Incarnation
 	boot    string
+
+	mu     sync.Mutex
+	wished wished
+	groups []manifest.Group // of the manifest in force
 }
 
 // newMember prepares a node's place; nothing is sent before it runs. Nil: this
@@ -184,7 +190,12 @@ func newMember(o Options, boot, kept string) (*member, error) {
 // paths says between whom the heartbeats go.
 func (m *member) paths() (netpath.Config, error) {
 	id := m.o.Identity
-	c := netpath.Config{Node: id.Name, Cluster: id.Cluster.ID, Interval: id.Timers.Heartbeat, Payload: m.heart.put, DSCP: 48}
+	c := netpath.Config{Node: id.Name, Cluster: id.Cluster.ID, Interval: id.Timers.Heartbeat, Payload: m.heart.put, DSCP: 48,
+		News: func() {
+			if m.loop != nil {
+				m.loop.Heard()
+			}
+		}}
 	b, err := os.ReadFile(filepath.Join(m.o.clusterDir(), "heartbeat.key"))
 	if err != nil {
 		return c, fmt.Errorf("reading the key of the heartbeats: %w", err)
@@ -243,23 +254,120 @@ func (m *member) decide(e *engine.Engine, rights func([]ha.Right)) {
 
 // facts are what is known of the nodes beside their keys.
 func (m *member) facts() []place.Node {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	var all []place.Node
 	for _, p := range m.o.Identity.Peers {
-		all = append(all, place.Node{Name: p.Name, Witness: p.Witness, Level: 1})
+		all = append(all, place.Node{Name: p.Name, Witness: p.Witness, Level: 1, Drained: m.wished.nodes[p.Name].Drained})
 	}
 	return all
 }
 
-// want tells the brain what a manifest asks for.
-func (m *member) want(man *manifest.Manifest) {
+// problem is what the manifest and its operators ask for.
+func (m *member) problem() []place.Group {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var all []place.Group
+	now := time.Now()
+	for _, g := range m.groups {
+		w := m.wished.groups[g.Name]
+		p := place.Group{Name: g.Name, Rules: place.RulesOf(g, now), Locked: w.Locked}
+		if k, ok := m.record(g.Name); ok && w.Node != "" && (!w.Fence.Less(k.Fence) || k.Node == w.Node) {
+			p.Request = place.Request{Node: w.Node, Forced: w.Forced}
+		}
+		all = append(all, p)
+	}
+	return all
+}
+
+// want tells the brain what is asked for.
+func (m *member) want() {
+	if m.loop != nil {
+		m.loop.Want(m.problem(), m.facts())
+	}
+}
+
+// seen is what the store said last, of everything that is decided by.
+func (m *member) seen() ha.StoreRead {
 	if m.loop == nil {
-		return
+		return ha.StoreRead{}
 	}
-	var groups []place.Group
-	for _, g := range man.Groups {
-		groups = append(groups, place.Group{Name: g.Name, Rules: place.RulesOf(g, time.Now())})
+	return m.loop.Seen()
+}
+
+// record is what the store said last of a group. The zero record: nobody ever had it.
+func (m *member) record(name ha.Group) (ha.GroupRecord, bool) {
+	seen := m.seen()
+	for _, g := range seen.Groups {
+		if g.Group == name {
+			return g.GroupRecord, true
+		}
 	}
-	m.loop.Want(groups, m.facts())
+	return ha.GroupRecord{}, seen.At != 0
+}
+
+// placed is where a group is, if that is known.
+func (m *member) placed(name ha.Group) (ha.GroupRecord, bool) { return m.record(name) }
+
+// view is how this node sees its cluster.
+func (m *member) view() *status.ClusterStatus {
+	if m == nil {
+		return nil
+	}
+	id := m.o.Identity
+	c := &status.ClusterStatus{ID: id.Cluster.ID, Name: id.Cluster.Name, Profile: id.Profile}
+	seen := m.seen()
+	c.Brain = seen.Brain.Node
+	if m.loop != nil {
+		c.Away = m.loop.Away()
+	}
+	heard := m.station.Heard(nil)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, p := range id.Peers {
+		n := status.MemberStatus{Name: p.Name, Witness: p.Witness, Self: p.Name == id.Name, State: "unknown", Drained: m.wished.nodes[p.Name].Drained}
+		if p.Witness {
+			n.State = "votes"
+		}
+		for _, k := range seen.Nodes {
+			if k.Node == p.Name {
+				n.State = string(k.State)
+				for _, g := range k.Grants {
+					n.Groups = append(n.Groups, g.Group)
+				}
+			}
+		}
+		now := clock.Now()
+		for _, h := range heard {
+			if h.Node != p.Name {
+				continue
+			}
+			n.Heard = max(n.Heard, h.Last)
+			if h.Last != 0 && now.Sub(h.Last) < id.Timers.Silence {
+				n.Hears = append(n.Hears, h.Network)
+			} else {
+				n.Misses = append(n.Misses, h.Network)
+			}
+		}
+		c.Nodes = append(c.Nodes, n)
+	}
+	for _, g := range m.groups {
+		p := status.Placed{Name: g.Name, Wanted: m.wished.groups[g.Name].Node, Locked: m.wished.groups[g.Name].Locked}
+		for _, k := range seen.Groups {
+			if k.Group == g.Name {
+				p.Fence = k.Fence
+			}
+		}
+		for _, k := range seen.Nodes {
+			for _, x := range k.Grants {
+				if x.Group == g.Name {
+					p.Node = k.Node
+				}
+			}
+		}
+		c.Groups = append(c.Groups, p)
+	}
+	return c
 }
 
 // run runs the loops of the node's place in its cluster.
@@ -269,6 +377,7 @@ func (m *member) run(ctx context.Context) error {
 	g.start(m.parts.keeper.Run)
 	if m.loop != nil {
 		g.start(m.loop.Run)
+		g.start(m.follow)
 	}
 	return errors.Join(g.wait(), m.client.Close())
 }

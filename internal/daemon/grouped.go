@@ -179,7 +179,10 @@ func (m *member) applied(man *manifest.Manifest) {
 		return
 	}
 	m.parts.want(man)
-	m.want(man)
+	m.mu.Lock()
+	m.groups = man.Groups
+	m.mu.Unlock()
+	m.want()
 }
 
 // rights hands the shadow what this node may run.

@@ -46,6 +46,7 @@ func (h *heart) say(s ha.Said) {
 	h.said = s
 	h.mu.Unlock()
 	h.hear() // makes the payload anew
+	h.station.Hurry()
 }
 
 // incarnation is that of this node now.

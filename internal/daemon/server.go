@@ -29,7 +29,7 @@ func newServer(o Options, h *hands, board *status.Board, feed *status.Feed, m *m
 		return nil, errors.Join(fmt.Errorf("opening the API: %w", err), audit.Close())
 	}
 	dir := filepath.Join(o.Places.Data, "journal")
-	server := rpc.NewServer(rpc.Backend{
+	backend := rpc.Backend{
 		Board: board, Feed: feed,
 		History: func(ctx context.Context, after uint64, since time.Time, each func(ha.Event) bool) error {
 			return journal.Events(dir, after, since, func(e ha.Event) bool { return ctx.Err() == nil && each(e) })
@@ -44,7 +44,11 @@ func newServer(o Options, h *hands, board *status.Board, feed *status.Feed, m *m
 		},
 		Core: h.engine, Asks: newAsks(o, board), Life: life{h: h, cut: h.group.cancel},
 		Look: h.look(board), Audit: audit.Add, Keep: takeBack(filepath.Join(o.Places.Data, "manifests"), o.Log), Version: o.Version,
-	}, access.New(m.Node.Access, uint32(os.Geteuid())), o.Log)
+	}
+	if h.member != nil {
+		backend.Cluster = h.member.request
+	}
+	server := rpc.NewServer(backend, access.New(m.Node.Access, uint32(os.Geteuid())), o.Log)
 	h.admit = latest(h.group, server.Admit)
 	return func(ctx context.Context) error {
 		defer audit.Close()

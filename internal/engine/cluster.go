@@ -57,6 +57,10 @@ type Cluster struct {
 	known bool          // the store has answered once
 	again bool          // it is told at the next renewal, whether or not they changed
 	left  chan struct{} // closed when this node has left the cluster
+
+	mu   sync.Mutex // guards what others look at
+	seen ha.StoreRead
+	away ha.Instant
 }
 
 // NewCluster makes a Cluster; nothing runs before Run.
@@ -96,6 +100,33 @@ func (c *Cluster) Heard() { c.tell(c.brain, ha.Hearing{Nodes: c.s.Hear()}) }
 // Want changes what is asked for, and what is known of the nodes beside their keys.
 func (c *Cluster) Want(groups []place.Group, facts []place.Node) {
 	c.inbox.put(turn{do: func() { c.brain.Want(groups, facts) }})
+}
+
+// Plan returns where groups would belong if this was asked for. It is as good as what
+// this node knows.
+func (c *Cluster) Plan(ctx context.Context, groups []place.Group) (place.Answer, error) {
+	answer := make(chan place.Answer, 1)
+	c.inbox.put(turn{do: func() { answer <- c.brain.Plan(groups) }})
+	select {
+	case <-ctx.Done():
+		return place.Answer{}, fmt.Errorf("planning: %w", context.Cause(ctx))
+	case a := <-answer:
+		return a, nil
+	}
+}
+
+// Seen returns what the store said last of everything that is decided by.
+func (c *Cluster) Seen() ha.StoreRead {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.seen
+}
+
+// Away returns since when the store does not answer; zero: it does.
+func (c *Cluster) Away() ha.Instant {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.away
 }
 
 // Depart has this node leave the cluster: it gives up everything, and says so when

@@ -13,6 +13,13 @@ import (
 // step decides, has written down what is to be remembered, and acts.
 func (c *Cluster) step(ctx context.Context, m machine, in ha.Input) {
 	now, wall := c.s.Clock.Now(), time.Now()
+	if r, ok := in.(ha.StoreRead); ok && r.Error == "" {
+		c.mu.Lock()
+		c.seen = r
+		// The brain goes on to note what it writes in what it has read.
+		c.seen.Nodes, c.seen.Groups = slices.Clone(r.Nodes), slices.Clone(r.Groups)
+		c.mu.Unlock()
+	}
 	actions := m.Step(now, in)
 	if c.matters(actions) {
 		wait := slices.ContainsFunc(actions, func(a ha.Action) bool { k, ok := a.(ha.Keep); return ok && k.Sync })
@@ -48,6 +55,14 @@ func same(a, b []ha.Right) bool {
 
 func (c *Cluster) act(ctx context.Context, m machine, a ha.Action) {
 	switch a := a.(type) {
+	case ha.Emit:
+		if a.Event.Code == ha.StoreAway {
+			c.mu.Lock()
+			if c.away = 0; a.Event.Change == ha.Assert {
+				c.away = a.Event.At
+			}
+			c.mu.Unlock()
+		}
 	case ha.ReadNode:
 		c.ask(ctx, m, func(ctx context.Context) ha.Input {
 			in := c.s.Store.Node(ctx, c.s.Self.Node)
@@ -74,6 +89,7 @@ func (c *Cluster) act(ctx context.Context, m machine, a ha.Action) {
 		}
 	case ha.Say:
 		c.s.Say(a.Said)
+		c.tell(c.brain, ha.Hearing{Nodes: c.s.Hear()}) // it may be this very word that a move waits for
 	case ha.Draw:
 		c.tell(m, ha.Drawn{Incarnation: c.s.Draw()})
 	case ha.Listen:

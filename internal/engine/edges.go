@@ -8,6 +8,7 @@ import (
 	"gemel/internal/ha"
 	"gemel/internal/manifest"
 	"gemel/internal/proc"
+	"gemel/internal/status"
 )
 
 // Shadow is the half that holds the programs.
@@ -46,6 +47,8 @@ type Edges struct {
 	StartPart func(ha.StartPart)
 	StopPart  func(ha.StopPart)
 	Account   func(ha.Holds) // tells the authority what of the groups is here
+	// Cluster returns how this node sees its cluster; nil: it is of none.
+	Cluster func() *status.ClusterStatus
 	// Lapsed hears that the shadow has killed a group; Want, what a manifest that comes
 	// into force asks for.
 	Lapsed func()
@@ -96,6 +99,7 @@ func (e Edges) whole(tell func(ha.Input)) Edges {
 	})
 	or(&e.StopPart, func(a ha.StopPart) { tell(ha.PartDone{Group: a.Group, Part: a.Part, OK: true}) })
 	or(&e.Account, func(ha.Holds) {})
+	or(&e.Cluster, func() *status.ClusterStatus { return nil })
 	or(&e.Lapsed, func() {})
 	or(&e.Want, func(*manifest.Manifest) {})
 	or(&e.Reboot, func(a ha.Reboot, _ []string) { tell(ha.RebootFailed{Process: a.Process, Detail: none}) })

@@ -65,7 +65,7 @@ func (e *Engine) Look(ctx context.Context, s Sight) error {
 		if s.Differs != p.node.Differs {
 			p.node.Differs, p.stale = s.Differs, true
 		}
-		if p.stale {
+		if p.stale || e.loop.s.Booted.Cluster { // who is heard changes all the time
 			e.loop.draw()
 		}
 	})
@@ -102,8 +102,10 @@ func (l *loop) draw() {
 	shot := &status.Snapshot{
 		Revision: p.revision, At: p.drawn, Wall: time.Now(), Node: node,
 		Processes: p.processes(m, l.machine.Processes()), Checks: checks(m, l.machine.Checks()),
-		Groups: groups(m), Alarms: slices.Clone(l.teller.alarms.standing),
+		Alarms: slices.Clone(l.teller.alarms.standing),
 	}
+	shot.Cluster = l.s.Edges.Cluster()
+	shot.Groups = groups(m, ha.Node(node.Name), shot.Cluster, l.machine.Groups())
 	for i := range shot.Processes {
 		s := &shot.Processes[i]
 		s.Threads, s.Status = l.s.Edges.Beating(s.Name)
@@ -169,13 +171,41 @@ func checks(m *manifest.Manifest, views []ladder.CheckView) []status.CheckStatus
 	return out
 }
 
-// groups are what they are on a machine of no cluster.
-func groups(m *manifest.Manifest) []status.GroupStatus {
+// groups are what they are here: on a machine of no cluster they wait for one.
+func groups(m *manifest.Manifest, me ha.Node, c *status.ClusterStatus, here []ladder.GroupView) []status.GroupStatus {
 	out := make([]status.GroupStatus, 0, len(m.Groups))
 	for _, g := range m.Groups {
-		out = append(out, status.GroupStatus{Name: g.Name, State: "waiting", Reason: g.Waiting(), Nodes: g.Nodes, Run: g.Run, Standby: g.Standby})
+		s := status.GroupStatus{State: "waiting", Nodes: g.Nodes, Run: g.Run, Standby: g.Standby}
+		s.Name, s.Reason = g.Name, g.Waiting()
+		if c != nil {
+			s = clustered(s, me, c, here)
+		}
+		out = append(out, s)
 	}
 	return out
+}
+
+// clustered says where a group of a cluster is, and what of it is here.
+func clustered(s status.GroupStatus, me ha.Node, c *status.ClusterStatus, here []ladder.GroupView) status.GroupStatus {
+	if i := slices.IndexFunc(c.Groups, func(p status.Placed) bool { return p.Name == s.Name }); i >= 0 {
+		s.Placed = c.Groups[i]
+	}
+	if i := slices.IndexFunc(here, func(v ladder.GroupView) bool { return v.Name == s.Name }); i >= 0 && here[i].State != "" {
+		s.State, s.Reason = here[i].State, here[i].Reason
+		return s
+	}
+	mine := len(s.Nodes) == 0 || slices.Contains(s.Nodes, me)
+	switch {
+	case s.Node == me:
+		s.State, s.Reason = "starting", "it was just granted to this node"
+	case s.Node == "":
+		s.State = "unplaced"
+	case mine:
+		s.State = "standby"
+	default:
+		s.State = "elsewhere"
+	}
+	return s
 }
 
 func admin(locked bool) status.Admin {

@@ -181,7 +181,8 @@ type (
 		Verb   Verb    `json:"verb"`
 		Target Subject `json:"target"`
 		Value  string  `json:"value,omitempty"`
-		By     string  `json:"by,omitempty"` // who, for the audit
+		Forced bool    `json:"forced,omitempty"` // of a move
+		By     string  `json:"by,omitempty"`     // who, for the audit
 		// Wall is when it was asked for, for showing only: a lock outlives boots, and
 		// with them every instant. Zero in a journal of a version that did not note it.
 		Wall time.Time `json:"wall,omitzero"`
@@ -218,6 +219,10 @@ const (
 	VerbLock    Verb = "lock"
 	VerbUnlock  Verb = "unlock"
 	VerbClear   Verb = "clear" // forget the restarts counted and the bars of this node
+	// Of a cluster; they are no matter of one node.
+	VerbMove   Verb = "move"   // a group; Value is the node, empty: wherever it belongs besides
+	VerbDrain  Verb = "drain"  // have all groups leave a node, and none come
+	VerbResume Verb = "resume" // take a drain back
 	// VerbRecovery and VerbEscalation set a dynamic item; Value is its word.
 	VerbRecovery   Verb = "set-recovery"
 	VerbEscalation Verb = "set-escalation"

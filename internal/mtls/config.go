@@ -98,7 +98,7 @@ func (f *Files) verify(cs tls.ConnectionState, use x509.ExtKeyUsage, roles []Rol
 		err = errors.New("only TLS 1.3 is spoken here")
 	}
 	if err == nil && !slices.Contains(roles, id.Name.Role) {
-		err = fmt.Errorf("%v: a %s has no business here", id.Name, id.Name.Role)
+		err = fmt.Errorf("%v: the role %s has no business here", id.Name, id.Name.Role)
 	}
 	if err != nil {
 		return Identity{}, err

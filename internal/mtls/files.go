@@ -43,6 +43,8 @@ type Files struct {
 	// nobody hears.
 	Tell func(text string)
 
+	write sync.Mutex // held over a change of the files, so that an older one cannot come last
+
 	mu   sync.Mutex
 	have *state
 	bad  map[string]stamped   // files that were refused, so that it is told once
@@ -234,6 +236,8 @@ func (f *Files) Trust() (*Trust, error) {
 // Adopt makes a Trust the one that is in force, on the disk first. An older one
 // than that is refused.
 func (f *Files) Adopt(t *Trust) error {
+	f.write.Lock()
+	defer f.write.Unlock()
 	if err := t.Check(); err != nil {
 		return err
 	}
@@ -262,6 +266,8 @@ func (f *Files) Adopt(t *Trust) error {
 // before Install it gives the same key, so that one whose answer was lost can ask
 // once more.
 func (f *Files) Request() ([]byte, error) {
+	f.write.Lock()
+	defer f.write.Unlock()
 	key, err := f.nextKey()
 	if err != nil {
 		return nil, fmt.Errorf("asking for a certificate: %w", err)
@@ -338,6 +344,8 @@ func parseKey(b []byte) (crypto.Signer, error) {
 // that of its authority behind it. It has to be for the key that was asked with,
 // be good by what is trusted here, and keep the name.
 func (f *Files) Install(chain []byte) error {
+	f.write.Lock()
+	defer f.write.Unlock()
 	path := filepath.Join(f.Dir, nextFile)
 	key, err := secret.Read(path)
 	if err != nil {

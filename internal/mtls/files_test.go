@@ -488,3 +488,22 @@ func TestTrustRoundTrip(t *testing.T) {
 		t.Errorf("after an operator said what time it is: %v", err)
 	}
 }
+
+// TestAdoptAtOnce: of several that come at once the newest is on the disk at the end.
+func TestAdoptAtOnce(t *testing.T) {
+	w := newWorld(t, "c1", mtls.Node)
+	f := w.party(authority.Leaf{Name: w.name(mtls.Node, "alpha")})
+	all := []*mtls.Trust{w.trust}
+	for range 20 {
+		all = append(all, all[len(all)-1].Retime(w.now))
+	}
+	var wg sync.WaitGroup
+	for _, x := range all {
+		wg.Go(func() { _ = f.Adopt(x) }) // the older ones may be refused
+	}
+	wg.Wait()
+	got, err := (&mtls.Files{Dir: f.Dir}).Trust()
+	if want := all[len(all)-1].Version; err != nil || got.Version != want {
+		t.Errorf("version %d, %v; want %d", got.Version, err, want)
+	}
+}

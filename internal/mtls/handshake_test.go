@@ -71,7 +71,7 @@ func TestHandshake(t *testing.T) {
 		}
 	})
 	t.Run("a role that has no business there", func(t *testing.T) {
-		wantRefused(t, meet(t, serverOf(t, alpha, false, mtls.Node), clientOf(t, anna, toAlpha), who), "a person has no business here")
+		wantRefused(t, meet(t, serverOf(t, alpha, false, mtls.Node), clientOf(t, anna, toAlpha), who), "the role person has no business here")
 	})
 	t.Run("another server than meant", func(t *testing.T) {
 		o := meet(t, nodes(), clientOf(t, beta, w.name(mtls.Node, "gamma")), who)
@@ -109,7 +109,7 @@ func TestHandshake(t *testing.T) {
 		f := x.party(authority.Leaf{Name: x.name(mtls.Agent, "beta")})
 		c := clientOf(t, f, x.name(mtls.Manager, "alpha"))
 		c.VerifyConnection = nil
-		wantRefused(t, meet(t, serverOf(t, alpha, false, mtls.Node, mtls.Agent), c, who), "does not vouch for a agent")
+		wantRefused(t, meet(t, serverOf(t, alpha, false, mtls.Node, mtls.Agent), c, who), "does not vouch for the role agent")
 	})
 }
 
@@ -125,11 +125,11 @@ func TestPlanes(t *testing.T) {
 	if o := meet(t, server, clientOf(t, manager, to), nil); o.server != nil || o.client != nil {
 		t.Errorf("a manager: %+v", o)
 	}
-	wantRefused(t, meet(t, server, clientOf(t, other, to), nil), "a agent has no business here")
+	wantRefused(t, meet(t, server, clientOf(t, other, to), nil), "the role agent has no business here")
 	nodes := newWorld(t, "c1", mtls.Node)
 	c := clientOf(t, nodes.party(authority.Leaf{Name: nodes.name(mtls.Node, "alpha")}), to)
 	c.VerifyConnection = nil
-	wantRefused(t, meet(t, server, c, nil), "does not vouch for a node")
+	wantRefused(t, meet(t, server, c, nil), "does not vouch for the role node")
 	wantRefused(t, meet(t, serverOf(t, guest, true, mtls.Manager), func() *tls.Config {
 		c, err := to.Pinned(agents.a.Identity().Pin, time.Now)
 		if err != nil {

@@ -66,7 +66,7 @@ func (j *judge) verdict(chain []*x509.Certificate, use x509.ExtKeyUsage) (id Ide
 		return id, "", fmt.Errorf("%v is of another cluster; this one is %s", id.Name, j.trust.Cluster)
 	}
 	if plane := id.Name.Role.plane(); plane != j.trust.Plane {
-		return id, "", fmt.Errorf("%v: the authority for %s does not vouch for a %s", id.Name, j.trust.Plane, id.Name.Role)
+		return id, "", fmt.Errorf("%v: the authority for %s does not vouch for the role %s", id.Name, j.trust.Plane, id.Name.Role)
 	}
 	if leaf.IsCA || !leaf.BasicConstraintsValid || leaf.KeyUsage&(x509.KeyUsageCertSign|x509.KeyUsageCRLSign) != 0 {
 		return id, "", fmt.Errorf("the certificate of %v could sign others; only an authority's may", id.Name)

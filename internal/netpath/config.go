@@ -38,6 +38,9 @@ type Config struct {
 	// is called once in each interval on each network, by several goroutines; it
 	// must be quick and must not keep b. Nil: nothing is said.
 	Payload func(b []byte) []byte
+	// News is called when a peer says something else than before. It is called by the
+	// loops that hear, and must not wait. Nil: nobody is told.
+	News func()
 	// DSCP marks the datagrams for the routers on their way, 0 to 63. Zero is no
 	// mark; 48 (CS6, network control) is what routers give room to.
 	DSCP int

@@ -1,6 +1,7 @@
 package netpath
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -28,6 +29,7 @@ type table struct {
 	network  Network
 	interval time.Duration
 	payload  func([]byte) []byte
+	news     func()
 	dscp     int
 	head     head // of what we send; session and number are filled in
 	targets  []*target
@@ -45,7 +47,7 @@ type target struct {
 
 func newTable(cfg Config, n Network, b *book) (*table, error) {
 	t := &table{
-		network: n, interval: cfg.Interval, payload: cfg.Payload, dscp: cfg.DSCP, bySource: map[netip.AddrPort]*target{},
+		network: n, interval: cfg.Interval, payload: cfg.Payload, news: cfg.News, dscp: cfg.DSCP, bySource: map[netip.AddrPort]*target{},
 		head: head{
 			key: cfg.Keys[0].ID, cluster: tagOf("cluster", cfg.Cluster, ""),
 			network: tagOf("network", cfg.Cluster, n.Name), sender: tagOf("node", cfg.Cluster, string(cfg.Node)),
@@ -90,6 +92,7 @@ type link struct {
 
 	received atomic.Uint64
 	refused  [refusals]atomic.Uint64
+	soon     atomic.Bool // a heartbeat is due at once
 
 	mu    sync.Mutex
 	known Link // but for what is counted above
@@ -117,6 +120,9 @@ func (l *link) run(ctx context.Context, alarm clock.Alarm) {
 	defer l.shut()
 	now := l.s.clk.Now()
 	for next := now; ctx.Err() == nil; {
+		if l.soon.Swap(false) && now < next {
+			next = now
+		}
 		switch {
 		case now >= next:
 			next = l.beat(next, now)
@@ -134,13 +140,19 @@ func (l *link) run(ctx context.Context, alarm clock.Alarm) {
 	}
 }
 
-// stop ends a wait of the loop, when ctx has ended.
+// stop ends a wait of the loop.
 func (l *link) stop() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.bell != nil {
 		l.bell.wake()
 	}
+}
+
+// hurry makes a heartbeat due at once.
+func (l *link) hurry() {
+	l.soon.Store(true)
+	l.stop()
 }
 
 // beat does what is due in each interval, and returns when the next one is due.
@@ -274,8 +286,12 @@ func (l *link) judge(b []byte, from netip.AddrPort, at ha.Instant) refusal {
 			return r
 		}
 		l.s.mu.Lock()
+		news := !bytes.Equal(m.payload, who.path.heard.Payload)
 		r = l.s.book.admit(who.path, h, m, at)
 		l.s.mu.Unlock() // no defer: in a loop it costs memory
+		if news && r == accepted && t.news != nil {
+			t.news()
+		}
 		return r
 	}
 	return refusedKey

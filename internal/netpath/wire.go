@@ -127,7 +127,8 @@ func (s *socket) read(b []byte, due, now ha.Instant) (int, netip.AddrPort, error
 		}
 		s.due = due
 	}
-	if s.rung.Load() { // looked at after the deadline was set, or that would undo wake
+	if s.rung.Swap(false) { // looked at after the deadline was set, or that would undo wake
+		s.due = 0
 		return 0, netip.AddrPort{}, errNothing
 	}
 	n, _, flags, from, err := s.conn.ReadMsgUDPAddrPort(b, nil)

@@ -32,8 +32,11 @@ type Backend struct {
 	Look func(ctx context.Context)
 
 	Core core
-	Asks asks
-	Life life
+	// Cluster takes what is asked of groups and nodes of a cluster; nil: this machine
+	// is of none.
+	Cluster func(ctx context.Context, r ha.Request) (ha.Answer, error)
+	Asks    asks
+	Life    life
 	// Keep keeps a manifest that was replaced and returns the command that puts it
 	// in force again, or nothing. Nil keeps none.
 	Keep  func(manifest []byte) string

@@ -38,11 +38,27 @@ func (a *api) Request(ctx context.Context, req *gemelv1.RequestRequest) (*gemelv
 		return nil, err
 	}
 	o.By = a.by(callerOf(ctx).peer)
-	answer, err := a.b.Core.Request(ctx, o)
+	ask := a.b.Core.Request
+	if shared(o) {
+		if a.b.Cluster == nil {
+			return nil, fault(ha.ErrRefused, "no-cluster", "gemel init makes one", "%s is for a cluster, and this machine belongs to none", o.Verb)
+		}
+		ask = a.b.Cluster
+	}
+	answer, err := ask(ctx, o)
 	if err != nil {
 		return nil, err
 	}
 	return &gemelv1.RequestResponse{Ok: answer.OK, Reason: reasonOf(answer.Why), Undo: answer.Undo}, nil
+}
+
+// shared reports whether a request is no matter of this node alone.
+func shared(o ha.Request) bool {
+	switch o.Verb {
+	case ha.VerbMove, ha.VerbDrain, ha.VerbResume:
+		return true
+	}
+	return o.Target.Kind == ha.KindGroup
 }
 
 // order checks what can be checked without the state.
@@ -51,11 +67,15 @@ func order(req *gemelv1.RequestRequest) (ha.Request, error) {
 	if !ok {
 		return ha.Request{}, fault(ha.ErrInvalid, "verb", "see gemel.v1.Verb", "there is no verb %d", req.GetVerb())
 	}
-	o := ha.Request{Verb: verb, Target: subject(req.GetTarget()), Value: req.GetValue()}
+	o := ha.Request{Verb: verb, Target: subject(req.GetTarget()), Value: req.GetValue(), Forced: req.GetForced()}
 	allowed := []ha.Kind{ha.KindProcess}
 	switch verb {
 	case ha.VerbLock, ha.VerbUnlock:
-		allowed = []ha.Kind{ha.KindNode, ha.KindProcess, ha.KindCheck}
+		allowed = []ha.Kind{ha.KindNode, ha.KindProcess, ha.KindCheck, ha.KindGroup}
+	case ha.VerbMove:
+		allowed = []ha.Kind{ha.KindGroup}
+	case ha.VerbDrain, ha.VerbResume:
+		allowed = []ha.Kind{ha.KindNode}
 	case ha.VerbClear:
 		allowed = []ha.Kind{ha.KindNode, ha.KindProcess}
 	}
@@ -71,7 +91,7 @@ func order(req *gemelv1.RequestRequest) (ha.Request, error) {
 	case len(o.Target.Name) > maxName:
 		return o, fault(ha.ErrInvalid, "target", "", "the name of the target has %d bytes; at most %d", len(o.Target.Name), maxName)
 	}
-	if !named(o.Target) {
+	if !named(o.Target) && !shared(o) {
 		o.Target.Name = "" // there is one node here
 	}
 	return o, value(&o)
@@ -98,6 +118,10 @@ func value(o *ha.Request) error {
 		}
 		if err != nil {
 			return fault(ha.ErrInvalid, "value", "", "the escalation action is %.100q; allowed: none, failover, failover-reboot", o.Value)
+		}
+	case ha.VerbMove:
+		if len(o.Value) > maxName {
+			return fault(ha.ErrInvalid, "value", "", "the name of the node has %d bytes; at most %d", len(o.Value), maxName)
 		}
 	default:
 		if o.Value != "" {

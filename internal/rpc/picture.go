@@ -184,6 +184,10 @@ func (s *Server) known(what ha.Subject) error {
 		for i := range last.Checks {
 			names = append(names, string(last.Checks[i].Name))
 		}
+	case ha.KindGroup:
+		for i := range last.Groups {
+			names = append(names, string(last.Groups[i].Name))
+		}
 	default:
 		return nil
 	}

@@ -23,6 +23,9 @@ var verbs = map[gemelv1.Verb]ha.Verb{
 	gemelv1.Verb_VERB_LOCK:           ha.VerbLock,
 	gemelv1.Verb_VERB_UNLOCK:         ha.VerbUnlock,
 	gemelv1.Verb_VERB_CLEAR:          ha.VerbClear,
+	gemelv1.Verb_VERB_MOVE:           ha.VerbMove,
+	gemelv1.Verb_VERB_DRAIN:          ha.VerbDrain,
+	gemelv1.Verb_VERB_RESUME:         ha.VerbResume,
 	gemelv1.Verb_VERB_SET_RECOVERY:   ha.VerbRecovery,
 	gemelv1.Verb_VERB_SET_ESCALATION: ha.VerbEscalation,
 }
@@ -112,9 +115,9 @@ func snapshotOf(s *status.Snapshot) *gemelv1.Snapshot {
 		out.Checks[i] = checkOf(at, &s.Checks[i])
 	}
 	for _, g := range s.Groups {
-		out.Groups = append(out.Groups, &gemelv1.GroupStatus{Name: string(g.Name), State: g.State, Reason: clean(g.Reason),
-			Nodes: textsOf(g.Nodes), Run: textsOf(g.Run), Standby: textsOf(g.Standby)})
+		out.Groups = append(out.Groups, groupOf(g))
 	}
+	out.Cluster = clusterOf(at, s.Cluster)
 	for i := range s.Alarms {
 		out.Alarms[i] = eventOf(s.Alarms[i])
 	}

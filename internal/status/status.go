@@ -20,6 +20,38 @@ type Snapshot struct {
 	Checks    []CheckStatus   // sorted by name
 	Groups    []GroupStatus   // sorted by name
 	Alarms    []ha.Event      // standing, oldest first
+	Cluster   *ClusterStatus  // nil: this machine is of none
+}
+
+// ClusterStatus is the cluster as this node sees it.
+type ClusterStatus struct {
+	ID, Name string
+	Profile  string
+	Brain    ha.Node
+	Away     ha.Instant     // since when the store does not answer; zero: it does
+	Nodes    []MemberStatus // in the order in which they decide
+	Groups   []Placed       // sorted by name
+}
+
+// MemberStatus is a node of the cluster as this one sees it.
+type MemberStatus struct {
+	Name          ha.Node
+	State         string // a word of ha.NodeState, or unknown
+	Witness, Self bool
+	Drained       bool
+	Hears, Misses []string   // networks
+	Heard         ha.Instant // zero: never
+	Groups        []ha.Group
+}
+
+// Placed says where a group is.
+type Placed struct {
+	Name   ha.Group
+	Node   ha.Node // empty: nobody has it
+	Fence  ha.Fence
+	Wanted ha.Node // where an operator asked for it to be
+	Locked bool
+	Reason string // why it is as it is
 }
 
 // NodeStatus is the state of the node and of Gemel itself.
@@ -146,9 +178,10 @@ type CheckStatus struct {
 
 // GroupStatus is the state of one group.
 type GroupStatus struct {
-	Name    ha.Group
-	State   string // waiting: for a cluster
-	Reason  string // what it waits for, and what of it takes effect all the same
+	Placed
+	// State is waiting (for a cluster); in one: active, starting or stopping here,
+	// standby, elsewhere (this node is none of its own), unplaced.
+	State   string
 	Nodes   []ha.Node
 	Run     []ha.Process
 	Standby []ha.Process

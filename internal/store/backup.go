@@ -103,21 +103,10 @@ func Restore(file string, m Member, log *slog.Logger) error {
 	if entries, err := os.ReadDir(m.Dir); err == nil && len(entries) > 0 {
 		return fmt.Errorf("restoring the store: %s is not empty; wipe it before", m.Dir)
 	}
-	cluster, err := m.initial()
-	if err != nil {
-		return err
-	}
-	ours, err := m.urls(m.Cluster[m.Name])
-	if err != nil {
-		return err
-	}
 	conf := snapshot.RestoreConfig{
 		SnapshotPath: file, Name: m.Name, OutputDataDir: m.Dir,
-		InitialCluster: cluster, InitialClusterToken: m.Token,
+		InitialCluster: m.initial(), PeerURLs: []string{peerURL(m.Name)}, InitialClusterToken: m.Token,
 		RevisionBump: bump, MarkCompacted: true,
-	}
-	for _, u := range ours {
-		conf.PeerURLs = append(conf.PeerURLs, u.String())
 	}
 	if err := snapshot.NewV3(zapTo(log)).Restore(conf); err != nil {
 		return errors.Join(fmt.Errorf("restoring the store from %s: %w", file, err), os.RemoveAll(m.Dir))

@@ -13,7 +13,6 @@ import (
 	"strings"
 	"time"
 
-	"go.etcd.io/etcd/client/pkg/v3/transport"
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.uber.org/zap"
 )
@@ -49,8 +48,12 @@ type Member struct {
 	// "[fd00::1]"; 5316 is the port if there is none.
 	Listen []string
 	// Cluster says of each voter by name where the others reach it, this one
-	// included. One address for each network.
+	// included. One address for each network; the first that answers is taken, and
+	// another one when it falls silent.
 	Cluster map[string][]string
+	// Moved tells Cluster anew, while the member runs: voters that came, left or have
+	// other addresses. nil: it never changes.
+	Moved <-chan map[string][]string `json:"-"`
 	// Join says that the cluster lives and has added this one. Otherwise it is made
 	// by those in Cluster, together and once.
 	Join bool
@@ -65,7 +68,7 @@ type Member struct {
 	// least twice Election and what a write and a round trip take.
 	Heartbeat, Election time.Duration
 	// Ready is called once, when the member serves.
-	Ready func()
+	Ready func() `json:"-"`
 }
 
 // TLS names the files of one side. They are read at each handshake: a new
@@ -74,10 +77,9 @@ type TLS struct {
 	Cert, Key string
 	CA        string
 	CRL       string
-	// Role is the one name that a voter's certificate must have, ours and the
-	// others', in both directions: as its common name, which is what etcd compares,
-	// byte for byte, and as a URI name. Certificates of other roles are refused even
-	// if the same authority signed them. Clients of an external etcd leave it empty.
+	// Role is the URI name that a voter's certificate must have, byte for byte, at
+	// both ends of each connection. Certificates of other roles are refused even if
+	// the same authority signed them. Clients of an external etcd leave it empty.
 	Role string
 }
 
@@ -96,7 +98,7 @@ func (m Member) checked() (Member, error) {
 		bad  bool
 		text string
 	}{
-		{m.Name == "" || strings.ContainsAny(m.Name, ",="), fmt.Sprintf("the name %q of a store member must not be empty and has no comma and no equals sign", m.Name)},
+		{m.Name == "" || len(m.Name) > 50 || strings.ContainsAny(m.Name, ",="), fmt.Sprintf("the name %q of a store member must be 1 to 50 bytes, without comma and equals sign", m.Name)},
 		{!filepath.IsAbs(m.Dir), fmt.Sprintf("the store's directory %q must be an absolute path", m.Dir)},
 		{!filepath.IsAbs(m.Socket), fmt.Sprintf("the store's socket %q must be an absolute path", m.Socket)},
 		{m.Token == "", "the store's token is empty; it must tell this cluster from all others"},
@@ -145,65 +147,32 @@ func loopback(host string) bool {
 	return host == "localhost" || err == nil && ip.Unmap().IsLoopback()
 }
 
-// urls returns addresses as etcd wants them.
-func (m Member) urls(at []string) ([]url.URL, error) {
-	scheme := "https"
-	if m.TLS.empty() {
-		scheme = "http"
-	}
-	var out []url.URL
-	for _, a := range at {
-		host, port, err := splitAddr(a)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, url.URL{Scheme: scheme, Host: net.JoinHostPort(host, port)})
-	}
-	return out, nil
-}
-
-// initial returns the voters as etcd wants them: "a=http://..,a=http://..,b=..".
-func (m Member) initial() (string, error) {
+// initial returns the voters as etcd wants them: "a=unix://61:1,b=unix://62:1". The
+// addresses are not among it: they may change without etcd.
+func (m Member) initial() string {
 	var out []string
 	for _, name := range slices.Sorted(maps.Keys(m.Cluster)) {
-		all, err := m.urls(m.Cluster[name])
-		if err != nil {
-			return "", fmt.Errorf("voter %s: %w", name, err)
-		}
-		for _, u := range all {
-			out = append(out, name+"="+u.String())
-		}
+		out = append(out, name+"="+peerURL(name))
 	}
-	return strings.Join(out, ","), nil
+	return strings.Join(out, ",")
 }
 
 // config returns etcd's configuration. socket is the address of Socket.
-func (m Member) config(socket string, log *zap.Logger) (*embed.Config, error) {
+func (m Member) config(socket string, log *zap.Logger) *embed.Config {
 	c := embed.NewConfig()
 	c.Name, c.Dir = m.Name, m.Dir
 	c.ZapLoggerBuilder = embed.NewZapLoggerBuilder(log)
 	c.LogLevel = "warn"
 
-	var err error
-	if c.ListenPeerUrls, err = m.urls(m.Listen); err != nil {
-		return nil, err
-	}
-	if c.AdvertisePeerUrls, err = m.urls(m.Cluster[m.Name]); err != nil {
-		return nil, err
-	}
-	if c.InitialCluster, err = m.initial(); err != nil {
-		return nil, err
-	}
+	own := url.URL{Scheme: "unix", Host: door(m.Name)}
+	c.ListenPeerUrls, c.AdvertisePeerUrls = []url.URL{own}, []url.URL{own}
+	c.InitialCluster = m.initial()
 	c.ListenClientUrls = []url.URL{{Scheme: "unix", Path: socket}}
 	// Nobody connects to this one: it is how others see that the member has served.
 	c.AdvertiseClientUrls = []url.URL{{Scheme: "unix", Path: "/" + m.Name}}
 	c.InitialClusterToken = m.Token
 	if m.Join {
 		c.ClusterState = embed.ClusterStateFlagExisting
-	}
-	if !m.TLS.empty() {
-		c.PeerTLSInfo = m.TLS.peer(log)
-		c.TlsMinVersion = "TLS1.3"
 	}
 
 	c.TickMs, c.ElectionMs = uint(m.Heartbeat/time.Millisecond), uint(m.Election/time.Millisecond)
@@ -215,18 +184,5 @@ func (m Member) config(socket string, log *zap.Logger) (*embed.Config, error) {
 	c.EnableGRPCGateway, c.EnablePprof = false, false
 	// What is in the address or the host name of a request over the socket says nothing.
 	c.CORS, c.HostWhitelist = map[string]struct{}{}, map[string]struct{}{"*": {}}
-	return c, nil
-}
-
-// peer returns what etcd knows of TLS. It compares the common name of whoever is at
-// the other end, the caller's and the called one's; it has no way to look at a URI
-// name. The addresses in a certificate are compared when a voter is called, not
-// when it calls: a machine of several networks calls from any address, and etcd
-// would ask the DNS.
-func (t TLS) peer(log *zap.Logger) transport.TLSInfo {
-	return transport.TLSInfo{
-		CertFile: t.Cert, KeyFile: t.Key, TrustedCAFile: t.CA, CRLFile: t.CRL,
-		ClientCertAuth: true, AllowedCNs: []string{t.Role}, SkipClientSANVerify: true,
-		Logger: log,
-	}
+	return c
 }

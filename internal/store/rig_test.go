@@ -25,6 +25,7 @@ import (
 	"testing"
 	"time"
 
+	"go.etcd.io/etcd/client/pkg/v3/transport"
 	"go.etcd.io/etcd/server/v3/embed"
 	"golang.org/x/sys/unix"
 )
@@ -44,10 +45,7 @@ func TestMain(m *testing.M) {
 
 func beMember(conf string) int {
 	var m Member
-	if err := json.Unmarshal([]byte(conf), &struct {
-		*Member
-		Ready any
-	}{Member: &m}); err != nil {
+	if err := json.Unmarshal([]byte(conf), &m); err != nil {
 		fmt.Println("failed", err)
 		return 2
 	}
@@ -72,14 +70,21 @@ func beExternal(m Member, at string) int {
 		fmt.Println("failed", err)
 		return 2
 	}
-	c, err := m.config("/nowhere", zapTo(slog.New(slog.NewTextHandler(os.Stderr, nil))))
+	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	if err := os.MkdirAll(filepath.Dir(m.Dir), 0o700); err != nil {
+		fmt.Println("failed", err)
+		return 2
+	}
+	w, err := newWire(m, log)
 	if err != nil {
 		fmt.Println("failed", err)
 		return 2
 	}
+	defer func() { _ = w.close() }()
+	c := m.config("/nowhere", zapTo(log))
 	c.ListenClientUrls, c.AdvertiseClientUrls = []url.URL{*u}, []url.URL{*u}
-	c.ClientTLSInfo, c.MaxRequestBytes = c.PeerTLSInfo, embed.DefaultMaxRequestBytes
-	c.ClientTLSInfo.AllowedCNs = nil
+	c.ClientTLSInfo = transport.TLSInfo{CertFile: m.TLS.Cert, KeyFile: m.TLS.Key, TrustedCAFile: m.TLS.CA, ClientCertAuth: true}
+	c.MaxRequestBytes, c.TlsMinVersion = embed.DefaultMaxRequestBytes, "TLS1.3"
 	e, err := embed.StartEtcd(c)
 	if err != nil {
 		fmt.Println("failed", err)
@@ -98,7 +103,8 @@ type rig struct {
 	members map[string]Member
 	running map[string]*process
 	ca      *authority
-	clients map[string]string // addresses of those that are not ours
+	clients map[string]string     // addresses of those that are not ours
+	within  func(string) []string // what a member's command line begins with
 }
 
 type process struct {
@@ -195,14 +201,19 @@ func (r *rig) up(who ...string) {
 
 func (r *rig) start(n string) *process {
 	r.t.Helper()
-	conf, err := json.Marshal(struct {
-		Member
-		Ready any
-	}{Member: r.members[n]})
+	conf, err := json.Marshal(r.members[n])
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	p := &process{cmd: exec.Command("/proc/self/exe"), ready: make(chan struct{}), ended: make(chan struct{})}
+	self, err := os.Executable()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	args := []string{self}
+	if r.within != nil {
+		args = append(r.within(n), self)
+	}
+	p := &process{cmd: exec.Command(args[0], args[1:]...), ready: make(chan struct{}), ended: make(chan struct{})}
 	p.cmd.Env = append(os.Environ(), memberEnv+"="+string(conf), externalEnv+"="+r.clients[n])
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	out, err := p.cmd.StdoutPipe()

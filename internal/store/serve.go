@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -19,9 +20,7 @@ import (
 	"go.etcd.io/etcd/client/pkg/v3/types"
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.etcd.io/etcd/server/v3/etcdserver/api/membership"
-	"go.etcd.io/etcd/server/v3/etcdserver/api/rafthttp"
 	"go.etcd.io/etcd/server/v3/storage/wal"
-	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
 )
 
@@ -43,7 +42,8 @@ var readIndexRetryTime time.Duration
 
 // Serve runs a voter in this process until ctx ends or the member does. etcd ends
 // the process by itself on what it cannot bear, as a full disk: give it one of its
-// own. Serve sets the umask of the process, and variables of etcd.
+// own. Serve sets the umask and the directory of the process, and variables of
+// etcd.
 func Serve(ctx context.Context, m Member, log *slog.Logger) error {
 	m, err := m.checked()
 	if err != nil {
@@ -59,13 +59,18 @@ func Serve(ctx context.Context, m Member, log *slog.Logger) error {
 	}
 	defer unlock()
 	z := zapTo(log)
-	tune(m)
+	tune()
 	fresh, err := identify(m)
 	if err != nil {
 		return err
 	}
+	w, err := newWire(m, log)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = w.close() }()
 	if fresh {
-		if err := strangers(ctx, m, z); err != nil {
+		if err := strangers(ctx, m); err != nil {
 			return err
 		}
 		// What a start that was cut off has left is of no use, and nobody's.
@@ -84,10 +89,7 @@ func Serve(ctx context.Context, m Member, log *slog.Logger) error {
 		return err
 	}
 	defer at.close()
-	c, err := m.config(at.addr, z)
-	if err != nil {
-		return err
-	}
+	c := m.config(at.addr, z)
 	var running atomic.Pointer[embed.Etcd]
 	c.UserHandlers = map[string]http.Handler{leadPath: leadHandler(&running)}
 	e, err := embed.StartEtcd(c)
@@ -101,22 +103,17 @@ func Serve(ctx context.Context, m Member, log *slog.Logger) error {
 	if err := os.Chmod(at.addr, 0o600); err != nil {
 		return errors.Join(fmt.Errorf("the store's socket: %w", err), stop(e))
 	}
-	return watchOver(ctx, m, e, log)
+	return watchOver(ctx, m, e, w)
 }
 
 // tune sets what etcd has no settings for.
-func tune(m Member) {
+func tune() {
 	readIndexRetryTime = readAgain
 	wal.SegmentSizeBytes = walSegment
-	// A stream between two voters that says nothing for so long is given up and made
-	// anew, over the next address. Five seconds, etcd's own value, is longer than an
-	// authority: the death of one of two networks would end them all.
-	still := max(2*m.Election, 300*time.Millisecond)
-	rafthttp.ConnReadTimeout, rafthttp.ConnWriteTimeout = still, still
 }
 
 // watchOver keeps the mark, and ends the member.
-func watchOver(ctx context.Context, m Member, e *embed.Etcd, log *slog.Logger) error {
+func watchOver(ctx context.Context, m Member, e *embed.Etcd, w *wire) error {
 	// Before it is of use to anybody: from now on its data is missed.
 	last := markOf(m, e)
 	early := last
@@ -149,6 +146,10 @@ func watchOver(ctx context.Context, m Member, e *embed.Etcd, log *slog.Logger) e
 			if m.Ready != nil {
 				m.Ready()
 			}
+		case cluster := <-m.Moved:
+			if err := w.move(cluster); err != nil {
+				w.log.Error("the voters' new addresses are not used", "error", err)
+			}
 		case <-tick.C:
 			// What is applied may be on its way to the disk still. What was applied at
 			// the tick before is there, unless the disk has stood still since: then the
@@ -156,7 +157,7 @@ func watchOver(ctx context.Context, m Member, e *embed.Etcd, log *slog.Logger) e
 			now := markOf(m, e)
 			if now.Index != last.Index && last.Index != 0 {
 				if err := last.write(m.Dir); err != nil {
-					log.Warn("the mark of the store cannot be written: data that is put back from a copy may go unnoticed", "error", err)
+					w.log.Warn("the mark of the store cannot be written: data that is put back from a copy may go unnoticed", "error", err)
 				}
 			}
 			last = now
@@ -201,38 +202,15 @@ func stop(e *embed.Etcd) error {
 // strangers asks the other voters, before a member without data and mark starts,
 // whether it has ever served. etcd would start it as the one that they know, with
 // an empty log.
-func strangers(ctx context.Context, m Member, z *zap.Logger) error {
-	ours := map[string]bool{}
-	all, err := m.urls(m.Cluster[m.Name])
-	if err != nil {
-		return err
-	}
-	for _, u := range all {
-		ours[u.String()] = true
-	}
+func strangers(ctx context.Context, m Member) error {
 	var peers []string
-	for name, at := range m.Cluster {
-		if name == m.Name {
-			continue
-		}
-		theirs, err := m.urls(at)
-		if err != nil {
-			return err
-		}
-		for _, u := range theirs {
-			peers = append(peers, u.String())
+	for name := range m.Cluster {
+		if name != m.Name {
+			peers = append(peers, name)
 		}
 	}
 	if len(peers) == 0 {
 		return nil
-	}
-	info := m.TLS.peer(z)
-	if m.TLS.empty() {
-		info.AllowedCNs = nil
-	}
-	rt, err := rafthttp.NewRoundTripper(info, time.Second)
-	if err != nil {
-		return fmt.Errorf("asking the other voters: %w", err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
@@ -243,7 +221,7 @@ func strangers(ctx context.Context, m Member, z *zap.Logger) error {
 	answers := make(chan answer, len(peers))
 	for _, p := range peers {
 		go func() {
-			known, err := membersAt(ctx, rt, p)
+			known, err := membersAt(ctx, p)
 			answers <- answer{known, err}
 		}()
 	}
@@ -254,7 +232,7 @@ func strangers(ctx context.Context, m Member, z *zap.Logger) error {
 			failed = append(failed, a.err)
 		}
 		for _, k := range a.known {
-			if len(k.ClientURLs) > 0 && slices.ContainsFunc(k.PeerURLs, func(u string) bool { return ours[u] }) {
+			if len(k.ClientURLs) > 0 && slices.Contains(k.PeerURLs, peerURL(m.Name)) {
 				return fmt.Errorf("%w: the cluster knows member %s (%s) as one that has served, and there is no data of it here", ErrForeign, k.ID, k.Name)
 			}
 		}
@@ -266,22 +244,25 @@ func strangers(ctx context.Context, m Member, z *zap.Logger) error {
 }
 
 // membersAt asks one voter whom it knows.
-func membersAt(ctx context.Context, rt http.RoundTripper, at string) ([]*membership.Member, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, at+"/members", nil)
+func membersAt(ctx context.Context, name string) ([]*membership.Member, error) {
+	t := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", door(name))
+	}}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://voter/members", nil)
 	if err != nil {
 		return nil, err
 	}
-	resp, err := rt.RoundTrip(req)
+	resp, err := t.RoundTrip(req)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("voter %s: %w", name, err)
 	}
 	defer func() { _ = resp.Body.Close() }()
 	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("%s/members: %s", at, resp.Status)
+		return nil, fmt.Errorf("voter %s: %s", name, resp.Status)
 	}
 	var known []*membership.Member
 	if err := json.NewDecoder(http.MaxBytesReader(nil, resp.Body, 1<<20)).Decode(&known); err != nil {
-		return nil, fmt.Errorf("%s/members: %w", at, err)
+		return nil, fmt.Errorf("voter %s: %w", name, err)
 	}
 	return known, nil
 }

@@ -3,6 +3,7 @@ package store
 import (
 	"bufio"
 	"context"
+	hexcode "encoding/hex"
 	"errors"
 	"fmt"
 	"net"
@@ -22,9 +23,9 @@ const settle = 15 * time.Second
 // A Voter is a member of the store as the one that was asked sees it.
 type Voter struct {
 	ID      uint64
-	Name    string   // empty: it was added and has not started yet
-	Peers   []string // where the others reach it, as URLs
-	Learner bool     // it follows, and has no vote
+	Name    string // the node's
+	Started bool   // it has served at some time
+	Learner bool   // it follows, and has no vote
 	Leader  bool
 	// Alive says that it speaks to the one that was asked. With an external etcd it
 	// says only that the cluster has answered.
@@ -61,9 +62,10 @@ func (c *Client) Voters(ctx context.Context) ([]Voter, error) {
 	var out []Voter
 	for _, m := range v.list.GetMembers() {
 		out = append(out, Voter{
-			ID: m.GetID(), Name: m.GetName(), Peers: m.GetPeerURLs(), Learner: m.GetIsLearner(),
-			Leader: m.GetID() == v.status.GetLeader(),
-			Alive:  m.GetID() == self || c.c.Socket == "" || alive[hex(m.GetID())],
+			ID: m.GetID(), Name: nameOf(m), Learner: m.GetIsLearner(),
+			Started: len(m.GetClientURLs()) > 0,
+			Leader:  m.GetID() == v.status.GetLeader(),
+			Alive:   m.GetID() == self || c.c.Socket == "" || alive[hex(m.GetID())],
 		})
 	}
 	return out, nil
@@ -112,17 +114,29 @@ func (c *pool) local(ctx context.Context, method, path string) (*http.Response, 
 	return t.RoundTrip(req)
 }
 
-// Add adds a member that has no vote yet and returns its id; peers are where the
-// others reach it, as URLs. It starts with Join after that. One that was added by a
+// Add adds a member that has no vote yet and returns its id. It starts with Join
+// after that, and the others are told by Moved where it is. One that was added by a
 // call whose answer was lost is found by Voters.
-func (c *Client) Add(ctx context.Context, peers ...string) (uint64, error) {
+func (c *Client) Add(ctx context.Context, name string) (uint64, error) {
 	resp, err := change(ctx, &c.pool, func(ctx context.Context, e *end) (*etcdserverpb.MemberAddResponse, error) {
-		return etcdserverpb.NewClusterClient(e.conn).MemberAdd(ctx, &etcdserverpb.MemberAddRequest{PeerURLs: peers, IsLearner: true})
+		return etcdserverpb.NewClusterClient(e.conn).MemberAdd(ctx, &etcdserverpb.MemberAddRequest{PeerURLs: []string{peerURL(name)}, IsLearner: true})
 	})
 	if err != nil {
-		return 0, fmt.Errorf("adding %s to the store: %w", strings.Join(peers, ", "), err)
+		return 0, fmt.Errorf("adding %s to the store: %w", name, err)
 	}
 	return resp.GetMember().GetID(), nil
+}
+
+// nameOf returns the name of a member, which etcd does not know before it has
+// started. Of an etcd that is not ours the name is what it says.
+func nameOf(m *etcdserverpb.Member) string {
+	for _, u := range m.GetPeerURLs() {
+		code, ours := strings.CutPrefix(u, "unix://")
+		if name, err := hexcode.DecodeString(strings.TrimSuffix(code, ":1")); ours && err == nil {
+			return string(name)
+		}
+	}
+	return m.GetName()
 }
 
 // Promote gives a member its vote, as soon as it has caught up with the leader.
@@ -224,7 +238,7 @@ func change[T any](ctx context.Context, c *pool, do func(context.Context, *end) 
 		case !again || ctx.Err() != nil:
 			return v, plain(err)
 		}
-		wait(ctx, 200*time.Millisecond)
+		wait(ctx, 500*time.Millisecond)
 		if ctx.Err() != nil {
 			return v, plain(err)
 		}

@@ -41,6 +41,7 @@ var usual = []string{
 	"simple token is not cryptographically signed",                                         // there are no users
 	"Failed to detect schema version",                                                      // until its first snapshot
 	"failed to update storage version",
+	"waiting for ReadIndex response took too long, retrying", // sixteen a second, and who reads says it
 	"Failed to detect storage schema version. Please wait till wal snapshot before upgrading cluster.",
 }
 

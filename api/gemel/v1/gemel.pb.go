@@ -59,20 +59,29 @@ const (
 	// Set the escalation action of a process; value is none, failover or
 	// failover-reboot.
 	Verb_VERB_SET_ESCALATION Verb = 8
+	// Move a group; value is the node, empty: wherever it belongs besides.
+	Verb_VERB_MOVE Verb = 9
+	// Have all groups leave a node, and none come.
+	Verb_VERB_DRAIN Verb = 10
+	// Take a drain back.
+	Verb_VERB_RESUME Verb = 11
 )
 
 // Enum value maps for Verb.
 var (
 	Verb_name = map[int32]string{
-		0: "VERB_UNSPECIFIED",
-		1: "VERB_START",
-		2: "VERB_STOP",
-		3: "VERB_RESTART",
-		4: "VERB_LOCK",
-		5: "VERB_UNLOCK",
-		6: "VERB_CLEAR",
-		7: "VERB_SET_RECOVERY",
-		8: "VERB_SET_ESCALATION",
+		0:  "VERB_UNSPECIFIED",
+		1:  "VERB_START",
+		2:  "VERB_STOP",
+		3:  "VERB_RESTART",
+		4:  "VERB_LOCK",
+		5:  "VERB_UNLOCK",
+		6:  "VERB_CLEAR",
+		7:  "VERB_SET_RECOVERY",
+		8:  "VERB_SET_ESCALATION",
+		9:  "VERB_MOVE",
+		10: "VERB_DRAIN",
+		11: "VERB_RESUME",
 	}
 	Verb_value = map[string]int32{
 		"VERB_UNSPECIFIED":    0,
@@ -84,6 +93,9 @@ var (
 		"VERB_CLEAR":          6,
 		"VERB_SET_RECOVERY":   7,
 		"VERB_SET_ESCALATION": 8,
+		"VERB_MOVE":           9,
+		"VERB_DRAIN":          10,
+		"VERB_RESUME":         11,
 	}
 )
 
@@ -893,8 +905,11 @@ type RequestRequest struct {
 	Verb Verb `protobuf:"varint,1,opt,name=verb,proto3,enum=gemel.v1.Verb" json:"verb,omitempty"`
 	// With what.
 	Target *Subject `protobuf:"bytes,2,opt,name=target,proto3" json:"target,omitempty"`
-	// The value of the set verbs; empty for the others.
-	Value         string `protobuf:"bytes,3,opt,name=value,proto3" json:"value,omitempty"`
+	// The value of the set verbs and of a move; empty for the others.
+	Value string `protobuf:"bytes,3,opt,name=value,proto3" json:"value,omitempty"`
+	// Of a move: only that the other node runs is needed; health, files and versions
+	// are waived.
+	Forced        bool `protobuf:"varint,4,opt,name=forced,proto3" json:"forced,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -948,6 +963,13 @@ func (x *RequestRequest) GetValue() string {
 		return x.Value
 	}
 	return ""
+}
+
+func (x *RequestRequest) GetForced() bool {
+	if x != nil {
+		return x.Forced
+	}
+	return false
 }
 
 // RequestResponse is the answer to a request.
@@ -2173,11 +2195,12 @@ const file_gemel_v1_gemel_proto_rawDesc = "" +
 	"\x05event\x18\x01 \x01(\v2\x0f.gemel.v1.EventR\x05event\x12\x14\n" +
 	"\x05means\x18\x02 \x01(\tR\x05means\x12\x16\n" +
 	"\x06effect\x18\x03 \x01(\tR\x06effect\x12\x0e\n" +
-	"\x02do\x18\x04 \x01(\tR\x02do\"u\n" +
+	"\x02do\x18\x04 \x01(\tR\x02do\"\x8d\x01\n" +
 	"\x0eRequestRequest\x12\"\n" +
 	"\x04verb\x18\x01 \x01(\x0e2\x0e.gemel.v1.VerbR\x04verb\x12)\n" +
 	"\x06target\x18\x02 \x01(\v2\x11.gemel.v1.SubjectR\x06target\x12\x14\n" +
-	"\x05value\x18\x03 \x01(\tR\x05value\"_\n" +
+	"\x05value\x18\x03 \x01(\tR\x05value\x12\x16\n" +
+	"\x06forced\x18\x04 \x01(\bR\x06forced\"_\n" +
 	"\x0fRequestResponse\x12\x0e\n" +
 	"\x02ok\x18\x01 \x01(\bR\x02ok\x12(\n" +
 	"\x06reason\x18\x02 \x01(\v2\x10.gemel.v1.ReasonR\x06reason\x12\x12\n" +
@@ -2247,7 +2270,7 @@ const file_gemel_v1_gemel_proto_rawDesc = "" +
 	"\tErrorInfo\x12'\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x13.gemel.v1.ErrorKindR\x04kind\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x12\n" +
-	"\x04hint\x18\x03 \x01(\tR\x04hint*\xad\x01\n" +
+	"\x04hint\x18\x03 \x01(\tR\x04hint*\xdd\x01\n" +
 	"\x04Verb\x12\x14\n" +
 	"\x10VERB_UNSPECIFIED\x10\x00\x12\x0e\n" +
 	"\n" +
@@ -2259,7 +2282,12 @@ const file_gemel_v1_gemel_proto_rawDesc = "" +
 	"\n" +
 	"VERB_CLEAR\x10\x06\x12\x15\n" +
 	"\x11VERB_SET_RECOVERY\x10\a\x12\x17\n" +
-	"\x13VERB_SET_ESCALATION\x10\b*Z\n" +
+	"\x13VERB_SET_ESCALATION\x10\b\x12\r\n" +
+	"\tVERB_MOVE\x10\t\x12\x0e\n" +
+	"\n" +
+	"VERB_DRAIN\x10\n" +
+	"\x12\x0f\n" +
+	"\vVERB_RESUME\x10\v*Z\n" +
 	"\x06Access\x12\x16\n" +
 	"\x12ACCESS_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rACCESS_VIEWER\x10\x01\x12\x13\n" +

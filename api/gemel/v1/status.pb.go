@@ -268,7 +268,9 @@ type Snapshot struct {
 	// Alarms that stand, oldest first.
 	Alarms []*Event `protobuf:"bytes,7,rep,name=alarms,proto3" json:"alarms,omitempty"`
 	// Groups of the manifest, sorted by name.
-	Groups        []*GroupStatus `protobuf:"bytes,8,rep,name=groups,proto3" json:"groups,omitempty"`
+	Groups []*GroupStatus `protobuf:"bytes,8,rep,name=groups,proto3" json:"groups,omitempty"`
+	// The cluster as this node sees it; missing on a machine of none.
+	Cluster       *ClusterStatus `protobuf:"bytes,9,opt,name=cluster,proto3" json:"cluster,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -359,6 +361,231 @@ func (x *Snapshot) GetGroups() []*GroupStatus {
 	return nil
 }
 
+func (x *Snapshot) GetCluster() *ClusterStatus {
+	if x != nil {
+		return x.Cluster
+	}
+	return nil
+}
+
+// ClusterStatus is the cluster as one node sees it.
+type ClusterStatus struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Drawn once for the life of the cluster.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Name for people.
+	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// The node that decides, as the store said last.
+	Brain string `protobuf:"bytes,3,opt,name=brain,proto3" json:"brain,omitempty"`
+	// The store answers this node.
+	Store bool `protobuf:"varint,4,opt,name=store,proto3" json:"store,omitempty"`
+	// Since when it does not; missing if it does.
+	StoreAway *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=store_away,json=storeAway,proto3" json:"store_away,omitempty"`
+	// The nodes, in the order in which they decide.
+	Nodes []*MemberStatus `protobuf:"bytes,6,rep,name=nodes,proto3" json:"nodes,omitempty"`
+	// The profile of its timers: normal, fast or guarded.
+	Profile       string `protobuf:"bytes,7,opt,name=profile,proto3" json:"profile,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClusterStatus) Reset() {
+	*x = ClusterStatus{}
+	mi := &file_gemel_v1_status_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClusterStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClusterStatus) ProtoMessage() {}
+
+func (x *ClusterStatus) ProtoReflect() protoreflect.Message {
+	mi := &file_gemel_v1_status_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClusterStatus.ProtoReflect.Descriptor instead.
+func (*ClusterStatus) Descriptor() ([]byte, []int) {
+	return file_gemel_v1_status_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *ClusterStatus) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *ClusterStatus) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ClusterStatus) GetBrain() string {
+	if x != nil {
+		return x.Brain
+	}
+	return ""
+}
+
+func (x *ClusterStatus) GetStore() bool {
+	if x != nil {
+		return x.Store
+	}
+	return false
+}
+
+func (x *ClusterStatus) GetStoreAway() *timestamppb.Timestamp {
+	if x != nil {
+		return x.StoreAway
+	}
+	return nil
+}
+
+func (x *ClusterStatus) GetNodes() []*MemberStatus {
+	if x != nil {
+		return x.Nodes
+	}
+	return nil
+}
+
+func (x *ClusterStatus) GetProfile() string {
+	if x != nil {
+		return x.Profile
+	}
+	return ""
+}
+
+// MemberStatus is a node of the cluster as another one sees it.
+type MemberStatus struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the node.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// member, suspect, left, evicted; unknown if the store never said.
+	State string `protobuf:"bytes,2,opt,name=state,proto3" json:"state,omitempty"`
+	// It only votes.
+	Witness bool `protobuf:"varint,3,opt,name=witness,proto3" json:"witness,omitempty"`
+	// It is this node.
+	Self bool `protobuf:"varint,4,opt,name=self,proto3" json:"self,omitempty"`
+	// The networks on which it is heard.
+	Hears []string `protobuf:"bytes,5,rep,name=hears,proto3" json:"hears,omitempty"`
+	// Those on which it is not.
+	Misses []string `protobuf:"bytes,6,rep,name=misses,proto3" json:"misses,omitempty"`
+	// When it was heard last; missing if never.
+	Heard *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=heard,proto3" json:"heard,omitempty"`
+	// Groups that are granted to it.
+	Groups []string `protobuf:"bytes,8,rep,name=groups,proto3" json:"groups,omitempty"`
+	// Its groups are to leave, and none is to come.
+	Drained       bool `protobuf:"varint,9,opt,name=drained,proto3" json:"drained,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MemberStatus) Reset() {
+	*x = MemberStatus{}
+	mi := &file_gemel_v1_status_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MemberStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MemberStatus) ProtoMessage() {}
+
+func (x *MemberStatus) ProtoReflect() protoreflect.Message {
+	mi := &file_gemel_v1_status_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MemberStatus.ProtoReflect.Descriptor instead.
+func (*MemberStatus) Descriptor() ([]byte, []int) {
+	return file_gemel_v1_status_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *MemberStatus) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *MemberStatus) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *MemberStatus) GetWitness() bool {
+	if x != nil {
+		return x.Witness
+	}
+	return false
+}
+
+func (x *MemberStatus) GetSelf() bool {
+	if x != nil {
+		return x.Self
+	}
+	return false
+}
+
+func (x *MemberStatus) GetHears() []string {
+	if x != nil {
+		return x.Hears
+	}
+	return nil
+}
+
+func (x *MemberStatus) GetMisses() []string {
+	if x != nil {
+		return x.Misses
+	}
+	return nil
+}
+
+func (x *MemberStatus) GetHeard() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Heard
+	}
+	return nil
+}
+
+func (x *MemberStatus) GetGroups() []string {
+	if x != nil {
+		return x.Groups
+	}
+	return nil
+}
+
+func (x *MemberStatus) GetDrained() bool {
+	if x != nil {
+		return x.Drained
+	}
+	return false
+}
+
 // NodeStatus is the state of the node and of Gemel itself.
 type NodeStatus struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -407,7 +634,7 @@ type NodeStatus struct {
 
 func (x *NodeStatus) Reset() {
 	*x = NodeStatus{}
-	mi := &file_gemel_v1_status_proto_msgTypes[1]
+	mi := &file_gemel_v1_status_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -419,7 +646,7 @@ func (x *NodeStatus) String() string {
 func (*NodeStatus) ProtoMessage() {}
 
 func (x *NodeStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_gemel_v1_status_proto_msgTypes[1]
+	mi := &file_gemel_v1_status_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -432,7 +659,7 @@ func (x *NodeStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeStatus.ProtoReflect.Descriptor instead.
 func (*NodeStatus) Descriptor() ([]byte, []int) {
-	return file_gemel_v1_status_proto_rawDescGZIP(), []int{1}
+	return file_gemel_v1_status_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *NodeStatus) GetName() string {
@@ -634,7 +861,7 @@ type ProcessStatus struct {
 
 func (x *ProcessStatus) Reset() {
 	*x = ProcessStatus{}
-	mi := &file_gemel_v1_status_proto_msgTypes[2]
+	mi := &file_gemel_v1_status_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -646,7 +873,7 @@ func (x *ProcessStatus) String() string {
 func (*ProcessStatus) ProtoMessage() {}
 
 func (x *ProcessStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_gemel_v1_status_proto_msgTypes[2]
+	mi := &file_gemel_v1_status_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -659,7 +886,7 @@ func (x *ProcessStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProcessStatus.ProtoReflect.Descriptor instead.
 func (*ProcessStatus) Descriptor() ([]byte, []int) {
-	return file_gemel_v1_status_proto_rawDescGZIP(), []int{2}
+	return file_gemel_v1_status_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *ProcessStatus) GetName() string {
@@ -875,7 +1102,7 @@ type Usage struct {
 
 func (x *Usage) Reset() {
 	*x = Usage{}
-	mi := &file_gemel_v1_status_proto_msgTypes[3]
+	mi := &file_gemel_v1_status_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -887,7 +1114,7 @@ func (x *Usage) String() string {
 func (*Usage) ProtoMessage() {}
 
 func (x *Usage) ProtoReflect() protoreflect.Message {
-	mi := &file_gemel_v1_status_proto_msgTypes[3]
+	mi := &file_gemel_v1_status_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -900,7 +1127,7 @@ func (x *Usage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Usage.ProtoReflect.Descriptor instead.
 func (*Usage) Descriptor() ([]byte, []int) {
-	return file_gemel_v1_status_proto_rawDescGZIP(), []int{3}
+	return file_gemel_v1_status_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Usage) GetCpu() *durationpb.Duration {
@@ -966,7 +1193,7 @@ type CheckStatus struct {
 
 func (x *CheckStatus) Reset() {
 	*x = CheckStatus{}
-	mi := &file_gemel_v1_status_proto_msgTypes[4]
+	mi := &file_gemel_v1_status_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -978,7 +1205,7 @@ func (x *CheckStatus) String() string {
 func (*CheckStatus) ProtoMessage() {}
 
 func (x *CheckStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_gemel_v1_status_proto_msgTypes[4]
+	mi := &file_gemel_v1_status_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -991,7 +1218,7 @@ func (x *CheckStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckStatus.ProtoReflect.Descriptor instead.
 func (*CheckStatus) Descriptor() ([]byte, []int) {
-	return file_gemel_v1_status_proto_rawDescGZIP(), []int{4}
+	return file_gemel_v1_status_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *CheckStatus) GetName() string {
@@ -1098,7 +1325,7 @@ type Lock struct {
 
 func (x *Lock) Reset() {
 	*x = Lock{}
-	mi := &file_gemel_v1_status_proto_msgTypes[5]
+	mi := &file_gemel_v1_status_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1110,7 +1337,7 @@ func (x *Lock) String() string {
 func (*Lock) ProtoMessage() {}
 
 func (x *Lock) ProtoReflect() protoreflect.Message {
-	mi := &file_gemel_v1_status_proto_msgTypes[5]
+	mi := &file_gemel_v1_status_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1123,7 +1350,7 @@ func (x *Lock) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Lock.ProtoReflect.Descriptor instead.
 func (*Lock) Descriptor() ([]byte, []int) {
-	return file_gemel_v1_status_proto_rawDescGZIP(), []int{5}
+	return file_gemel_v1_status_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Lock) GetSince() *timestamppb.Timestamp {
@@ -1145,7 +1372,8 @@ type GroupStatus struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Name in the manifest.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// waiting: for a cluster.
+	// waiting: for a cluster. In one: active, starting or stopping on this node;
+	// standby; elsewhere, if this node is none of its own; unplaced: nobody has it.
 	State string `protobuf:"bytes,2,opt,name=state,proto3" json:"state,omitempty"`
 	// What it waits for, and what of it takes effect all the same.
 	Reason string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
@@ -1154,14 +1382,22 @@ type GroupStatus struct {
 	// Processes that run where it is active.
 	Run []string `protobuf:"bytes,5,rep,name=run,proto3" json:"run,omitempty"`
 	// Processes that run where it is standby.
-	Standby       []string `protobuf:"bytes,6,rep,name=standby,proto3" json:"standby,omitempty"`
+	Standby []string `protobuf:"bytes,6,rep,name=standby,proto3" json:"standby,omitempty"`
+	// The node that has it; empty: none.
+	Node string `protobuf:"bytes,7,opt,name=node,proto3" json:"node,omitempty"`
+	// Under which it has it, as ERA.COUNTER.
+	Fence string `protobuf:"bytes,8,opt,name=fence,proto3" json:"fence,omitempty"`
+	// An operator asked for it to be there; empty: nobody did.
+	Wanted string `protobuf:"bytes,9,opt,name=wanted,proto3" json:"wanted,omitempty"`
+	// An operator locked it where it is.
+	Locked        bool `protobuf:"varint,10,opt,name=locked,proto3" json:"locked,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GroupStatus) Reset() {
 	*x = GroupStatus{}
-	mi := &file_gemel_v1_status_proto_msgTypes[6]
+	mi := &file_gemel_v1_status_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1173,7 +1409,7 @@ func (x *GroupStatus) String() string {
 func (*GroupStatus) ProtoMessage() {}
 
 func (x *GroupStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_gemel_v1_status_proto_msgTypes[6]
+	mi := &file_gemel_v1_status_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1186,7 +1422,7 @@ func (x *GroupStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupStatus.ProtoReflect.Descriptor instead.
 func (*GroupStatus) Descriptor() ([]byte, []int) {
-	return file_gemel_v1_status_proto_rawDescGZIP(), []int{6}
+	return file_gemel_v1_status_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *GroupStatus) GetName() string {
@@ -1231,11 +1467,39 @@ func (x *GroupStatus) GetStandby() []string {
 	return nil
 }
 
+func (x *GroupStatus) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *GroupStatus) GetFence() string {
+	if x != nil {
+		return x.Fence
+	}
+	return ""
+}
+
+func (x *GroupStatus) GetWanted() string {
+	if x != nil {
+		return x.Wanted
+	}
+	return ""
+}
+
+func (x *GroupStatus) GetLocked() bool {
+	if x != nil {
+		return x.Locked
+	}
+	return false
+}
+
 var File_gemel_v1_status_proto protoreflect.FileDescriptor
 
 const file_gemel_v1_status_proto_rawDesc = "" +
 	"\n" +
-	"\x15gemel/v1/status.proto\x12\bgemel.v1\x1a\x14gemel/v1/event.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd9\x02\n" +
+	"\x15gemel/v1/status.proto\x12\bgemel.v1\x1a\x14gemel/v1/event.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8c\x03\n" +
 	"\bSnapshot\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\x04R\brevision\x12*\n" +
 	"\x02at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x1d\n" +
@@ -1245,7 +1509,27 @@ const file_gemel_v1_status_proto_rawDesc = "" +
 	"\tprocesses\x18\x05 \x03(\v2\x17.gemel.v1.ProcessStatusR\tprocesses\x12-\n" +
 	"\x06checks\x18\x06 \x03(\v2\x15.gemel.v1.CheckStatusR\x06checks\x12'\n" +
 	"\x06alarms\x18\a \x03(\v2\x0f.gemel.v1.EventR\x06alarms\x12-\n" +
-	"\x06groups\x18\b \x03(\v2\x15.gemel.v1.GroupStatusR\x06groups\"\xe2\x04\n" +
+	"\x06groups\x18\b \x03(\v2\x15.gemel.v1.GroupStatusR\x06groups\x121\n" +
+	"\acluster\x18\t \x01(\v2\x17.gemel.v1.ClusterStatusR\acluster\"\xe2\x01\n" +
+	"\rClusterStatus\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
+	"\x05brain\x18\x03 \x01(\tR\x05brain\x12\x14\n" +
+	"\x05store\x18\x04 \x01(\bR\x05store\x129\n" +
+	"\n" +
+	"store_away\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\tstoreAway\x12,\n" +
+	"\x05nodes\x18\x06 \x03(\v2\x16.gemel.v1.MemberStatusR\x05nodes\x12\x18\n" +
+	"\aprofile\x18\a \x01(\tR\aprofile\"\xf8\x01\n" +
+	"\fMemberStatus\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05state\x18\x02 \x01(\tR\x05state\x12\x18\n" +
+	"\awitness\x18\x03 \x01(\bR\awitness\x12\x12\n" +
+	"\x04self\x18\x04 \x01(\bR\x04self\x12\x14\n" +
+	"\x05hears\x18\x05 \x03(\tR\x05hears\x12\x16\n" +
+	"\x06misses\x18\x06 \x03(\tR\x06misses\x120\n" +
+	"\x05heard\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x05heard\x12\x16\n" +
+	"\x06groups\x18\b \x03(\tR\x06groups\x12\x18\n" +
+	"\adrained\x18\t \x01(\bR\adrained\"\xe2\x04\n" +
 	"\n" +
 	"NodeStatus\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
@@ -1323,14 +1607,19 @@ const file_gemel_v1_status_proto_rawDesc = "" +
 	"\x04lock\x18\r \x01(\v2\x0e.gemel.v1.LockR\x04lock\"H\n" +
 	"\x04Lock\x120\n" +
 	"\x05since\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x0e\n" +
-	"\x02by\x18\x02 \x01(\tR\x02by\"\x91\x01\n" +
+	"\x02by\x18\x02 \x01(\tR\x02by\"\xeb\x01\n" +
 	"\vGroupStatus\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05state\x18\x02 \x01(\tR\x05state\x12\x16\n" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x14\n" +
 	"\x05nodes\x18\x04 \x03(\tR\x05nodes\x12\x10\n" +
 	"\x03run\x18\x05 \x03(\tR\x03run\x12\x18\n" +
-	"\astandby\x18\x06 \x03(\tR\astandby*D\n" +
+	"\astandby\x18\x06 \x03(\tR\astandby\x12\x12\n" +
+	"\x04node\x18\a \x01(\tR\x04node\x12\x14\n" +
+	"\x05fence\x18\b \x01(\tR\x05fence\x12\x16\n" +
+	"\x06wanted\x18\t \x01(\tR\x06wanted\x12\x16\n" +
+	"\x06locked\x18\n" +
+	" \x01(\bR\x06locked*D\n" +
 	"\x05Admin\x12\x15\n" +
 	"\x11ADMIN_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eADMIN_UNLOCKED\x10\x01\x12\x10\n" +
@@ -1366,60 +1655,66 @@ func file_gemel_v1_status_proto_rawDescGZIP() []byte {
 }
 
 var file_gemel_v1_status_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_gemel_v1_status_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_gemel_v1_status_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
 var file_gemel_v1_status_proto_goTypes = []any{
 	(Admin)(0),                    // 0: gemel.v1.Admin
 	(Op)(0),                       // 1: gemel.v1.Op
 	(Recovery)(0),                 // 2: gemel.v1.Recovery
 	(Escalation)(0),               // 3: gemel.v1.Escalation
 	(*Snapshot)(nil),              // 4: gemel.v1.Snapshot
-	(*NodeStatus)(nil),            // 5: gemel.v1.NodeStatus
-	(*ProcessStatus)(nil),         // 6: gemel.v1.ProcessStatus
-	(*Usage)(nil),                 // 7: gemel.v1.Usage
-	(*CheckStatus)(nil),           // 8: gemel.v1.CheckStatus
-	(*Lock)(nil),                  // 9: gemel.v1.Lock
-	(*GroupStatus)(nil),           // 10: gemel.v1.GroupStatus
-	(*timestamppb.Timestamp)(nil), // 11: google.protobuf.Timestamp
-	(*Event)(nil),                 // 12: gemel.v1.Event
-	(Role)(0),                     // 13: gemel.v1.Role
-	(Severity)(0),                 // 14: gemel.v1.Severity
-	(*ExitStatus)(nil),            // 15: gemel.v1.ExitStatus
-	(*durationpb.Duration)(nil),   // 16: google.protobuf.Duration
+	(*ClusterStatus)(nil),         // 5: gemel.v1.ClusterStatus
+	(*MemberStatus)(nil),          // 6: gemel.v1.MemberStatus
+	(*NodeStatus)(nil),            // 7: gemel.v1.NodeStatus
+	(*ProcessStatus)(nil),         // 8: gemel.v1.ProcessStatus
+	(*Usage)(nil),                 // 9: gemel.v1.Usage
+	(*CheckStatus)(nil),           // 10: gemel.v1.CheckStatus
+	(*Lock)(nil),                  // 11: gemel.v1.Lock
+	(*GroupStatus)(nil),           // 12: gemel.v1.GroupStatus
+	(*timestamppb.Timestamp)(nil), // 13: google.protobuf.Timestamp
+	(*Event)(nil),                 // 14: gemel.v1.Event
+	(Role)(0),                     // 15: gemel.v1.Role
+	(Severity)(0),                 // 16: gemel.v1.Severity
+	(*ExitStatus)(nil),            // 17: gemel.v1.ExitStatus
+	(*durationpb.Duration)(nil),   // 18: google.protobuf.Duration
 }
 var file_gemel_v1_status_proto_depIdxs = []int32{
-	11, // 0: gemel.v1.Snapshot.at:type_name -> google.protobuf.Timestamp
-	5,  // 1: gemel.v1.Snapshot.node:type_name -> gemel.v1.NodeStatus
-	6,  // 2: gemel.v1.Snapshot.processes:type_name -> gemel.v1.ProcessStatus
-	8,  // 3: gemel.v1.Snapshot.checks:type_name -> gemel.v1.CheckStatus
-	12, // 4: gemel.v1.Snapshot.alarms:type_name -> gemel.v1.Event
-	10, // 5: gemel.v1.Snapshot.groups:type_name -> gemel.v1.GroupStatus
-	13, // 6: gemel.v1.NodeStatus.role:type_name -> gemel.v1.Role
-	0,  // 7: gemel.v1.NodeStatus.admin:type_name -> gemel.v1.Admin
-	1,  // 8: gemel.v1.NodeStatus.op:type_name -> gemel.v1.Op
-	11, // 9: gemel.v1.NodeStatus.since:type_name -> google.protobuf.Timestamp
-	11, // 10: gemel.v1.NodeStatus.budget:type_name -> google.protobuf.Timestamp
-	9,  // 11: gemel.v1.NodeStatus.lock:type_name -> gemel.v1.Lock
-	0,  // 12: gemel.v1.ProcessStatus.admin:type_name -> gemel.v1.Admin
-	1,  // 13: gemel.v1.ProcessStatus.op:type_name -> gemel.v1.Op
-	14, // 14: gemel.v1.ProcessStatus.severity:type_name -> gemel.v1.Severity
-	2,  // 15: gemel.v1.ProcessStatus.recovery:type_name -> gemel.v1.Recovery
-	3,  // 16: gemel.v1.ProcessStatus.escalation:type_name -> gemel.v1.Escalation
-	11, // 17: gemel.v1.ProcessStatus.since:type_name -> google.protobuf.Timestamp
-	11, // 18: gemel.v1.ProcessStatus.started:type_name -> google.protobuf.Timestamp
-	15, // 19: gemel.v1.ProcessStatus.last:type_name -> gemel.v1.ExitStatus
-	7,  // 20: gemel.v1.ProcessStatus.usage:type_name -> gemel.v1.Usage
-	9,  // 21: gemel.v1.ProcessStatus.lock:type_name -> gemel.v1.Lock
-	16, // 22: gemel.v1.Usage.cpu:type_name -> google.protobuf.Duration
-	0,  // 23: gemel.v1.CheckStatus.admin:type_name -> gemel.v1.Admin
-	1,  // 24: gemel.v1.CheckStatus.op:type_name -> gemel.v1.Op
-	11, // 25: gemel.v1.CheckStatus.last:type_name -> google.protobuf.Timestamp
-	9,  // 26: gemel.v1.CheckStatus.lock:type_name -> gemel.v1.Lock
-	11, // 27: gemel.v1.Lock.since:type_name -> google.protobuf.Timestamp
-	28, // [28:28] is the sub-list for method output_type
-	28, // [28:28] is the sub-list for method input_type
-	28, // [28:28] is the sub-list for extension type_name
-	28, // [28:28] is the sub-list for extension extendee
-	0,  // [0:28] is the sub-list for field type_name
+	13, // 0: gemel.v1.Snapshot.at:type_name -> google.protobuf.Timestamp
+	7,  // 1: gemel.v1.Snapshot.node:type_name -> gemel.v1.NodeStatus
+	8,  // 2: gemel.v1.Snapshot.processes:type_name -> gemel.v1.ProcessStatus
+	10, // 3: gemel.v1.Snapshot.checks:type_name -> gemel.v1.CheckStatus
+	14, // 4: gemel.v1.Snapshot.alarms:type_name -> gemel.v1.Event
+	12, // 5: gemel.v1.Snapshot.groups:type_name -> gemel.v1.GroupStatus
+	5,  // 6: gemel.v1.Snapshot.cluster:type_name -> gemel.v1.ClusterStatus
+	13, // 7: gemel.v1.ClusterStatus.store_away:type_name -> google.protobuf.Timestamp
+	6,  // 8: gemel.v1.ClusterStatus.nodes:type_name -> gemel.v1.MemberStatus
+	13, // 9: gemel.v1.MemberStatus.heard:type_name -> google.protobuf.Timestamp
+	15, // 10: gemel.v1.NodeStatus.role:type_name -> gemel.v1.Role
+	0,  // 11: gemel.v1.NodeStatus.admin:type_name -> gemel.v1.Admin
+	1,  // 12: gemel.v1.NodeStatus.op:type_name -> gemel.v1.Op
+	13, // 13: gemel.v1.NodeStatus.since:type_name -> google.protobuf.Timestamp
+	13, // 14: gemel.v1.NodeStatus.budget:type_name -> google.protobuf.Timestamp
+	11, // 15: gemel.v1.NodeStatus.lock:type_name -> gemel.v1.Lock
+	0,  // 16: gemel.v1.ProcessStatus.admin:type_name -> gemel.v1.Admin
+	1,  // 17: gemel.v1.ProcessStatus.op:type_name -> gemel.v1.Op
+	16, // 18: gemel.v1.ProcessStatus.severity:type_name -> gemel.v1.Severity
+	2,  // 19: gemel.v1.ProcessStatus.recovery:type_name -> gemel.v1.Recovery
+	3,  // 20: gemel.v1.ProcessStatus.escalation:type_name -> gemel.v1.Escalation
+	13, // 21: gemel.v1.ProcessStatus.since:type_name -> google.protobuf.Timestamp
+	13, // 22: gemel.v1.ProcessStatus.started:type_name -> google.protobuf.Timestamp
+	17, // 23: gemel.v1.ProcessStatus.last:type_name -> gemel.v1.ExitStatus
+	9,  // 24: gemel.v1.ProcessStatus.usage:type_name -> gemel.v1.Usage
+	11, // 25: gemel.v1.ProcessStatus.lock:type_name -> gemel.v1.Lock
+	18, // 26: gemel.v1.Usage.cpu:type_name -> google.protobuf.Duration
+	0,  // 27: gemel.v1.CheckStatus.admin:type_name -> gemel.v1.Admin
+	1,  // 28: gemel.v1.CheckStatus.op:type_name -> gemel.v1.Op
+	13, // 29: gemel.v1.CheckStatus.last:type_name -> google.protobuf.Timestamp
+	11, // 30: gemel.v1.CheckStatus.lock:type_name -> gemel.v1.Lock
+	13, // 31: gemel.v1.Lock.since:type_name -> google.protobuf.Timestamp
+	32, // [32:32] is the sub-list for method output_type
+	32, // [32:32] is the sub-list for method input_type
+	32, // [32:32] is the sub-list for extension type_name
+	32, // [32:32] is the sub-list for extension extendee
+	0,  // [0:32] is the sub-list for field type_name
 }
 
 func init() { file_gemel_v1_status_proto_init() }
@@ -1434,7 +1729,7 @@ func file_gemel_v1_status_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_gemel_v1_status_proto_rawDesc), len(file_gemel_v1_status_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   7,
+			NumMessages:   9,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -123,6 +123,16 @@ func placement(b *Brain, lost ha.Node) place.Answer {
 	return b.last.is
 }
 
+// Plan returns where groups would belong if this was asked for, as far as this brain
+// knows what is.
+func (b *Brain) Plan(groups []place.Group) place.Answer {
+	was := b.mind.Groups
+	b.mind.Groups = groups
+	p := problem(b, "")
+	b.mind.Groups = was
+	return place.Plan(p)
+}
+
 // problem is what a placement depends on, as this brain sees it.
 func problem(b *Brain, lost ha.Node) place.Problem {
 	var p place.Problem

@@ -190,3 +190,37 @@ func (c *cluster) begin(m *Machine, in ha.Booted) {
 		}
 	}
 }
+
+// GroupView is the picture of one group on this node.
+type GroupView struct {
+	Name   ha.Group
+	State  string // active, starting, stopping, or empty: nothing of it is here
+	Fence  ha.Fence
+	Reason string
+}
+
+// Groups returns the picture of each group, sorted by name; none on a machine of no
+// cluster.
+func (m *Machine) Groups() []GroupView {
+	if !m.cluster.yes {
+		return nil
+	}
+	views := make([]GroupView, 0, len(m.cluster.groups))
+	for _, g := range m.cluster.groups {
+		why, want := g.wanted()
+		v := GroupView{Name: g.cfg.Name, Fence: g.mem.Fence, Reason: why}
+		switch {
+		case want && g.told:
+			v.State = "active"
+		case want && g.mem.Fence != (ha.Fence{}):
+			v.State, v.Reason = "starting", g.waits(len(g.cfg.Parts())+1)
+			if v.Reason == "" && !g.started() {
+				v.Reason = "its programs are starting"
+			}
+		case g.here() || g.mem.Fence != (ha.Fence{}):
+			v.State = "stopping"
+		}
+		views = append(views, v)
+	}
+	return views
+}

@@ -258,7 +258,7 @@ func applicant(t *Ticket, body []byte, now time.Time) (Applicant, error) {
 		return Applicant{}, refuse(http.StatusForbidden, "this token expired at %s, and it is %s here; make a new one",
 			t.Expires.Format(time.RFC3339), now.UTC().Format(time.RFC3339))
 	case req.Kind != t.Kind:
-		return Applicant{}, refuse(http.StatusForbidden, "this token is for a %s, not for a %s", t.Kind, req.Kind)
+		return Applicant{}, refuse(http.StatusForbidden, "this token is for the role %s, not for %s", t.Kind, req.Kind)
 	case t.Name != "" && req.Name != "" && req.Name != t.Name:
 		return Applicant{}, refuse(http.StatusForbidden, "this token is for the name %q, not for %q", t.Name, req.Name)
 	}

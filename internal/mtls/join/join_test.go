@@ -148,7 +148,7 @@ func TestTokensThatAreNoGood(t *testing.T) {
 		tok.Kind = mtls.Node
 		wantError(t, join(tok, "beta", mtls.Node), unknown)
 		tok = c.token(mtls.Agent, "")
-		wantError(t, join(tok, "beta", mtls.Node), "there is no request for the certificate of a agent")
+		wantError(t, join(tok, "beta", mtls.Node), "there is no request for the certificate of the role agent")
 	})
 	t.Run("for another name", func(t *testing.T) {
 		tok := c.token(mtls.Node, "gamma")
@@ -377,6 +377,27 @@ func TestManInTheMiddle(t *testing.T) {
 		}
 		if got := c.ticket(tok); !got.Used.IsZero() || got.Failures > 0 {
 			t.Errorf("the ticket: %+v", got)
+		}
+	})
+	t.Run("with a certificate of the cluster, not of a node", func(t *testing.T) {
+		files := homes(t, mtls.Witness)
+		answer, err := c.door().Join(ctx, c.token(mtls.Witness, ""), ask(t, files, "tiny"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := answer.Install(files); err != nil {
+			t.Fatal(err)
+		}
+		config, err := files[mtls.Witness].Server(nil, false, mtls.Node)
+		if err != nil {
+			t.Fatal(err)
+		}
+		address, heard := middle(t, config)
+		d := Door{Addresses: []string{address}, Path: "/v1/certificates"}
+		_, err = d.Join(ctx, c.token(mtls.Node, ""), ask(t, homes(t, mtls.Node), "beta"))
+		wantError(t, err, "witness/tiny answered where")
+		if len(heard()) > 0 {
+			t.Errorf("%d bytes were said to it", len(heard()))
 		}
 	})
 	t.Run("with a node's stolen key", func(t *testing.T) {

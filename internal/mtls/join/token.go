@@ -113,7 +113,7 @@ func mac(key []byte, parts ...[]byte) []byte {
 
 // String names the token without its secret, for logs.
 func (t Token) String() string {
-	return fmt.Sprintf("token %s for a %s of %s", t.id(), t.Kind, t.Cluster)
+	return fmt.Sprintf("token %s for the role %s of %s", t.id(), t.Kind, t.Cluster)
 }
 
 // GoString is String: %#v shows no secret either.

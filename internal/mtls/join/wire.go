@@ -78,10 +78,10 @@ func (r *Request) check(renew bool) (pins map[mtls.Role]string, err error) {
 		return nil, fmt.Errorf("the facts have %d bytes; at most %d are allowed", len(r.Facts), maxFacts)
 	}
 	if len(r.CSRs[r.Kind]) == 0 && !renew || len(r.CSRs) == 0 {
-		return nil, fmt.Errorf("there is no request for the certificate of a %s", r.Kind)
+		return nil, fmt.Errorf("there is no request for the certificate of the role %s", r.Kind)
 	}
 	if len(r.CSRs) > len(allowed) {
-		return nil, fmt.Errorf("%d certificates are asked for; a %s has %v", len(r.CSRs), r.Kind, allowed)
+		return nil, fmt.Errorf("%d certificates are asked for; the role %s has %v", len(r.CSRs), r.Kind, allowed)
 	}
 	pins = map[mtls.Role]string{}
 	whose := map[string]mtls.Role{}
@@ -100,7 +100,7 @@ func (r *Request) check(renew bool) (pins map[mtls.Role]string, err error) {
 		whose[pin], pins[role] = role, pin
 	}
 	if len(pins) != len(r.CSRs) {
-		return nil, fmt.Errorf("a certificate is asked for that a %s does not have; it has %v", r.Kind, allowed)
+		return nil, fmt.Errorf("a certificate is asked for that the role %s does not have; it has %v", r.Kind, allowed)
 	}
 	return pins, nil
 }

@@ -1,0 +1,106 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	gemelv1 "gemel/api/gemel/v1"
+)
+
+// groupTable lists the groups: on a machine of no cluster why they wait for one.
+func groupTable(w io.Writer, out *screen, s *gemelv1.Snapshot) {
+	if len(s.GetGroups()) == 0 {
+		return
+	}
+	head := []string{"GROUP", "STATE", "NODES", "WHY"}
+	if s.GetCluster() != nil {
+		head = []string{"GROUP", "STATE", "ON", "FENCE", "NODES", "WHY"}
+	}
+	var rows [][]cell
+	for _, g := range s.GetGroups() {
+		state := g.GetState()
+		if g.GetLocked() {
+			state += ", locked"
+		}
+		row := []cell{{text: g.GetName()}, {text: state, colour: groupColour(g)}}
+		if s.GetCluster() != nil {
+			on := g.GetNode()
+			if on == "" {
+				on = "-"
+			}
+			row = append(row, cell{text: on}, cell{text: g.GetFence()})
+		}
+		reason := g.GetReason()
+		if want := g.GetWanted(); want != "" && want != g.GetNode() {
+			reason = strings.TrimPrefix(fmt.Sprintf("%s; asked for on %s", reason, want), "; ")
+		}
+		rows = append(rows, append(row, cell{text: strings.Join(g.GetNodes(), ", ")}, cell{text: oneLine(reason)}))
+	}
+	fmt.Fprintln(w)
+	out.table(w, head, rows)
+}
+
+func groupColour(g *gemelv1.GroupStatus) string {
+	switch g.GetState() {
+	case "active":
+		return green
+	case "standby", "elsewhere":
+		return plain
+	case "unplaced":
+		return red
+	}
+	return yellow
+}
+
+// clusterTable shows the nodes of the cluster as this one sees them.
+func clusterTable(w io.Writer, out *screen, c *gemelv1.ClusterStatus, now time.Time) {
+	if c == nil {
+		return
+	}
+	store := "the store answers"
+	if !c.GetStore() {
+		store = out.paint(red, fmt.Sprintf("the store has not answered for %s", age(now.Sub(c.GetStoreAway().AsTime()))))
+	}
+	fmt.Fprintf(w, "cluster %s (%s), profile %s, %s\n", c.GetName(), c.GetId(), c.GetProfile(), store)
+	var rows [][]cell
+	for _, n := range c.GetNodes() {
+		state, colour := n.GetState(), yellow
+		switch state {
+		case "member", "votes":
+			colour = green
+		case "evicted":
+			colour = red
+		}
+		if n.GetDrained() {
+			state, colour = state+", drained", yellow
+		}
+		var notes []string
+		if n.GetSelf() {
+			notes = append(notes, "this node")
+		}
+		if n.GetName() == c.GetBrain() {
+			notes = append(notes, "decides")
+		}
+		heard := "-"
+		if !n.GetSelf() {
+			if heard = strings.Join(n.GetHears(), ", "); heard == "" {
+				heard = out.paint(red, "no network")
+			}
+			if m := n.GetMisses(); len(m) > 0 && len(n.GetHears()) > 0 {
+				notes = append(notes, "not heard on "+strings.Join(m, ", "))
+			}
+			if n.GetHeard() != nil && len(n.GetHears()) == 0 {
+				notes = append(notes, "heard last "+age(now.Sub(n.GetHeard().AsTime()))+" ago")
+			}
+		}
+		groups := strings.Join(n.GetGroups(), ", ")
+		if groups == "" {
+			groups = "-"
+		}
+		rows = append(rows, []cell{{text: n.GetName()}, {text: state, colour: colour}, {text: heard}, {text: groups}, {text: strings.Join(notes, "; ")}})
+	}
+	fmt.Fprintln(w)
+	out.table(w, []string{"NODE", "STATE", "HEARD ON", "GROUPS", ""}, rows)
+}

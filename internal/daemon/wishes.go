@@ -1,0 +1,284 @@
+package daemon
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"gemel/internal/decide/place"
+	"gemel/internal/ha"
+	"gemel/internal/manifest"
+	"gemel/internal/store"
+)
+
+// The keys of what operators ask for in a cluster.
+const (
+	wishes     = "wishes/"
+	wishGroup  = wishes + "group/"
+	wishNode   = wishes + "node/"
+	wishBound  = 5 * time.Second // for an operator's change
+	wishRepeat = 3               // how often a change that lost against another one is tried again
+)
+
+// groupWish is what was asked for a group.
+type groupWish struct {
+	Node   ha.Node `json:"node,omitempty"` // where it is to be; empty: nothing was asked
+	Forced bool    `json:"forced,omitempty"`
+	// Fence is that of the group when it was asked: under a greater one on another node
+	// the group went elsewhere since, and the wish is over.
+	Fence  ha.Fence  `json:"fence,omitzero"`
+	Locked bool      `json:"locked,omitempty"`
+	By     string    `json:"by,omitempty"`
+	At     time.Time `json:"at,omitzero"`
+}
+
+// nodeWish is what was asked for a node.
+type nodeWish struct {
+	Drained bool      `json:"drained,omitempty"`
+	By      string    `json:"by,omitempty"`
+	At      time.Time `json:"at,omitzero"`
+}
+
+// wished is all that was asked for.
+type wished struct {
+	groups map[ha.Group]groupWish
+	nodes  map[ha.Node]nodeWish
+}
+
+// read takes the documents of wishes. One that cannot be read, as of a newer version,
+// is left out.
+func (w *wished) read(docs []store.Doc) {
+	w.groups, w.nodes = map[ha.Group]groupWish{}, map[ha.Node]nodeWish{}
+	for _, d := range docs {
+		if name, ok := strings.CutPrefix(d.Key, wishGroup); ok {
+			var g groupWish
+			if json.Unmarshal(d.Value, &g) == nil {
+				w.groups[ha.Group(name)] = g
+			}
+		}
+		if name, ok := strings.CutPrefix(d.Key, wishNode); ok {
+			var n nodeWish
+			if json.Unmarshal(d.Value, &n) == nil {
+				w.nodes[ha.Node(name)] = n
+			}
+		}
+	}
+}
+
+// follow keeps what is asked for current until ctx ends.
+func (m *member) follow(ctx context.Context) error {
+	changed := make(chan struct{}, 1)
+	g := newGroup(ctx)
+	g.start(func(ctx context.Context) error {
+		m.client.Watch(ctx, func(ha.Rev) {
+			select {
+			case changed <- struct{}{}:
+			default:
+			}
+		})
+		return ctx.Err()
+	})
+	g.start(func(ctx context.Context) error {
+		for {
+			within, cancel := context.WithTimeout(ctx, wishBound)
+			docs, _, err := m.client.Docs(within, wishes)
+			cancel()
+			if err == nil {
+				m.mu.Lock()
+				m.wished.read(docs)
+				m.mu.Unlock()
+				m.want()
+			}
+			again := time.NewTimer(wishBound) // in case a change was missed, or a failback window opens
+			select {
+			case <-ctx.Done():
+				again.Stop()
+				return ctx.Err()
+			case <-changed:
+			case <-again.C:
+			}
+			again.Stop()
+		}
+	})
+	return g.wait()
+}
+
+// change changes one wish in the store. f makes the new value of the old one; nil
+// takes it away.
+func (m *member) change(ctx context.Context, key string, f func(old []byte) (any, error)) error {
+	ctx, cancel := context.WithTimeout(ctx, wishBound)
+	defer cancel()
+	var err error
+	for range wishRepeat {
+		var d store.Doc
+		if d, err = m.client.Doc(ctx, key); err != nil {
+			break
+		}
+		var to any
+		if to, err = f(d.Value); err != nil {
+			break
+		}
+		var value []byte
+		if to != nil {
+			if value, err = json.Marshal(to); err != nil {
+				break
+			}
+		}
+		if _, err = m.client.PutDoc(ctx, key, d.Rev, value); err == nil {
+			return nil
+		}
+		if !errors.Is(err, store.ErrRefused) {
+			break
+		}
+	}
+	return &ha.Error{Kind: ha.ErrUnavailable, Reason: "store", Hint: "see gemel status: most of the voters must run and reach each other",
+		Err: fmt.Errorf("the cluster's store did not take it: %w", err)}
+}
+
+// request decides what an operator asks of a group or of a node of the cluster.
+func (m *member) request(ctx context.Context, r ha.Request) (ha.Answer, error) {
+	if m.loop == nil {
+		return refused("this node is a witness: it only votes; ask another node"), nil
+	}
+	switch r.Verb {
+	case ha.VerbMove:
+		return m.move(ctx, r)
+	case ha.VerbDrain, ha.VerbResume:
+		return m.drain(ctx, r)
+	case ha.VerbLock, ha.VerbUnlock:
+		return m.lock(ctx, r)
+	}
+	return refused(fmt.Sprintf("%s is nothing that can be asked of a group", r.Verb)), nil
+}
+
+func refused(text string) ha.Answer {
+	return ha.Answer{Why: ha.Reason{Rule: "cluster.request", Text: text}}
+}
+
+func accepted(undo, text string, facts ...ha.Fact) ha.Answer {
+	return ha.Answer{OK: true, Undo: undo, Why: ha.Reason{Rule: "cluster.request", Text: text, Facts: facts}}
+}
+
+// move has a group go to a node, if a placement with that wish would put it there.
+func (m *member) move(ctx context.Context, r ha.Request) (ha.Answer, error) {
+	name, to := ha.Group(r.Target.Name), ha.Node(r.Value)
+	now, ok := m.placed(name)
+	if !ok {
+		return refused("what the store says of " + string(name) + " is not known here yet: try again in a moment"), nil
+	}
+	groups := m.problem()
+	i := slices.IndexFunc(groups, func(g place.Group) bool { return g.Name == name })
+	if i < 0 {
+		return refused("there is no group " + string(name)), nil
+	}
+	if to == "" {
+		to = m.other(groups[i], now.Node)
+	}
+	switch {
+	case to == "":
+		return refused(fmt.Sprintf("%s has no other node that could run it", name)), nil
+	case to == now.Node && groups[i].Request.Node == "":
+		return accepted("", fmt.Sprintf("%s is on %s already", name, to), ha.Fact{Name: "to", Value: string(to)}), nil
+	}
+	groups[i].Request = place.Request{Node: to, Forced: r.Forced}
+	answer, err := m.loop.Plan(ctx, groups)
+	if err != nil {
+		return ha.Answer{}, err
+	}
+	c, _ := answer.Choice(name)
+	if c.Node != to {
+		return refused(whyNot(c, to)), nil
+	}
+	err = m.change(ctx, wishGroup+string(name), func(old []byte) (any, error) {
+		var w groupWish
+		_ = json.Unmarshal(old, &w)
+		w.Node, w.Forced, w.Fence, w.By, w.At = to, r.Forced, now.Fence, r.By, time.Now().UTC()
+		return w, nil
+	})
+	if err != nil {
+		return ha.Answer{}, err
+	}
+	undo := ""
+	if now.Node != "" {
+		undo = fmt.Sprintf("gemel move %s %s", name, now.Node)
+	}
+	return accepted(undo, fmt.Sprintf("%s goes to %s", name, to), ha.Fact{Name: "to", Value: string(to)}), nil
+}
+
+// whyNot says why a group would not go where it was asked to.
+func whyNot(c place.Choice, to ha.Node) string {
+	for _, r := range c.Refused {
+		return r.Text
+	}
+	if r, ok := c.WhyNot(to); ok {
+		return fmt.Sprintf("%s cannot go to %s: %s", c.Group, to, r.Text)
+	}
+	return fmt.Sprintf("%s cannot go to %s: %s", c.Group, to, c.Reason.Text)
+}
+
+// other is the first node of a group that does not have it.
+func (m *member) other(g place.Group, now ha.Node) ha.Node {
+	names := g.Rules.Nodes
+	if len(names) == 0 {
+		for _, p := range m.o.Identity.Peers {
+			names = append(names, p.Name)
+		}
+	}
+	for _, n := range names {
+		i := slices.IndexFunc(m.seen().Nodes, func(k ha.KeyedNode) bool { return k.Node == n && k.State == ha.NodeMember })
+		if n != now && i >= 0 {
+			return n
+		}
+	}
+	return ""
+}
+
+// drain has all groups leave a node, or takes that back.
+func (m *member) drain(ctx context.Context, r ha.Request) (ha.Answer, error) {
+	name := ha.Node(r.Target.Name)
+	if name == "" {
+		name = m.o.Identity.Name
+	}
+	if !slices.ContainsFunc(m.o.Identity.Peers, func(p manifest.Peer) bool { return p.Name == name && !p.Witness }) {
+		return refused(fmt.Sprintf("there is no node %s that runs groups", name)), nil
+	}
+	on := r.Verb == ha.VerbDrain
+	err := m.change(ctx, wishNode+string(name), func([]byte) (any, error) {
+		if !on {
+			return nil, nil
+		}
+		return nodeWish{Drained: true, By: r.By, At: time.Now().UTC()}, nil
+	})
+	if err != nil {
+		return ha.Answer{}, err
+	}
+	if on {
+		return accepted("gemel resume "+string(name), fmt.Sprintf("all groups leave %s, and none comes", name)), nil
+	}
+	return accepted("gemel drain "+string(name), fmt.Sprintf("%s takes groups again", name)), nil
+}
+
+// lock keeps a group where it is, whatever happens but the loss of its node.
+func (m *member) lock(ctx context.Context, r ha.Request) (ha.Answer, error) {
+	on := r.Verb == ha.VerbLock
+	err := m.change(ctx, wishGroup+r.Target.Name, func(old []byte) (any, error) {
+		var w groupWish
+		_ = json.Unmarshal(old, &w)
+		w.Locked, w.By, w.At = on, r.By, time.Now().UTC()
+		if !on && w.Node == "" {
+			return nil, nil
+		}
+		return w, nil
+	})
+	if err != nil {
+		return ha.Answer{}, err
+	}
+	if on {
+		return accepted("gemel unlock "+r.Target.Name, fmt.Sprintf("group %s is locked: it is neither granted nor moved", r.Target.Name)), nil
+	}
+	return accepted("gemel lock "+r.Target.Name, fmt.Sprintf("group %s is unlocked", r.Target.Name)), nil
+}

@@ -1,0 +1,121 @@
+package store
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"slices"
+)
+
+// greet makes a connection that came in one of the other voter's.
+func (t TLS) greet(ctx context.Context, c net.Conn) (net.Conn, error) {
+	if t.empty() {
+		return c, nil
+	}
+	conf, err := t.voter(x509.ExtKeyUsageClientAuth)
+	if err != nil {
+		return nil, err
+	}
+	conf.ClientAuth = tls.RequireAnyClientCert // who it is, is looked at in voter
+	s := tls.Server(c, conf)
+	return s, s.HandshakeContext(ctx)
+}
+
+// call makes a connection that went out one of the other voter's.
+func (t TLS) call(ctx context.Context, c net.Conn) (net.Conn, error) {
+	if t.empty() {
+		return c, nil
+	}
+	conf, err := t.voter(x509.ExtKeyUsageServerAuth)
+	if err != nil {
+		return nil, err
+	}
+	// A voter is known by its role, not by the address that it has on this network.
+	conf.InsecureSkipVerify = true // it is verified in voter
+	s := tls.Client(c, conf)
+	return s, s.HandshakeContext(ctx)
+}
+
+// voter returns what both ends have in common. All files are read anew.
+func (t TLS) voter(use x509.ExtKeyUsage) (*tls.Config, error) {
+	own, err := tls.LoadX509KeyPair(t.Cert, t.Key)
+	if err != nil {
+		return nil, fmt.Errorf("our certificate for the other voters: %w", err)
+	}
+	authority, err := os.ReadFile(t.CA)
+	if err != nil {
+		return nil, fmt.Errorf("the authority of the voters: %w", err)
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(authority) {
+		return nil, fmt.Errorf("the authority of the voters: %s holds no certificate", t.CA)
+	}
+	revoked, err := t.revoked()
+	if err != nil {
+		return nil, err
+	}
+	return &tls.Config{
+		MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{own}, SessionTicketsDisabled: true,
+		VerifyConnection: func(s tls.ConnectionState) error { return t.admit(s.PeerCertificates, roots, use, revoked) },
+	}, nil
+}
+
+// admit says why the certificate of another voter is not taken, or nil.
+func (t TLS) admit(certs []*x509.Certificate, roots *x509.CertPool, use x509.ExtKeyUsage, revoked *x509.RevocationList) error {
+	if len(certs) == 0 {
+		return errors.New("it shows no certificate")
+	}
+	leaf, between := certs[0], x509.NewCertPool()
+	for _, c := range certs[1:] {
+		between.AddCert(c)
+	}
+	chains, err := leaf.Verify(x509.VerifyOptions{Roots: roots, Intermediates: between, KeyUsages: []x509.ExtKeyUsage{use}})
+	if err != nil {
+		return err
+	}
+	var names []string
+	for _, u := range leaf.URIs {
+		names = append(names, u.String())
+	}
+	if !slices.Contains(names, t.Role) {
+		return fmt.Errorf("its certificate is for %q and not for %q", names, t.Role)
+	}
+	if revoked == nil {
+		return nil
+	}
+	for _, chain := range chains {
+		if len(chain) > 1 && revoked.CheckSignatureFrom(chain[1]) == nil {
+			for _, r := range revoked.RevokedCertificateEntries {
+				if r.SerialNumber.Cmp(leaf.SerialNumber) == 0 {
+					return fmt.Errorf("its certificate %x was revoked", leaf.SerialNumber)
+				}
+			}
+			return nil
+		}
+	}
+	return fmt.Errorf("the list of revoked certificates %s is not of the authority that signed its certificate", t.CRL)
+}
+
+// revoked reads the list of revoked certificates; nil: there is none.
+func (t TLS) revoked() (*x509.RevocationList, error) {
+	if t.CRL == "" {
+		return nil, nil
+	}
+	b, err := os.ReadFile(t.CRL)
+	if err != nil {
+		return nil, fmt.Errorf("the list of revoked certificates: %w", err)
+	}
+	if block, _ := pem.Decode(b); block != nil {
+		b = block.Bytes
+	}
+	l, err := x509.ParseRevocationList(b)
+	if err != nil {
+		return nil, fmt.Errorf("the list of revoked certificates %s: %w", t.CRL, err)
+	}
+	return l, nil
+}
