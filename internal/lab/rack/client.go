@@ -6,8 +6,11 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"runtime"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"gemel/internal/clock"
 	"gemel/internal/ha"
@@ -69,6 +72,7 @@ func (c *Client) close() {
 }
 
 func (c *Client) ask() {
+	prompt()
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
 	b := make([]byte, 8)
@@ -87,6 +91,7 @@ func (c *Client) ask() {
 }
 
 func (c *Client) listen() {
+	prompt()
 	b := make([]byte, replySize+1)
 	for {
 		n, _, err := c.conn.ReadFromUDPAddrPort(b)
@@ -153,4 +158,12 @@ func (c *Client) forget() {
 	if n := len(c.answers) - 1; n > 0 {
 		c.answers = append([]Answer(nil), c.answers[n:]...)
 	}
+}
+
+// prompt has this goroutine go before what else the machine does, as the nodes do. It
+// ends with its thread.
+func prompt() {
+	runtime.LockOSThread()
+	// Where it is not allowed, a late look is all that comes of it.
+	_ = unix.SchedSetAttr(0, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_RR, Priority: 2, Flags: unix.SCHED_FLAG_RESET_ON_FORK}, 0)
 }

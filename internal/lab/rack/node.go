@@ -188,9 +188,14 @@ func (n *Node) begin() (*exec.Cmd, error) {
 	if binary == "" {
 		binary = n.rack.o.Gemel
 	}
-	c := exec.Command("unshare", "--mount", "--propagation", "private", "sh", "-c",
+	var first []string
+	if !n.rack.o.Shared {
+		first = []string{"chrt", "--rr", "1"}
+	}
+	argv := append(first, "unshare", "--mount", "--propagation", "private", "sh", "-c",
 		`mount --bind "$0" /proc/sys/kernel/random/boot_id && exec "$@"`, n.Path("boot_id"),
 		binary, "run", "--data-dir", n.Path("data"), "--run-dir", n.Path("run"), n.Path("gemel.yaml"))
+	c := exec.Command(argv[0], argv[1:]...)
 	c.Env = slices.DeleteFunc(os.Environ(), func(e string) bool {
 		return strings.HasPrefix(e, "GEMEL_") || strings.HasPrefix(e, "NOTIFY_") || strings.HasPrefix(e, "INVOCATION_ID=")
 	})

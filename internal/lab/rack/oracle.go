@@ -96,6 +96,7 @@ func (o *Oracle) close() {
 
 // look looks for the service address every three milliseconds.
 func (o *Oracle) look() {
+	prompt()
 	tick := time.NewTicker(3 * time.Millisecond)
 	defer tick.Stop()
 	for {

@@ -51,6 +51,9 @@ type Options struct {
 	Program []string // command that calls Play, without the arguments of Play
 	Env     []string // KEY=VALUE, for the program
 	Managed bool     // the nodes know of a service manager
+	// Shared has the nodes share the processors with whatever else the machine does.
+	// Without it they go before that, by SCHED_RR, as machines of their own would.
+	Shared bool
 	Dir     string   // holds everything; empty: a directory that Close removes
 	Log     io.Writer
 }
@@ -301,16 +304,18 @@ func (r *Rack) Node(name ha.Node) *Node {
 // Address is the service address.
 func (r *Rack) Address() netip.Addr { return netip.MustParseAddr("10.77.3.100") }
 
-// Begin starts all nodes and waits until the group is active and the client is
-// answered.
+// Begin starts all nodes and waits until the client is answered and the cluster is
+// whole.
 func (r *Rack) Begin(bound time.Duration) error {
 	for _, n := range r.nodes {
 		if err := n.Start(); err != nil {
 			return err
 		}
 	}
-	_, err := r.Active(bound)
-	return err
+	if _, err := r.Active(bound); err != nil {
+		return err
+	}
+	return r.Whole(bound)
 }
 
 // Active waits until the client is answered by a node, and returns which.

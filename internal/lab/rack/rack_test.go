@@ -1,6 +1,7 @@
 package rack
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -8,6 +9,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"gemel/internal/clock"
 	"gemel/internal/ha"
@@ -54,6 +57,7 @@ func tools(tb testing.TB) {
 	need.Command(tb, "ip")
 	need.Command(tb, "nft")
 	need.Command(tb, "unshare")
+	need.Command(tb, "chrt")
 }
 
 // begun is a rack whose group is active. At its end everything is judged.
@@ -125,19 +129,6 @@ func active(t *testing.T, r *Rack, want ha.Node) *Node {
 	}
 }
 
-func TestCrash(t *testing.T) {
-	r := begun(t, Options{})
-	n := active(t, r, "")
-	at := clock.Now()
-	must(t, n.Crash())
-	other := active(t, r, "")
-	t.Logf("%s was active, then %s; outage %v", n.Name, other.Name, r.Client.Outage(at))
-	if other == n {
-		t.Errorf("%s is off and answers", n.Name)
-	}
-	must(t, n.Boot())
-}
-
 // lives is how many starts of the program there were.
 func lives(t *testing.T, r *Rack) int {
 	t.Helper()
@@ -163,18 +154,18 @@ func TestNothingMoves(t *testing.T) {
 		mend   func() error
 		outage time.Duration // at most; a second is far less than a takeover
 	}{
-		{"a cut of the first network", func() error { return r.Sever(n, Blue) }, 3 * time.Second, r.Heal, time.Second},
-		{"a cut of the second network", func() error { return r.Sever(n, Red) }, 3 * time.Second, r.Heal, time.Second},
-		{"a cable", func() error { return r.Pull(n, Blue, false) }, 3 * time.Second, func() error { return r.Pull(n, Blue, true) }, time.Second},
-		{"a network that loses a fifth", func() error { return r.Lose(Blue, n.Name, "", 20) }, 3 * time.Second, r.Heal, time.Second},
-		{"the nodes do not hear each other", func() error { return r.Split(n, standby, Blue, Red) }, 3 * time.Second, r.Heal, time.Second},
-		{"the witness crashes", w.Crash, 3 * time.Second, w.Boot, time.Second},
-		{"the standby crashes", standby.Crash, 3 * time.Second, standby.Boot, time.Second},
+		{"a cut of the first network", func() error { return r.Sever(n, Blue) }, 2 * time.Second, r.Heal, time.Second},
+		{"a cut of the second network", func() error { return r.Sever(n, Red) }, 2 * time.Second, r.Heal, time.Second},
+		{"a cable", func() error { return r.Pull(n, Blue, false) }, 2 * time.Second, func() error { return r.Pull(n, Blue, true) }, time.Second},
+		{"a network that loses a fifth", func() error { return r.Lose(Blue, n.Name, "", 20) }, 2 * time.Second, r.Heal, time.Second},
+		{"the nodes do not hear each other", func() error { return r.Split(n, standby, Blue, Red) }, 2 * time.Second, r.Heal, time.Second},
+		{"the witness crashes", w.Crash, 2 * time.Second, w.Boot, time.Second},
+		{"the standby crashes", standby.Crash, 2 * time.Second, standby.Boot, time.Second},
 		{"the active is paused for a second", n.Pause, time.Second, n.Resume, 1500 * time.Millisecond},
-		{"the store of the active is killed", func() error { return n.Signal(unix.SIGKILL, "store") }, 3 * time.Second, func() error { return nil }, time.Second},
-		{"the monitor of the active is killed", func() error { return n.Signal(unix.SIGKILL, "monitor") }, 3 * time.Second, func() error { return nil }, time.Second},
-		{"the shadow of the active is killed", func() error { return n.Signal(unix.SIGKILL, "shadow") }, 3 * time.Second, func() error { return nil }, time.Second},
-		{"both halves of the active are killed", func() error { return n.Signal(unix.SIGKILL, "shadow", "monitor") }, 3 * time.Second, func() error { return nil }, time.Second},
+		{"the store of the active is killed", func() error { return n.Signal(unix.SIGKILL, "store") }, 2 * time.Second, func() error { return nil }, time.Second},
+		{"the monitor of the active is killed", func() error { return n.Signal(unix.SIGKILL, "monitor") }, 2 * time.Second, func() error { return nil }, time.Second},
+		{"the shadow of the active is killed", func() error { return n.Signal(unix.SIGKILL, "shadow") }, 2 * time.Second, func() error { return nil }, time.Second},
+		{"both halves of the active are killed", func() error { return n.Signal(unix.SIGKILL, "shadow", "monitor") }, 2 * time.Second, func() error { return nil }, time.Second},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			before, at := lives(t, r), clock.Now()
@@ -193,7 +184,108 @@ func TestNothingMoves(t *testing.T) {
 			if t.Failed() {
 				t.Log(r.Evidence())
 			}
-			must(t, r.joined(bound))
+			must(t, r.Whole(bound))
 		})
+	}
+}
+
+// TestMoves: faults that end the group where it is. In the end the oracle compares
+// every beat with every other: a node must have been still before the next one began.
+func TestMoves(t *testing.T) {
+	r := begun(t, Options{})
+	both := []string{Blue, Red}
+	oneWay := func(from, to ha.Node) error {
+		return errors.Join(r.Cut(Blue, from, to), r.Cut(Red, from, to))
+	}
+	for _, c := range []struct {
+		name  string
+		fault func(n *Node) error
+		mend  func(n *Node) error
+	}{
+		{"crash", (*Node).Crash, (*Node).Boot},
+		{"cut off both networks", func(n *Node) error { return r.Sever(n, both...) }, func(*Node) error { return r.Heal() }},
+		{"it is not heard", func(n *Node) error { return oneWay(n.Name, "") }, func(*Node) error { return r.Heal() }},
+		{"it hears nothing", func(n *Node) error { return oneWay("", n.Name) }, func(*Node) error { return r.Heal() }},
+		{"paused", (*Node).Pause, (*Node).Resume},
+		{"the monitor hangs", func(n *Node) error { return n.Signal(unix.SIGSTOP, "monitor") },
+			func(n *Node) error { return n.Signal(unix.SIGCONT, "monitor") }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			n := active(t, r, "")
+			at := clock.Now()
+			must(t, c.fault(n))
+			other := moved(t, r, n)
+			t.Logf("from %s to %s, outage %v", n.Name, other.Name, r.Client.Outage(at))
+			must(t, c.mend(n))
+			must(t, r.Whole(bound))
+			active(t, r, other.Name) // it does not fall back
+			v := judge(t, r)
+			t.Logf("overlap %v, of a node that had been paused %v", v.Overlap, v.Resumed)
+			if t.Failed() {
+				t.Fatal(r.Evidence())
+			}
+		})
+	}
+}
+
+// moved waits until another node answers.
+func moved(t *testing.T, r *Rack, from *Node) *Node {
+	t.Helper()
+	for end := clock.Now().Add(bound); ; {
+		n, err := r.Active(bound)
+		must(t, err)
+		if n != from {
+			return n
+		}
+		if clock.Now() > end {
+			t.Fatalf("%s is still active", from.Name)
+		}
+	}
+}
+
+// TestQuorum: alone, a node may not go on; with the others back, it may.
+func TestQuorum(t *testing.T) {
+	r := begun(t, Options{})
+	n := active(t, r, "")
+	for _, o := range r.Nodes() {
+		if o != n {
+			must(t, o.Crash())
+		}
+	}
+	alone := clock.Now()
+	still(t, r, n, alone)
+	if v := judge(t, r); len(v.Lives) != 1 {
+		t.Errorf("the program was started %d times", len(v.Lives))
+	}
+	for _, o := range r.Nodes() {
+		if o != n {
+			must(t, o.Boot())
+		}
+	}
+	active(t, r, "")
+	must(t, r.Whole(bound))
+
+	before, at := lives(t, r), clock.Now()
+	for _, o := range r.Nodes() {
+		must(t, o.Signal(unix.SIGKILL, "store"))
+	}
+	must(t, r.Whole(bound))
+	active(t, r, "")
+	t.Logf("all stores killed: longest time without an answer %v, %d starts", r.Client.Outage(at), lives(t, r)-before)
+}
+
+// still waits until nobody is active any more, which must be so a life of an authority
+// after an instant at the latest.
+func still(t *testing.T, r *Rack, n *Node, since ha.Instant) {
+	t.Helper()
+	timers := n.identity().Timers
+	pass(timers.Life + timers.Stop)
+	all, err := r.Oracle.Lives()
+	must(t, err)
+	for _, l := range all {
+		end := l.Spans[len(l.Spans)-1].To
+		if end > since.Add(timers.Life) {
+			t.Errorf("%s was active for %v after it was alone, and its authority was for %v", l, end.Sub(since), timers.Life)
+		}
 	}
 }
