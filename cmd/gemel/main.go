@@ -23,7 +23,11 @@ var version = "0.1.0"
 func main() {
 	os.Exit(cli.Main(cli.World{
 		Args: os.Args[1:], In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Version: version,
-		Run: run, Monitor: monitor, Store: member, ReadManifest: daemon.ReadManifest, Import: imported,
+		Run: half(50, daemon.Shadow), Store: half(50, daemon.Store), Guard: half(20, guard),
+		// What a burst of starts leaves for good lies between its garbage: the more garbage
+		// there is at a time, the more memory those few objects keep from going back.
+		Monitor:      half(30, monitor),
+		ReadManifest: daemon.ReadManifest, Import: imported,
 	}))
 }
 
@@ -39,33 +43,23 @@ func options(o cli.RunOptions) (daemon.Options, error) {
 	}, err
 }
 
-func member(ctx context.Context, o cli.RunOptions) (int, error) {
-	with, err := options(o)
-	if err != nil {
-		return 1, err
+// half is a process of Gemel. Each is given back memory rather than speed, by what is
+// garbage at a time.
+func half(garbage int, run func(context.Context, daemon.Options) (int, error)) func(context.Context, cli.RunOptions) (int, error) {
+	return func(ctx context.Context, o cli.RunOptions) (int, error) {
+		debug.SetGCPercent(garbage)
+		with, err := options(o)
+		if err != nil {
+			return 1, err
+		}
+		return run(ctx, with)
 	}
-	return daemon.Store(ctx, with)
 }
 
-func run(ctx context.Context, o cli.RunOptions) (int, error) {
-	// The shadow is small and boring: it gives memory back rather than speed.
-	debug.SetGCPercent(50)
-	with, err := options(o)
-	if err != nil {
-		return 1, err
-	}
-	return daemon.Shadow(ctx, with)
-}
+func guard(ctx context.Context, o daemon.Options) (int, error) { return 0, daemon.Guard(ctx, o) }
 
-func monitor(ctx context.Context, o cli.RunOptions) (int, error) {
-	// What a burst of starts leaves for good lies between its garbage: the more garbage
-	// there is at a time, the more memory those few objects keep from going back.
-	debug.SetGCPercent(30)
-	with, err := options(o)
-	if err != nil {
-		return 1, err
-	}
-	err = daemon.Monitor(ctx, with)
+func monitor(ctx context.Context, o daemon.Options) (int, error) {
+	err := daemon.Monitor(ctx, o)
 	var next *daemon.Replace
 	if errors.As(err, &next) {
 		return 0, next.Exec() // comes back only if it failed

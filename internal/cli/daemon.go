@@ -66,6 +66,20 @@ func storeCommand(t *tool) *cobra.Command {
 	}
 }
 
+// guardCommand is how the shadow starts the process that keeps the deadlines of
+// groups beside it; nobody types it.
+func guardCommand(t *tool) *cobra.Command {
+	var o RunOptions
+	c := &cobra.Command{
+		Use: "guard", Hidden: true, Args: args(0, 0),
+		RunE: func(c *cobra.Command, args []string) error {
+			return runHalf(context.WithoutCancel(c.Context()), t, t.w.Guard, o, args)
+		},
+	}
+	c.Flags().BoolVarP(&o.Verbose, "verbose", "v", false, "")
+	return c
+}
+
 // readCommand is how the monitor has a large manifest read; nobody types it.
 func readCommand(t *tool) *cobra.Command {
 	return &cobra.Command{

@@ -27,6 +27,8 @@ type World struct {
 	Run, Monitor func(ctx context.Context, o RunOptions) (int, error)
 	// Store runs this node's member of its cluster's store.
 	Store func(ctx context.Context, o RunOptions) (int, error)
+	// Guard runs the process that holds the deadlines of groups when no shadow does.
+	Guard func(ctx context.Context, o RunOptions) (int, error)
 	// ReadManifest reads a manifest for a monitor that has better things to keep in its memory.
 	ReadManifest func(name string, in io.Reader, out io.Writer) error
 	// Import turns the configuration of another system into a manifest.
@@ -178,7 +180,7 @@ status".`,
 // commands lists every command.
 func commands(t *tool) []*cobra.Command {
 	return []*cobra.Command{
-		runCommand(t), monitorCommand(t), storeCommand(t), readCommand(t), detachCommand(t), upgradeCommand(t), shutdownCommand(t),
+		runCommand(t), monitorCommand(t), storeCommand(t), guardCommand(t), readCommand(t), detachCommand(t), upgradeCommand(t), shutdownCommand(t),
 		statusCommand(t), eventsCommand(t), alarmsCommand(t), whyCommand(t), logsCommand(t), topCommand(t),
 		evidenceCommand(t), replayCommand(t), catalogueCommand(t), whoamiCommand(t), getCommand(t),
 		startCommand(t), stopCommand(t), restartCommand(t), lockCommand(t), unlockCommand(t), clearCommand(t), setCommand(t),

@@ -22,6 +22,7 @@ import (
 	"gemel/internal/manifest"
 	"gemel/internal/netpath"
 	"gemel/internal/places"
+	"gemel/internal/proc"
 	"gemel/internal/status"
 	"gemel/internal/store"
 )
@@ -84,6 +85,7 @@ func Store(ctx context.Context, o Options) (int, error) {
 	if id == nil {
 		return 1, fmt.Errorf("this machine is of no cluster: there is no %s", NodeFile(o.Places))
 	}
+	o.hurry()
 	m := store.Member{
 		Name: string(id.Name), Dir: filepath.Join(o.Places.Data, "store"), Socket: o.storeSocket(), Cluster: map[string][]string{},
 		Token: id.Cluster.Token, Heartbeat: id.Timers.Tick, Election: id.Timers.Election, Plain: true,
@@ -126,6 +128,16 @@ func storeTLS(o Options) (store.TLS, error) {
 	}
 	return store.TLS{Cert: filepath.Join(dir, "cert.pem"), Key: filepath.Join(dir, "key.pem"), CA: filepath.Join(dir, "authority.pem"),
 		CRL: "", Role: "gemel://" + o.Identity.Cluster.ID + "/peer/store"}, nil
+}
+
+// hurry has this process of a node scheduled in real time, where that is allowed.
+func (o Options) hurry() {
+	if o.Identity == nil {
+		return
+	}
+	if err := proc.Urgent(); err != nil {
+		o.Log.Warn("a machine that is busy can make this node lose its authority", "why", err)
+	}
 }
 
 // timers are those of the machines.
@@ -306,9 +318,6 @@ func (m *member) record(name ha.Group) (ha.GroupRecord, bool) {
 	return ha.GroupRecord{}, seen.At != 0
 }
 
-// placed is where a group is, if that is known.
-func (m *member) placed(name ha.Group) (ha.GroupRecord, bool) { return m.record(name) }
-
 // view is how this node sees its cluster.
 func (m *member) view() *status.ClusterStatus {
 	if m == nil {
@@ -377,7 +386,7 @@ func (m *member) run(ctx context.Context) error {
 	g.start(m.parts.keeper.Run)
 	if m.loop != nil {
 		g.start(m.loop.Run)
-		g.start(m.follow)
+		g.start(wishing{m}.follow)
 	}
 	return errors.Join(g.wait(), m.client.Close())
 }

@@ -79,9 +79,9 @@ func (p *parts) words(g ha.Group) []string {
 	return all
 }
 
-// Withdraw takes addresses away, by the words of a right: what the shadow and the
+// withdraw takes addresses away, by the words of a right: what the shadow and the
 // guard do at a deadline.
-func Withdraw() (func([]string) error, error) {
+func withdraw() (func([]string) error, error) {
 	r, err := addr.OpenRemover()
 	if err != nil {
 		return nil, fmt.Errorf("preparing to take addresses away: %w", err)

@@ -33,6 +33,7 @@ func Monitor(ctx context.Context, o Options) error {
 		return err
 	}
 	proc.Name()
+	o.hurry()
 	exe, err := o.exe()
 	if err != nil {
 		return err

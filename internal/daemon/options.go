@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"gemel/internal/ha"
 	"gemel/internal/manifest"
 	"gemel/internal/places"
 )
@@ -26,6 +27,11 @@ type Options struct {
 	Log     *slog.Logger
 	// Identity makes this machine a node of a cluster; nil: it is of none.
 	Identity *manifest.Identity
+
+	// Withdraw and Reset are what the shadow and the guard do at a deadline beside the
+	// kill; see shadow.Config. Nil: nothing.
+	Withdraw func(words []string) error
+	Reset    func(g ha.Group, what string)
 
 	// Journald and Syslog are the sockets of the two; empty: where they are usually.
 	Journald, Syslog string

@@ -46,7 +46,7 @@ func newServer(o Options, h *hands, board *status.Board, feed *status.Feed, m *m
 		Look: h.look(board), Audit: audit.Add, Keep: takeBack(filepath.Join(o.Places.Data, "manifests"), o.Log), Version: o.Version,
 	}
 	if h.member != nil {
-		backend.Cluster = h.member.request
+		backend.Cluster = wishing{h.member}.request
 	}
 	server := rpc.NewServer(backend, access.New(m.Node.Access, uint32(os.Geteuid())), o.Log)
 	h.admit = latest(h.group, server.Admit)

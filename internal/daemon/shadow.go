@@ -23,6 +23,9 @@ func Shadow(ctx context.Context, o Options) (int, error) {
 		return 1, err
 	}
 	proc.Name()
+	if err := o.armed(); err != nil {
+		return 1, err
+	}
 	exe, err := o.exe()
 	if err != nil {
 		return 1, err
@@ -48,6 +51,7 @@ func Shadow(ctx context.Context, o Options) (int, error) {
 		DataDir: o.Places.Data, RunDir: o.Places.Run, Name: instance(o.Places), Version: o.Version,
 		Monitor: append([]string{exe, "monitor"}, o.monitorArgs()...), Log: o.Log, Notify: notifier(o), Silence: silence,
 		First: fresh(o),
+		Guard: append([]string{exe, "guard"}, o.guardArgs()...), Withdraw: o.Withdraw, Reset: o.Reset, RealTime: o.Identity != nil,
 	})
 	if errors.Is(err, shadow.ErrComplete) && proc.Managed() {
 		// The monitor's own new shadow was faster than the service manager: one pair

@@ -69,8 +69,12 @@ func (w *wished) read(docs []store.Doc) {
 	}
 }
 
+// wishing takes what operators ask for in a cluster, and keeps it in the store.
+type wishing struct{ m *member }
+
 // follow keeps what is asked for current until ctx ends.
-func (m *member) follow(ctx context.Context) error {
+func (w wishing) follow(ctx context.Context) error {
+	m := w.m
 	changed := make(chan struct{}, 1)
 	g := newGroup(ctx)
 	g.start(func(ctx context.Context) error {
@@ -109,7 +113,8 @@ func (m *member) follow(ctx context.Context) error {
 
 // change changes one wish in the store. f makes the new value of the old one; nil
 // takes it away.
-func (m *member) change(ctx context.Context, key string, f func(old []byte) (any, error)) error {
+func (w wishing) change(ctx context.Context, key string, f func(old []byte) (any, error)) error {
+	m := w.m
 	ctx, cancel := context.WithTimeout(ctx, wishBound)
 	defer cancel()
 	var err error
@@ -140,17 +145,18 @@ func (m *member) change(ctx context.Context, key string, f func(old []byte) (any
 }
 
 // request decides what an operator asks of a group or of a node of the cluster.
-func (m *member) request(ctx context.Context, r ha.Request) (ha.Answer, error) {
+func (w wishing) request(ctx context.Context, r ha.Request) (ha.Answer, error) {
+	m := w.m
 	if m.loop == nil {
 		return refused("this node is a witness: it only votes; ask another node"), nil
 	}
 	switch r.Verb {
 	case ha.VerbMove:
-		return m.move(ctx, r)
+		return w.move(ctx, r)
 	case ha.VerbDrain, ha.VerbResume:
-		return m.drain(ctx, r)
+		return w.drain(ctx, r)
 	case ha.VerbLock, ha.VerbUnlock:
-		return m.lock(ctx, r)
+		return w.lock(ctx, r)
 	}
 	return refused(fmt.Sprintf("%s is nothing that can be asked of a group", r.Verb)), nil
 }
@@ -164,9 +170,10 @@ func accepted(undo, text string, facts ...ha.Fact) ha.Answer {
 }
 
 // move has a group go to a node, if a placement with that wish would put it there.
-func (m *member) move(ctx context.Context, r ha.Request) (ha.Answer, error) {
+func (w wishing) move(ctx context.Context, r ha.Request) (ha.Answer, error) {
+	m := w.m
 	name, to := ha.Group(r.Target.Name), ha.Node(r.Value)
-	now, ok := m.placed(name)
+	now, ok := m.record(name)
 	if !ok {
 		return refused("what the store says of " + string(name) + " is not known here yet: try again in a moment"), nil
 	}
@@ -176,7 +183,7 @@ func (m *member) move(ctx context.Context, r ha.Request) (ha.Answer, error) {
 		return refused("there is no group " + string(name)), nil
 	}
 	if to == "" {
-		to = m.other(groups[i], now.Node)
+		to = w.other(groups[i], now.Node)
 	}
 	switch {
 	case to == "":
@@ -193,11 +200,11 @@ func (m *member) move(ctx context.Context, r ha.Request) (ha.Answer, error) {
 	if c.Node != to {
 		return refused(whyNot(c, to)), nil
 	}
-	err = m.change(ctx, wishGroup+string(name), func(old []byte) (any, error) {
-		var w groupWish
-		_ = json.Unmarshal(old, &w)
-		w.Node, w.Forced, w.Fence, w.By, w.At = to, r.Forced, now.Fence, r.By, time.Now().UTC()
-		return w, nil
+	err = w.change(ctx, wishGroup+string(name), func(old []byte) (any, error) {
+		var g groupWish
+		_ = json.Unmarshal(old, &g)
+		g.Node, g.Forced, g.Fence, g.By, g.At = to, r.Forced, now.Fence, r.By, time.Now().UTC()
+		return g, nil
 	})
 	if err != nil {
 		return ha.Answer{}, err
@@ -221,7 +228,8 @@ func whyNot(c place.Choice, to ha.Node) string {
 }
 
 // other is the first node of a group that does not have it.
-func (m *member) other(g place.Group, now ha.Node) ha.Node {
+func (w wishing) other(g place.Group, now ha.Node) ha.Node {
+	m := w.m
 	names := g.Rules.Nodes
 	if len(names) == 0 {
 		for _, p := range m.o.Identity.Peers {
@@ -238,7 +246,8 @@ func (m *member) other(g place.Group, now ha.Node) ha.Node {
 }
 
 // drain has all groups leave a node, or takes that back.
-func (m *member) drain(ctx context.Context, r ha.Request) (ha.Answer, error) {
+func (w wishing) drain(ctx context.Context, r ha.Request) (ha.Answer, error) {
+	m := w.m
 	name := ha.Node(r.Target.Name)
 	if name == "" {
 		name = m.o.Identity.Name
@@ -247,7 +256,7 @@ func (m *member) drain(ctx context.Context, r ha.Request) (ha.Answer, error) {
 		return refused(fmt.Sprintf("there is no node %s that runs groups", name)), nil
 	}
 	on := r.Verb == ha.VerbDrain
-	err := m.change(ctx, wishNode+string(name), func([]byte) (any, error) {
+	err := w.change(ctx, wishNode+string(name), func([]byte) (any, error) {
 		if !on {
 			return nil, nil
 		}
@@ -263,16 +272,16 @@ func (m *member) drain(ctx context.Context, r ha.Request) (ha.Answer, error) {
 }
 
 // lock keeps a group where it is, whatever happens but the loss of its node.
-func (m *member) lock(ctx context.Context, r ha.Request) (ha.Answer, error) {
+func (w wishing) lock(ctx context.Context, r ha.Request) (ha.Answer, error) {
 	on := r.Verb == ha.VerbLock
-	err := m.change(ctx, wishGroup+r.Target.Name, func(old []byte) (any, error) {
-		var w groupWish
-		_ = json.Unmarshal(old, &w)
-		w.Locked, w.By, w.At = on, r.By, time.Now().UTC()
-		if !on && w.Node == "" {
+	err := w.change(ctx, wishGroup+r.Target.Name, func(old []byte) (any, error) {
+		var g groupWish
+		_ = json.Unmarshal(old, &g)
+		g.Locked, g.By, g.At = on, r.By, time.Now().UTC()
+		if !on && g.Node == "" {
 			return nil, nil
 		}
-		return w, nil
+		return g, nil
 	})
 	if err != nil {
 		return ha.Answer{}, err

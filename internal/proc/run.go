@@ -87,7 +87,7 @@ func Run(ctx context.Context, c Command) (Ended, error) {
 	// killed as one, and a child that holds the output open is not waited for.
 	cmd.Cancel = func() error { return killGroup(cmd.Process.Pid) }
 	cmd.WaitDelay = 100 * time.Millisecond
-	if err := cmd.Start(); err != nil {
+	if err := calmly(cmd.Start); err != nil {
 		return Ended{}, fmt.Errorf("running %s: %w", c.Args[0], err)
 	}
 	pid := cmd.Process.Pid

@@ -159,7 +159,8 @@ const (
 	// each reason.
 	ReportRefused ReportKind = "refused"
 	// ReportGuard: the process that holds the deadlines when no shadow does runs as
-	// PID, or there is none because of Error. At hello, if rights were ever given.
+	// PID, or there is none because of Error; Notes lists what deadlines lack here. At
+	// hello, if rights were ever given.
 	ReportGuard ReportKind = "guard"
 
 	// ReportUpgraded answers OrderExec: the shadow runs as Version in the same

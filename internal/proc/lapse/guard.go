@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 
 	"golang.org/x/sys/unix"
 
@@ -85,6 +86,7 @@ func Guard(ctx context.Context, dataDir string, c Config) error {
 	if g.timer, err = unix.TimerfdCreate(unix.CLOCK_BOOTTIME, unix.TFD_CLOEXEC|unix.TFD_NONBLOCK); err != nil {
 		return fmt.Errorf("making a timer on CLOCK_BOOTTIME: %w", err)
 	}
+	runtime.LockOSThread() // never unlocked: this is the only thing that the process does
 	g.settle()
 	for ctx.Err() == nil {
 		g.shadow.find(g.data)

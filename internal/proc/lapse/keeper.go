@@ -35,8 +35,8 @@ type Hooks struct {
 	Table *spawn.Table
 	// News is called by any goroutine when there are News.
 	News func()
-	// Urgent gives the thread of the Keeper more right to a processor; nil: none.
-	Urgent func()
+	// RealTime asks for real-time scheduling of the thread.
+	RealTime bool
 }
 
 // News is something that happened to a group.
@@ -166,9 +166,9 @@ func (k *Keeper) Run(t *spawn.Tree) error {
 
 // turn is the life of the thread.
 func (k *Keeper) turn() {
-	runtime.LockOSThread() // never unlocked: what Urgent did to it ends with it
-	if k.h.Urgent != nil {
-		k.h.Urgent()
+	runtime.LockOSThread() // never unlocked: its scheduling ends with it
+	if k.h.RealTime {
+		_ = proc.RealTime(true) // the loop of the shadow asks as well, and says that it is not allowed
 	}
 	for {
 		k.mu.Lock()
@@ -243,6 +243,7 @@ func (g *group) next() ha.Instant {
 func (k *Keeper) News() []News {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	k.due(clock.Now()) // after a stop the thread may not have looked yet
 	n := k.news
 	k.news = nil
 	return n

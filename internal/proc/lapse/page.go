@@ -25,12 +25,12 @@ const (
 	bodyMost = slotSize - 8
 )
 
-// page is the file of deadlines, mapped. A slot is the length of its body, a sum
+// page is the file of deadlines. A slot is the length of its body, a sum
 // over both, and the body. One process writes: the shadow. Nothing is synchronised
 // with a disk: a page of another boot is worth nothing.
 type page struct {
 	fd  int
-	mem []byte
+	mem []byte // nil: it is only read
 }
 
 // head is the body of the first slot.
@@ -59,34 +59,33 @@ type row struct {
 // errTorn says that a slot was not written to its end.
 var errTorn = errors.New("it was not written to its end")
 
-// openPage opens the page of a run directory; with fresh it is made if it is not
-// there, and may be written. Without, it is nil if there is none.
-func openPage(run string, fresh bool) (*page, error) {
+// openPage opens the page of a run directory; with write it is made if it is not
+// there, and mapped. Without, it is nil if there is none, and read call by call: a
+// file that somebody cuts off must not end the one who keeps the deadlines.
+func openPage(run string, write bool) (*page, error) {
 	path := filepath.Join(run, File)
-	flags, prot := unix.O_RDONLY, unix.PROT_READ
-	if fresh {
-		flags, prot = unix.O_RDWR|unix.O_CREAT, unix.PROT_READ|unix.PROT_WRITE
+	flags := unix.O_RDONLY
+	if write {
+		flags = unix.O_RDWR | unix.O_CREAT
 	}
 	fd, err := unix.Open(path, flags|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0o600)
-	if errors.Is(err, fs.ErrNotExist) && !fresh {
+	if errors.Is(err, fs.ErrNotExist) && !write {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("opening %s: %w", path, err)
 	}
 	p := &page{fd: fd}
-	if err := p.mapped(prot); err != nil {
+	if !write {
+		return p, nil
+	}
+	// All that it may become is mapped. Only what it has is touched: that is written
+	// from the first slot on, without holes.
+	if p.mem, err = unix.Mmap(fd, 0, slotSize*slots, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED); err != nil {
 		unix.Close(fd)
-		return nil, fmt.Errorf("opening %s: %w", path, err)
+		return nil, fmt.Errorf("mapping %s: %w", path, err)
 	}
 	return p, nil
-}
-
-// mapped maps all that the file may become. Only what it has is touched: that is
-// written from the first slot on, without holes, so that no look at it takes memory.
-func (p *page) mapped(prot int) (err error) {
-	p.mem, err = unix.Mmap(p.fd, 0, slotSize*slots, prot, unix.MAP_SHARED)
-	return err
 }
 
 // count is how many slots there are, the head among them.
@@ -99,7 +98,9 @@ func (p *page) count() int {
 }
 
 func (p *page) close() {
-	_ = unix.Munmap(p.mem) // nothing of it is used any more
+	if p.mem != nil {
+		_ = unix.Munmap(p.mem) // nothing of it is used any more
+	}
 	unix.Close(p.fd)
 }
 
@@ -140,17 +141,15 @@ func (p *page) clear(i int) { clear(p.slot(i)[:8]) }
 // body reads a slot; nil: it is free. Who reads while another process writes looks
 // again before it calls a slot torn.
 func (p *page) body(i int) ([]byte, error) {
-	s := p.slot(i)
+	s := make([]byte, slotSize)
 	for try := 0; ; try++ {
-		want, n := binary.NativeEndian.Uint32(s), int(binary.NativeEndian.Uint32(s[4:]))
-		if want == 0 && n == 0 {
-			return nil, nil
-		}
-		if n <= bodyMost {
-			b := make([]byte, 4+n)
-			copy(b, s[4:])
-			if sum(b) == want && binary.NativeEndian.Uint32(s[4:]) == uint32(n) {
-				return b[4:], nil
+		if n, err := unix.Pread(p.fd, s, int64(i)*slotSize); err == nil && n == slotSize {
+			want, n := binary.NativeEndian.Uint32(s), binary.NativeEndian.Uint32(s[4:])
+			if want == 0 && n == 0 {
+				return nil, nil
+			}
+			if n <= bodyMost && sum(s[4:8+n]) == want {
+				return s[8 : 8+n], nil
 			}
 		}
 		if try == 5 {

@@ -93,7 +93,7 @@ func upgrade(s *shadow, path string) {
 		s.poll.after(2*time.Millisecond, &path, func() { upgrade(s, path) })
 		return
 	}
-	err := become(s, path)
+	err := s.rights.plain(func() error { return become(s, path) })
 	s.c.Log.Error("the upgrade of the shadow failed; it goes on as it is", "path", path, "err", err)
 	s.report(proc.Report{
 		Kind: proc.ReportUpgraded, PID: os.Getpid(), At: clock.Now(),

@@ -42,7 +42,7 @@ func (g *guardian) start(s *shadow) {
 	}
 	err := g.find(s)
 	if err == nil && g.pid == 0 {
-		err = g.try(s)
+		err = s.rights.plain(func() error { return g.try(s) })
 	}
 	if err == nil && g.pid != 0 {
 		g.began, g.why = time.Now(), ""
@@ -146,7 +146,11 @@ func (g *guardian) again(s *shadow) {
 // tell tells the monitor whether there is a guard.
 func (g *guardian) tell(s *shadow) {
 	if g.wanted {
-		s.report(proc.Report{Kind: proc.ReportGuard, PID: g.pid, At: clock.Now(), Error: g.why})
+		r := proc.Report{Kind: proc.ReportGuard, PID: g.pid, At: clock.Now(), Error: g.why}
+		if s.rights.slow != "" {
+			r.Notes = []string{"There is no real-time scheduling for the shadow (" + s.rights.slow + "): on a busy machine deadlines are kept less exactly."}
+		}
+		s.report(r)
 	}
 }
 

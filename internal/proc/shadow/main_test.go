@@ -97,6 +97,7 @@ func playShadow() int {
 		DataDir: dir, RunDir: dir, Name: os.Getenv("SHADOW_TEST_NAME"), Version: version(),
 		Monitor: command, Log: testLog("shadow"), Notify: notify, Silence: silence, Stuck: stuck, Point: point,
 		Withdraw: withdraw(dir), Reset: reset(dir), Guard: []string{exe, "guard", dir},
+		RealTime: os.Getenv("SHADOW_TEST_REALTIME") != "",
 	})
 	if errors.Is(err, ErrComplete) {
 		fmt.Fprintln(os.Stderr, err)

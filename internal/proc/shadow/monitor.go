@@ -45,7 +45,7 @@ func (m *monitor) start() {
 		return
 	}
 	if err == nil && !joined {
-		err = m.try()
+		err = s.rights.plain(m.try)
 	}
 	if err != nil {
 		s.c.Log.Error("the monitor could not be started", "err", err)

@@ -18,6 +18,8 @@ type rights struct {
 	keep  *lapse.Keeper // nil: no right was ever given
 	event int           // eventfd: there are news
 	guard guardian
+	soon  bool   // the thread of the loop has real-time scheduling
+	slow  string // why it has not, although it was asked for
 }
 
 // inherit takes over the deadlines of the shadow before this one, if it had any.
@@ -37,7 +39,7 @@ func (r *rights) open() (err error) {
 	fd := r.event
 	r.keep, err = lapse.Open(
 		lapse.Config{RunDir: s.c.RunDir, Withdraw: s.c.Withdraw, Reset: s.c.Reset, Log: s.c.Log},
-		lapse.Hooks{Table: s.table, News: func() { _, _ = unix.Write(fd, []byte{1, 0, 0, 0, 0, 0, 0, 0}) }},
+		lapse.Hooks{Table: s.table, RealTime: s.c.RealTime, News: func() { _, _ = unix.Write(fd, []byte{1, 0, 0, 0, 0, 0, 0, 0}) }},
 	)
 	if err == nil {
 		err = s.poll.add(fd, func() {
@@ -61,9 +63,34 @@ func (r *rights) run() error {
 		return err
 	}
 	if r.keep.Holds() {
-		r.guard.want(r.of)
+		r.want()
 	}
 	return nil
+}
+
+// want makes sure that everything is there that deadlines are held with.
+func (r *rights) want() {
+	s := r.of
+	if s.c.RealTime && !r.soon && r.slow == "" {
+		if err := proc.RealTime(true); err != nil {
+			s.c.Log.Warn("deadlines are kept less exactly on a busy machine", "err", err)
+			r.slow = err.Error()
+		}
+		if r.soon = r.slow == ""; r.soon {
+			lapse.Roomy()
+		}
+	}
+	r.guard.want(s)
+}
+
+// plain does something on the thread of the loop that is not to be done, or inherited,
+// in real time.
+func (r *rights) plain(do func() error) error {
+	if r.soon {
+		_ = proc.RealTime(false) // what was given can be given back
+		defer func() { _ = proc.RealTime(true) }()
+	}
+	return do()
 }
 
 func (r *rights) close() {
@@ -108,7 +135,7 @@ func (r *rights) give(list []proc.Right) {
 		r.rearm(g)
 	}
 	if len(list) > 0 {
-		r.guard.want(s)
+		r.want()
 	}
 }
 

@@ -210,9 +210,7 @@ func TestLapseWithoutMonitor(t *testing.T) {
 		w.order(m, "g", id)
 	}
 	// All was seen gone: it may come back, in place.
-	w.wait("the withdrawal", func() bool { return w.lines("withdrawn") != nil })
-	w.rights(right("g", 1, forever))
-	w.run(in("g", w.spec("deaf", "sleep")), 20)
+	w.again("g", 20)
 }
 
 // What cannot be withdrawn is there: no renewal, and at the end of the authority the
@@ -228,6 +226,7 @@ func TestKillNotSeenDone(t *testing.T) {
 	pid := w.run(in("g", w.spec("p", "sleep")), 1).Report.PID
 	m := w.mark()
 	w.kind(m, proc.ReportLapsed)
+	w.about(m, proc.ReportExited, 1)
 	w.gone(pid)
 	w.rights(right("g", 2, forever))
 	if r := w.kind(m, proc.ReportRefused).Report; r.Group != "g" || !strings.Contains(r.Error, "its kill has begun") {
@@ -244,12 +243,7 @@ func TestKillNotSeenDone(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.wait("the withdrawal", func() bool { return w.lines("withdrawn") != nil })
-	m = w.mark()
-	w.wait("a right that is taken", func() bool {
-		go w.rights(right("g", 2, forever))
-		go w.send(proc.Order{Kind: proc.OrderStart, Process: "p", Start: 3})
-		return slices.ContainsFunc(w.log[m:], func(s said) bool { return s.Report.Kind == proc.ReportStarted })
-	})
+	w.again("g", 3)
 }
 
 func TestRefusedRights(t *testing.T) {
@@ -301,14 +295,7 @@ func TestRefusedRights(t *testing.T) {
 	w.rights(right("g", 5, 300*time.Millisecond))
 	w.about(m, proc.ReportExited, 1)
 	w.wait("the withdrawal", func() bool { return w.lines("withdrawn") != nil })
-	other = right("g", 1, forever)
-	other.Incarnation = "two"
-	m = w.mark()
-	w.wait("a start in the new incarnation", func() bool {
-		go w.rights(other)
-		go w.send(proc.Order{Kind: proc.OrderStart, Process: "p", Start: 2})
-		return slices.ContainsFunc(w.log[m:], func(s said) bool { return s.Report.Kind == proc.ReportStarted })
-	})
+	w.againIn("two", "g", 2)
 }
 
 // A successor has the fence of the instant at which it starts, or is not made.
@@ -392,9 +379,7 @@ func TestDeadlineSurvivesShadow(t *testing.T) {
 			if anyAlive(pids) {
 				t.Error("something is left")
 			}
-			w.wait("the withdrawal", func() bool { return w.lines("withdrawn") != nil })
-			w.rights(right("g", 1, forever))
-			w.run(in("g", w.spec("deaf", "sleep")), 20)
+			w.again("g", 20)
 		})
 	}
 }

@@ -56,6 +56,9 @@ type Config struct {
 	// Guard is the command of the process that holds the deadlines of groups when no
 	// shadow does. Empty: there is none, which is told.
 	Guard []string
+	// RealTime asks for real-time scheduling of what holds deadlines, from the first
+	// right on. Programs, the monitor and the guard do not inherit it.
+	RealTime bool
 	// Point is called at the named instants of a start and an end; nil but in tests,
 	// which end the shadow there.
 	Point func(name string)

@@ -314,16 +314,9 @@ func (t *Tree) Close() {
 	}
 }
 
-// Places are the directories of this instance, for groups of other names than those
-// of starts. Close removes such a group when it is empty.
-func (t *Tree) Places() (dirs []string) {
-	for _, base := range t.bases() {
-		if base != "" {
-			dirs = append(dirs, base)
-		}
-	}
-	return dirs
-}
+// Place is the directory of this instance in cgroup v2, for groups of other names than
+// those of starts; "": there is none. Close removes such a group when it is empty.
+func (t *Tree) Place() string { return t.v2 }
 
 // treeText is a Tree for another process.
 type treeText struct {
