@@ -63,7 +63,8 @@ func (n *Node) prepare(key string) error {
 	}
 	return errors.Join(os.WriteFile(n.Path("data/node.yaml"), b, 0o600),
 		os.WriteFile(n.Path("data/cluster/heartbeat.key"), []byte(key+"\n"), 0o600),
-		os.WriteFile(n.Path("gemel.yaml"), []byte(n.rack.manifest()), 0o600), n.boot())
+		os.WriteFile(n.Path("gemel.yaml"), []byte(n.rack.manifest()), 0o600),
+		os.WriteFile(n.Path("reset"), nil, 0o600), n.boot())
 }
 
 // boot is the part of a boot that the machine's clock and disk see: a new boot id,
@@ -188,14 +189,11 @@ func (n *Node) begin() (*exec.Cmd, error) {
 	if binary == "" {
 		binary = n.rack.o.Gemel
 	}
-	var first []string
-	if !n.rack.o.Shared {
-		first = []string{"chrt", "--rr", "1"}
-	}
-	argv := append(first, "unshare", "--mount", "--propagation", "private", "sh", "-c",
-		`mount --bind "$0" /proc/sys/kernel/random/boot_id && exec "$@"`, n.Path("boot_id"),
+	// A reset of the machine is noted, and not done: the machine is everybody's.
+	c := exec.Command("unshare", "--mount", "--propagation", "private", "sh", "-c",
+		`set -e; mount --bind "$0/boot_id" /proc/sys/kernel/random/boot_id
+		if [ -e /proc/sysrq-trigger ]; then mount --bind "$0/reset" /proc/sysrq-trigger; fi; exec "$@"`, n.Path(""),
 		binary, "run", "--data-dir", n.Path("data"), "--run-dir", n.Path("run"), n.Path("gemel.yaml"))
-	c := exec.Command(argv[0], argv[1:]...)
 	c.Env = slices.DeleteFunc(os.Environ(), func(e string) bool {
 		return strings.HasPrefix(e, "GEMEL_") || strings.HasPrefix(e, "NOTIFY_") || strings.HasPrefix(e, "INVOCATION_ID=")
 	})

@@ -51,10 +51,7 @@ type Options struct {
 	Program []string // command that calls Play, without the arguments of Play
 	Env     []string // KEY=VALUE, for the program
 	Managed bool     // the nodes know of a service manager
-	// Shared has the nodes share the processors with whatever else the machine does.
-	// Without it they go before that, by SCHED_RR, as machines of their own would.
-	Shared bool
-	Dir     string   // holds everything; empty: a directory that Close removes
+	Dir     string   // holds everything; empty: one in memory if there is such a place
 	Log     io.Writer
 }
 
@@ -90,12 +87,17 @@ func New(o Options) (r *Rack, err error) {
 		return nil, err
 	}
 	r = &Rack{o: o, Start: clock.Now()}
-	if r.prefix, err = name(); err != nil {
+	if r.prefix, err = newName(); err != nil {
 		return nil, err
 	}
 	r.Dir = o.Dir
 	if r.Dir == "" {
+		// In memory: what others write to the disk is no fault that was ordered.
 		r.Dir = filepath.Join("/tmp", r.prefix)
+		var fs unix.Statfs_t
+		if unix.Statfs("/dev/shm", &fs) == nil && fs.Type == unix.TMPFS_MAGIC && fs.Bavail*uint64(fs.Bsize) > 2<<30 {
+			r.Dir = filepath.Join("/dev/shm", r.prefix)
+		}
 	}
 	defer func() {
 		if err != nil {
@@ -128,9 +130,9 @@ func New(o Options) (r *Rack, err error) {
 	return r, err
 }
 
-// name is one that no other rack of this machine has, and tells whose it is: pid
+// newName is one that no other rack of this machine has, and tells whose it is: pid
 // and start time of its owner.
-func name() (string, error) {
+func newName() (string, error) {
 	began, err := startTime(os.Getpid())
 	if err != nil {
 		return "", err

@@ -57,7 +57,6 @@ func tools(tb testing.TB) {
 	need.Command(tb, "ip")
 	need.Command(tb, "nft")
 	need.Command(tb, "unshare")
-	need.Command(tb, "chrt")
 }
 
 // begun is a rack whose group is active. At its end everything is judged.
