@@ -128,6 +128,36 @@ func (n *Node) Use(binary string) {
 	n.binary = binary
 }
 
+// Binary is what the node runs.
+func (n *Node) Binary() string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.binary == "" {
+		return n.rack.o.Gemel
+	}
+	return n.binary
+}
+
+// Up reports whether the node runs: it neither crashed nor was paused or stopped.
+func (n *Node) Up() bool { return n.keeps() && n.stopped == nil }
+
+// Mend has a node run again whatever was done to it: it boots if it crashed, and what
+// was stopped by a signal goes on.
+func (n *Node) Mend() error {
+	switch {
+	case n.stopped != nil:
+		return n.Resume()
+	case !n.keeps():
+		return n.Boot()
+	}
+	for _, p := range n.Processes() {
+		if state(p.PID) == 'T' {
+			_ = unix.Kill(p.PID, unix.SIGCONT) // one that died is none that has to go on
+		}
+	}
+	return nil
+}
+
 // Start starts gemel run, and goes on starting it 100 ms after its end, as a service
 // manager would, until the node is stopped or crashes.
 func (n *Node) Start() error {
@@ -183,17 +213,11 @@ func (n *Node) begin() (*exec.Cmd, error) {
 		return nil, fmt.Errorf("starting node %s: %w", n.Name, err)
 	}
 	defer log.Close()
-	n.mu.Lock()
-	binary := n.binary
-	n.mu.Unlock()
-	if binary == "" {
-		binary = n.rack.o.Gemel
-	}
 	// A reset of the machine is noted, and not done: the machine is everybody's.
 	c := exec.Command("unshare", "--mount", "--propagation", "private", "sh", "-c",
 		`set -e; mount --bind "$0/boot_id" /proc/sys/kernel/random/boot_id
 		if [ -e /proc/sysrq-trigger ]; then mount --bind "$0/reset" /proc/sysrq-trigger; fi; exec "$@"`, n.Path(""),
-		binary, "run", "--data-dir", n.Path("data"), "--run-dir", n.Path("run"), n.Path("gemel.yaml"))
+		n.Binary(), "run", "--data-dir", n.Path("data"), "--run-dir", n.Path("run"), n.Path("gemel.yaml"))
 	c.Env = slices.DeleteFunc(os.Environ(), func(e string) bool {
 		return strings.HasPrefix(e, "GEMEL_") || strings.HasPrefix(e, "NOTIFY_") || strings.HasPrefix(e, "INVOCATION_ID=")
 	})
@@ -256,11 +280,27 @@ func words(pid int, file string) []string {
 	return strings.Split(string(bytes.TrimSuffix(b, []byte{0})), "\x00")
 }
 
-func parent(pid int) int {
+// stat is the state of a process, and what follows it; nil if it is gone.
+func stat(pid int) []string {
 	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if f := bytes.Fields(b[bytes.LastIndexByte(b, ')')+1:]); len(f) > 1 {
-		n, _ := strconv.Atoi(string(f[1]))
+	if f := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:])); len(f) > 1 {
+		return f
+	}
+	return nil
+}
+
+func parent(pid int) int {
+	if f := stat(pid); f != nil {
+		n, _ := strconv.Atoi(f[1])
 		return n
+	}
+	return 0
+}
+
+// state is the letter of a process's state; zero if it is gone.
+func state(pid int) byte {
+	if f := stat(pid); f != nil {
+		return f[0][0]
 	}
 	return 0
 }
