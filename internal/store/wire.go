@@ -179,7 +179,7 @@ func (w *wire) close() error {
 func (w *wire) arrived(c net.Conn) {
 	ctx, cancel := context.WithTimeout(context.Background(), reachTime)
 	defer cancel()
-	far, err := w.m.TLS.greet(ctx, c)
+	far, err := w.m.TLS.greet(ctx, c, w.knows)
 	if err != nil {
 		host, _, _ := net.SplitHostPort(c.RemoteAddr().String())
 		w.tell("a connection to the store was refused", host, err)
@@ -191,6 +191,13 @@ func (w *wire) arrived(c net.Conn) {
 	}
 	defer w.drop(near)
 	w.splice(far, near, nil)
+}
+
+// knows reports whether there is another voter of that name.
+func (w *wire) knows(name string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return name != w.m.Name && w.at[name] != nil
 }
 
 // tell writes a refusal down, if that was not done a moment ago.
@@ -256,7 +263,7 @@ func (w *wire) reach(name string, but int) (net.Conn, int, error) {
 	try := func(n int) {
 		by := order[n]
 		go func() {
-			c, err := w.dial(ctx, all[by])
+			c, err := w.dial(ctx, all[by], name)
 			results <- result{c, by, err}
 		}()
 	}
@@ -296,12 +303,12 @@ func (w *wire) reach(name string, but int) (net.Conn, int, error) {
 	}
 }
 
-func (w *wire) dial(ctx context.Context, at string) (net.Conn, error) {
+func (w *wire) dial(ctx context.Context, at, name string) (net.Conn, error) {
 	c, err := (&net.Dialer{}).DialContext(ctx, "tcp", at)
 	if err != nil {
 		return nil, err
 	}
-	far, err := w.m.TLS.call(ctx, c)
+	far, err := w.m.TLS.call(ctx, c, name)
 	if err != nil {
 		_ = c.Close()
 		w.tell("a voter could not be called", at, err)
