@@ -82,6 +82,7 @@ var law = map[string]place{
 	"internal/need":     {floor: 81, testOnly: true},
 	"internal/scenario": {floor: 81, testOnly: true},
 	"internal/lab":      {floor: 82, testOnly: true},
+	"internal/lab/rack": {floor: 82, testOnly: true},
 
 	// What is built from it. The SDK and the contract are for others as well: they
 	// import nothing from inside.
@@ -93,6 +94,7 @@ var law = map[string]place{
 	"examples/...":     {floor: 5},
 	"bench/...":        {floor: 91},
 	"trial/...":        {floor: 91},
+	"trial/cluster":    {floor: 91, testOnly: true},
 	"internal":         {floor: 99},
 }
 

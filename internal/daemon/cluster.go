@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"gemel/internal/addr"
 	"os"
 	"path/filepath"
 	"strings"
@@ -131,10 +130,33 @@ type member struct {
 	clerk   *roll.Clerk // nil: the cluster was set up by hand
 	kept    ha.Incarnation
 	boot    string
+	took    ha.Rev // of the cluster's manifest that is in force here; for follow alone
 
 	mu     sync.Mutex
 	wished wished
 	groups []manifest.Group // of the manifest in force
+
+	sight sight
+}
+
+// sight is what a witness, which has no brain to tell it, last read of the store.
+type sight struct {
+	sync.Mutex
+	seen ha.StoreRead
+}
+
+// look reads the store for a witness.
+func (m *member) look(ctx context.Context) {
+	if m.loop != nil {
+		return
+	}
+	r := m.client.Read(ctx)
+	if r.Error != "" {
+		return
+	}
+	m.sight.Lock()
+	defer m.sight.Unlock()
+	m.sight.seen = r
 }
 
 // newMember prepares a node's place; nothing is sent before it runs. Nil: this
@@ -163,9 +185,7 @@ func newMember(o Options, boot, kept string) (*member, error) {
 		m.station, err = netpath.New(paths, clock.Machine(), o.Log)
 	}
 	if err == nil {
-		m.parts, err = newParts(o, func(e addr.Event) {
-			o.Log.Warn("a service address", "address", e.Address.String(), "what", e.Kind.String(), "mac", e.MAC.String(), "error", e.Err)
-		})
+		m.parts, err = newParts(o, orders{m}.heardOf)
 	}
 	if err != nil {
 		return nil, errors.Join(err, m.client.Close())
@@ -265,6 +285,11 @@ func (m *member) problem() []place.Group {
 		if k, ok := m.record(g.Name); ok && w.Node != "" && (!w.Fence.Less(k.Fence) || k.Node == w.Node) {
 			p.Request = place.Request{Node: w.Node, Forced: w.Forced}
 		}
+		for _, n := range m.o.Identity.Peers {
+			if b, ok := w.Barred[n.Name]; ok && now.Before(b.Until) {
+				p.At = append(p.At, place.At{Node: n.Name, Barred: b.Why})
+			}
+		}
 		all = append(all, p)
 	}
 	return all
@@ -279,10 +304,12 @@ func (m *member) want() {
 
 // seen is what the store said last, of everything that is decided by.
 func (m *member) seen() ha.StoreRead {
-	if m.loop == nil {
-		return ha.StoreRead{}
+	if m.loop != nil {
+		return m.loop.Seen()
 	}
-	return m.loop.Seen()
+	m.sight.Lock()
+	defer m.sight.Unlock()
+	return m.sight.seen
 }
 
 // record is what the store said last of a group. The zero record: nobody ever had it.
@@ -368,7 +395,7 @@ func (m *member) run(ctx context.Context) error {
 	m.enrolled(g)
 	if m.loop != nil {
 		g.start(m.loop.Run)
-		g.start(wishing{m}.follow)
 	}
+	g.start(wishing{m}.follow)
 	return errors.Join(g.wait(), m.client.Close())
 }

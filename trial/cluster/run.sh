@@ -1,0 +1,16 @@
+#!/bin/bash
+# trial-cluster: N faults (100), one after the other and in pairs, against a cluster of two nodes and a witness, or of three
+# nodes, in network namespaces; an oracle outside of the faults measures double activity in milliseconds, and after each
+# fault the group must be active on exactly one node. SEED= repeats a schedule; it also says which cluster. ONLY=NAME,NAME
+# takes only these faults. DIR= puts the nodes' data there, as on a slow disk. GEMEL_SHORT=1: N=10. It needs root.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+n=${N:-100}
+if [ -n "${GEMEL_SHORT:-}" ]; then n=${N:-10}; fi
+bin=.bench/trial
+mkdir -p "$bin"
+export CGO_ENABLED=0
+go build -trimpath -o "$bin/gemel" -ldflags '-X main.version=0.1.0' ./cmd/gemel
+go build -trimpath -o "$bin/gemel-next" -ldflags '-X main.version=0.1.1' ./cmd/gemel
+go build -trimpath -o "$bin/cluster" ./trial/cluster
+exec "$bin/cluster" -gemel "$bin/gemel" -next "$bin/gemel-next" -n "$n" ${SEED:+-seed "$SEED"} ${ONLY:+-only "$ONLY"} ${DIR:+-dir "$DIR"}
