@@ -61,6 +61,7 @@ var law = map[string]place{
 
 	// The loops.
 	"internal/engine": {floor: 50},
+	"internal/roll":   {floor: 50},
 
 	// Who may, and why.
 	"internal/access": {floor: 60},

@@ -15,6 +15,7 @@ import (
 	"gemel/internal/config"
 	"gemel/internal/daemon"
 	"gemel/internal/port"
+	"gemel/internal/roll"
 )
 
 // version is set by the linker (-X main.version=...).
@@ -26,8 +27,8 @@ func main() {
 		Run: half(50, daemon.Shadow), Store: half(50, daemon.Store), Guard: half(20, guard),
 		// What a burst of starts leaves for good lies between its garbage: the more garbage
 		// there is at a time, the more memory those few objects keep from going back.
-		Monitor:      half(30, monitor),
-		ReadManifest: daemon.ReadManifest, Import: imported,
+		Monitor: half(30, monitor),
+		Begin:   roll.Begin, Join: roll.Join, ReadManifest: daemon.ReadManifest, Import: imported,
 	}))
 }
 

@@ -64,6 +64,9 @@ func clusterTable(w io.Writer, out *screen, c *gemelv1.ClusterStatus, now time.T
 		store = out.paint(red, fmt.Sprintf("the store has not answered for %s", age(now.Sub(c.GetStoreAway().AsTime()))))
 	}
 	fmt.Fprintf(w, "cluster %s (%s), profile %s, %s\n", c.GetName(), c.GetId(), c.GetProfile(), store)
+	if c.GetLacks() != "" {
+		fmt.Fprintln(w, "  "+out.paint(yellow, clean(c.GetLacks())))
+	}
 	var rows [][]cell
 	for _, n := range c.GetNodes() {
 		state, colour := n.GetState(), yellow

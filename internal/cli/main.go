@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"gemel/internal/places"
+	"gemel/internal/roll"
 	"gemel/internal/rpc"
 )
 
@@ -29,6 +30,9 @@ type World struct {
 	Store func(ctx context.Context, o RunOptions) (int, error)
 	// Guard runs the process that holds the deadlines of groups when no shadow does.
 	Guard func(ctx context.Context, o RunOptions) (int, error)
+	// Begin makes a cluster of this machine; Join makes it part of one.
+	Begin func(s roll.Setup) (roll.Begun, error)
+	Join  func(ctx context.Context, s roll.Setup, at []string, token string) (roll.Begun, error)
 	// ReadManifest reads a manifest for a monitor that has better things to keep in its memory.
 	ReadManifest func(name string, in io.Reader, out io.Writer) error
 	// Import turns the configuration of another system into a manifest.
@@ -166,6 +170,7 @@ status".`,
 		&cobra.Group{ID: "look", Title: "Looking:"},
 		&cobra.Group{ID: "act", Title: "Acting on processes, checks and the node:"},
 		&cobra.Group{ID: "file", Title: "Manifests:"},
+		&cobra.Group{ID: "cluster", Title: "The cluster:"},
 		&cobra.Group{ID: "daemon", Title: "The daemon:"},
 		&cobra.Group{ID: "more", Title: "More:"},
 	)
@@ -185,6 +190,7 @@ func commands(t *tool) []*cobra.Command {
 		evidenceCommand(t), replayCommand(t), catalogueCommand(t), whoamiCommand(t), getCommand(t),
 		startCommand(t), stopCommand(t), restartCommand(t), lockCommand(t), unlockCommand(t), clearCommand(t), setCommand(t),
 		moveCommand(t), drainCommand(t), resumeCommand(t),
+		initCommand(t), joinCommand(t), tokenCommand(t), leaveCommand(t), renewCommand(t), backupCommand(t),
 		applyCommand(t), checkCommand(t), diffCommand(t), manifestCommand(t), schemaCommand(t), importCommand(t),
 		manCommand(t), versionCommand(t),
 	}

@@ -20,7 +20,7 @@ func (j *judge) remark(node ha.Node) {
 	}
 	for i := range j.m.Groups {
 		g := &j.m.Groups[i]
-		j.refuse(sub("groups", string(g.Name)), g.Waiting(), "it takes effect with a cluster, which this version does not have")
+		j.refuse(sub("groups", string(g.Name)), g.Waiting(), "it takes effect on a node of a cluster")
 	}
 }
 

@@ -48,8 +48,13 @@ func (f Fence) Off(ctx context.Context) Outcome {
 	if ordered.Kind == Unknown || ordered.Code < 0 && ordered.Kind != Soft {
 		return ordered
 	}
+	var last Outcome
 	for {
 		now := f.Status(ctx)
+		if now.Kind == Unknown && last.Reason != "" {
+			now = last // the time was up meanwhile; what it said before tells more
+		}
+		last = now
 		switch {
 		case ordered.Kind != Done:
 			ordered.Reason += "; afterwards: " + now.Reason

@@ -84,9 +84,9 @@ func TestWhatIsStartedLives(t *testing.T) {
 
 func TestOCFThatHangs(t *testing.T) {
 	a, _ := fake(t, "how", "hang")
-	a.Timeouts = map[string]time.Duration{"start": 50 * time.Millisecond, "stop": time.Hour}
-	want(t, "start", a.Start(t.Context()), is{Soft, -1}, "did not end within 50ms and was killed")
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	a.Timeouts = map[string]time.Duration{"start": 300 * time.Millisecond, "stop": time.Hour}
+	want(t, "start", a.Start(t.Context()), is{Soft, -1}, "did not end within 300ms and was killed")
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
 	want(t, "interrupted", a.Stop(ctx), is{Unknown, -1}, "was interrupted")
 	want(t, "not begun", a.Stop(ctx), is{Unknown, -1}, "was not begun")

@@ -32,11 +32,11 @@ func TestScript(t *testing.T) {
 func TestScriptThatFails(t *testing.T) {
 	ctx := t.Context()
 	s := Script{Path: testdata(t, "script"), Group: "web", Env: []string{"HOW=hang"}, Run: run, Timeouts: map[string]time.Duration{
-		"start": 30 * time.Millisecond, "stop": 30 * time.Millisecond, "validate": 30 * time.Millisecond, "check": 30 * time.Millisecond,
+		"start": 300 * time.Millisecond, "stop": 300 * time.Millisecond, "validate": 300 * time.Millisecond, "check": 300 * time.Millisecond,
 	}}
 	want(t, "no check", s.Check(ctx), is{Unknown, -1}, "has no check")
 	s.Checks = true
-	want(t, "late start", s.Start(ctx), is{Fatal, -1}, "did not end within 30ms")
+	want(t, "late start", s.Start(ctx), is{Fatal, -1}, "did not end within 300ms")
 	want(t, "late stop", s.Stop(ctx), is{Fatal, -1})
 	want(t, "late check", s.Check(ctx), is{Soft, -1})
 	want(t, "late validate", s.Validate(ctx), is{Hard, -1})

@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"gemel/internal/addr"
 	"os"
 	"path/filepath"
 	"strings"
@@ -23,18 +22,14 @@ import (
 	"gemel/internal/netpath"
 	"gemel/internal/places"
 	"gemel/internal/proc"
+	"gemel/internal/roll"
 	"gemel/internal/status"
 	"gemel/internal/store"
 )
 
 // NodeFile is where node.yaml of an instance is: in its data directory, and for the
 // usual one in /etc/gemel.
-func NodeFile(p places.Places) string {
-	if p.Data == "/var/lib/gemel" {
-		return "/etc/gemel/node.yaml"
-	}
-	return filepath.Join(p.Data, "node.yaml")
-}
+func NodeFile(p places.Places) string { return roll.HomeOf(p).Node }
 
 // Identify reads who this node is; nil if it is of no cluster.
 func Identify(p places.Places) (*manifest.Identity, error) {
@@ -87,47 +82,25 @@ func Store(ctx context.Context, o Options) (int, error) {
 	}
 	o.hurry()
 	m := store.Member{
-		Name: string(id.Name), Dir: filepath.Join(o.Places.Data, "store"), Socket: o.storeSocket(), Cluster: map[string][]string{},
+		Name: string(id.Name), Dir: filepath.Join(o.Places.Data, "store"), Socket: o.storeSocket(),
 		Token: id.Cluster.Token, Heartbeat: id.Timers.Tick, Election: id.Timers.Election, Plain: true,
 	}
 	if m.Token == "" {
 		m.Token = id.Cluster.ID
 	}
-	if tls, err := storeTLS(o); err != nil {
+	if tls, err := o.home().TLS(id.Cluster.ID); err != nil {
 		return 1, err
 	} else if tls.Cert != "" {
 		m.TLS, m.Plain = tls, false
 	}
-	for _, p := range id.Peers {
-		if !p.Voter {
-			continue
-		}
-		for _, at := range p.Store {
-			m.Cluster[string(p.Name)] = append(m.Cluster[string(p.Name)], at.String())
-			if p.Name == id.Name {
-				m.Listen = append(m.Listen, at.String())
-			}
-		}
-	}
-	if _, err := os.Stat(filepath.Join(o.clusterDir(), "joining")); err == nil {
-		m.Join = true
-	}
+	m.Cluster = voters(id)
+	m.Listen = m.Cluster[m.Name]
+	m.Join = o.home().Joining()
+	m.Moved = o.moved(ctx)
 	if err := store.Serve(ctx, m, o.Log); err != nil {
 		return 1, err
 	}
 	return 0, nil
-}
-
-// storeTLS names the files of this member, if there are any.
-func storeTLS(o Options) (store.TLS, error) {
-	dir := filepath.Join(o.clusterDir(), "store")
-	if _, err := os.Stat(filepath.Join(dir, "cert.pem")); errors.Is(err, os.ErrNotExist) {
-		return store.TLS{}, nil
-	} else if err != nil {
-		return store.TLS{}, fmt.Errorf("looking for this member's certificate: %w", err)
-	}
-	return store.TLS{Cert: filepath.Join(dir, "cert.pem"), Key: filepath.Join(dir, "key.pem"), CA: filepath.Join(dir, "authority.pem"),
-		CRL: "", Role: "gemel://" + o.Identity.Cluster.ID + "/peer/store"}, nil
 }
 
 // hurry has this process of a node scheduled in real time, where that is allowed.
@@ -154,12 +127,36 @@ type member struct {
 	station *netpath.Station
 	loop    *engine.Cluster // nil on a witness
 	parts   *parts
+	clerk   *roll.Clerk // nil: the cluster was set up by hand
 	kept    ha.Incarnation
 	boot    string
+	took    ha.Rev // of the cluster's manifest that is in force here; for follow alone
 
 	mu     sync.Mutex
 	wished wished
 	groups []manifest.Group // of the manifest in force
+
+	sight sight
+}
+
+// sight is what a witness, which has no brain to tell it, last read of the store.
+type sight struct {
+	sync.Mutex
+	seen ha.StoreRead
+}
+
+// look reads the store for a witness.
+func (m *member) look(ctx context.Context) {
+	if m.loop != nil {
+		return
+	}
+	r := m.client.Read(ctx)
+	if r.Error != "" {
+		return
+	}
+	m.sight.Lock()
+	defer m.sight.Unlock()
+	m.sight.seen = r
 }
 
 // newMember prepares a node's place; nothing is sent before it runs. Nil: this
@@ -171,7 +168,7 @@ func newMember(o Options, boot, kept string) (*member, error) {
 	}
 	m := &member{o: o, boot: boot, kept: ha.Incarnation(strings.Trim(kept, `"`)),
 		heart: &heart{me: id.Name, now: clock.Now, silence: id.Timers.Silence}}
-	cfg := store.Config{Socket: o.storeSocket(), Prefix: "/gemel/" + id.Cluster.ID + "/"}
+	cfg := store.Config{Socket: o.nearest(), Prefix: "/gemel/" + id.Cluster.ID + "/"}
 	if id.Store.External() {
 		cfg.Socket, cfg.Prefix = "", strings.TrimSuffix(id.Store.Prefix, "/")+"/"+id.Cluster.ID+"/"
 		for _, e := range id.Store.Endpoints {
@@ -188,11 +185,12 @@ func newMember(o Options, boot, kept string) (*member, error) {
 		m.station, err = netpath.New(paths, clock.Machine(), o.Log)
 	}
 	if err == nil {
-		m.parts, err = newParts(o, func(e addr.Event) {
-			o.Log.Warn("a service address", "address", e.Address.String(), "what", e.Kind.String(), "mac", e.MAC.String(), "error", e.Err)
-		})
+		m.parts, err = newParts(o, orders{m}.heardOf)
 	}
 	if err != nil {
+		return nil, errors.Join(err, m.client.Close())
+	}
+	if err := m.enrol(); err != nil {
 		return nil, errors.Join(err, m.client.Close())
 	}
 	m.heart.station = m.station
@@ -249,7 +247,7 @@ func (m *member) decide(e *engine.Engine, rights func([]ha.Right)) {
 	if id.Witness {
 		return
 	}
-	mind := cluster.Mind{Node: id.Name, Era: 1, Timers: timers(id.Timers), Start: clock.Now(), Facts: m.facts()}
+	mind := cluster.Mind{Node: id.Name, Era: m.o.era(), Timers: timers(id.Timers), Start: clock.Now(), Facts: m.facts()}
 	for _, p := range id.Peers {
 		mind.Listed = append(mind.Listed, p.Name)
 		if p.Witness {
@@ -258,7 +256,7 @@ func (m *member) decide(e *engine.Engine, rights func([]ha.Right)) {
 	}
 	m.loop = engine.NewCluster(engine.ClusterSetup{
 		Clock: clock.Machine(), Log: m.o.Log, Store: m.client, Engine: e, Mind: mind,
-		Self: cluster.Self{Node: id.Name, Boot: m.boot, Era: 1, Timers: timers(id.Timers), Incarnation: m.kept},
+		Self: cluster.Self{Node: id.Name, Boot: m.boot, Era: m.o.era(), Timers: timers(id.Timers), Incarnation: m.kept},
 		Hear: m.heart.hear, Say: m.heart.say, Rights: rights,
 		Draw: func() ha.Incarnation { return ha.Incarnation(rand.Text()) },
 	})
@@ -287,6 +285,11 @@ func (m *member) problem() []place.Group {
 		if k, ok := m.record(g.Name); ok && w.Node != "" && (!w.Fence.Less(k.Fence) || k.Node == w.Node) {
 			p.Request = place.Request{Node: w.Node, Forced: w.Forced}
 		}
+		for _, n := range m.o.Identity.Peers {
+			if b, ok := w.Barred[n.Name]; ok && now.Before(b.Until) {
+				p.At = append(p.At, place.At{Node: n.Name, Barred: b.Why})
+			}
+		}
 		all = append(all, p)
 	}
 	return all
@@ -301,10 +304,12 @@ func (m *member) want() {
 
 // seen is what the store said last, of everything that is decided by.
 func (m *member) seen() ha.StoreRead {
-	if m.loop == nil {
-		return ha.StoreRead{}
+	if m.loop != nil {
+		return m.loop.Seen()
 	}
-	return m.loop.Seen()
+	m.sight.Lock()
+	defer m.sight.Unlock()
+	return m.sight.seen
 }
 
 // record is what the store said last of a group. The zero record: nobody ever had it.
@@ -325,6 +330,9 @@ func (m *member) view() *status.ClusterStatus {
 	}
 	id := m.o.Identity
 	c := &status.ClusterStatus{ID: id.Cluster.ID, Name: id.Cluster.Name, Profile: id.Profile}
+	if m.clerk != nil {
+		c.Lacks = m.clerk.Lacks()
+	}
 	seen := m.seen()
 	c.Brain = seen.Brain.Node
 	if m.loop != nil {
@@ -384,9 +392,10 @@ func (m *member) run(ctx context.Context) error {
 	g := newGroup(ctx)
 	g.start(m.station.Run)
 	g.start(m.parts.keeper.Run)
+	m.enrolled(g)
 	if m.loop != nil {
 		g.start(m.loop.Run)
-		g.start(wishing{m}.follow)
 	}
+	g.start(wishing{m}.follow)
 	return errors.Join(g.wait(), m.client.Close())
 }

@@ -16,6 +16,34 @@ import (
 	"gemel/internal/proc"
 )
 
+// orders carries out what concerns groups. Its member is nil on a machine of no cluster.
+type orders struct{ m *member }
+
+// heardOf takes what was seen of a service address.
+func (o orders) heardOf(e addr.Event) {
+	m := o.m
+	g, part, ok := m.parts.of(e.Address.Addr)
+	if !ok {
+		return
+	}
+	switch e.Kind {
+	case addr.Conflict:
+		m.h.engine.Note(ha.AddressConflict, ha.OfGroup(g), fmt.Sprintf("%s is used by %s", e.Address.Addr, e.MAC))
+	case addr.Lost:
+		m.h.engine.Tell(ha.PartLost{Group: g, Part: part, Detail: "it is gone from this machine, and Gemel did not take it"})
+	case addr.LinkDown, addr.LinkUp, addr.Unannounced:
+		m.o.Log.Warn("a service address", "address", e.Address.String(), "what", e.Kind.String(), "error", e.Err)
+	}
+}
+
+// of returns whose an address is.
+func (p *parts) of(a netip.Addr) (ha.Group, ha.Part, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	g, ok := p.owner[a]
+	return g, ha.Part(p.names[a]), ok
+}
+
 // partBound is how long starting or stopping an address may take.
 const partBound = 5 * time.Second
 
@@ -162,19 +190,45 @@ func (p *parts) remove(part ha.Part) error {
 
 // What the engine orders about groups, carried out.
 
-func (m *member) account(a ha.Holds) {
+func (o orders) account(a ha.Holds) {
+	m := o.m
 	if m != nil && m.loop != nil {
 		m.loop.Account(a)
 	}
 }
 
-func (m *member) lapsed() {
+func (o orders) lapsed() {
+	m := o.m
 	if m != nil && m.loop != nil {
 		m.loop.Lapsed()
 	}
 }
 
-func (m *member) applied(man *manifest.Manifest) {
+// departBound is how long this node may take to give back what the cluster gave it
+// before everything else is stopped.
+const departBound = time.Minute
+
+func (o orders) depart(then func()) {
+	m := o.m
+	if m == nil || m.loop == nil {
+		then()
+		return
+	}
+	m.h.group.wg.Go(func() {
+		ctx, cancel := context.WithTimeout(m.h.group.ctx, departBound)
+		defer cancel()
+		if m.loop.Away() != 0 {
+			cancel() // nobody could be told; the deadlines do the rest
+		}
+		if err := m.loop.Depart(ctx); err != nil {
+			m.o.Log.Warn("this node ends without having left its cluster", "why", err)
+		}
+		then()
+	})
+}
+
+func (o orders) applied(man *manifest.Manifest) {
+	m := o.m
 	if m == nil {
 		return
 	}
@@ -186,21 +240,23 @@ func (m *member) applied(man *manifest.Manifest) {
 }
 
 // rights hands the shadow what this node may run.
-func (m *member) rights(all []ha.Right) {
+func (o orders) rights(all []ha.Right) {
+	m := o.m
 	t := m.o.Identity.Timers
 	inc := m.heart.incarnation()
-	o := proc.Order{Kind: proc.OrderRights, Rights: make([]proc.Right, len(all))}
+	order := proc.Order{Kind: proc.OrderRights, Rights: make([]proc.Right, len(all))}
 	for i, r := range all {
-		o.Rights[i] = proc.Right{Group: r.Group, Fence: r.Fence, Incarnation: inc, Until: r.Until, Kill: r.Until.Add(-t.Stop), Life: t.Life,
+		order.Rights[i] = proc.Right{Group: r.Group, Fence: r.Fence, Incarnation: inc, Until: r.Until, Kill: r.Until.Add(-t.Stop), Life: t.Life,
 			Leaving: r.Leaving, Withdraw: m.parts.words(r.Group)}
 	}
-	if err := m.h.link.Send(o); err != nil {
+	if err := m.h.link.Send(order); err != nil {
 		m.o.Log.Error("the shadow was not told what may run", "error", err)
 	}
 	m.parts.may(all)
 }
 
-func (m *member) startPart(a ha.StartPart) {
+func (o orders) startPart(a ha.StartPart) {
+	m := o.m
 	m.h.group.wg.Go(func() {
 		done := ha.PartDone{Group: a.Group, Part: a.Part, On: true, OK: true}
 		if err := m.parts.add(m.h.group.ctx, a); err != nil {
@@ -210,7 +266,8 @@ func (m *member) startPart(a ha.StartPart) {
 	})
 }
 
-func (m *member) stopPart(a ha.StopPart) {
+func (o orders) stopPart(a ha.StopPart) {
+	m := o.m
 	m.h.group.wg.Go(func() {
 		done := ha.PartDone{Group: a.Group, Part: a.Part, OK: true}
 		if err := m.parts.remove(a.Part); err != nil {

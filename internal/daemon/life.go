@@ -88,7 +88,7 @@ func (l life) Detach(context.Context) error {
 
 // Shutdown stops every program and then ends.
 func (l life) Shutdown(_ context.Context, why string) error {
-	l.h.engine.Tell(ha.Quit{Why: why})
+	l.h.engine.Quit(why)
 	return nil
 }
 

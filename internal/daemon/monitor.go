@@ -165,7 +165,7 @@ func live(ctx context.Context, o Options, link *proc.Link, b books, f inForce) e
 	b.tell(e)
 	if h.member != nil {
 		h.member.h = h
-		h.member.decide(e, h.member.rights)
+		h.member.decide(e, orders{h.member}.rights)
 		g.start(h.member.run)
 	}
 	server, err := newServer(o, h, board, feed, f.m)

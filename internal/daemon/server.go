@@ -42,9 +42,10 @@ func newServer(o Options, h *hands, board *status.Board, feed *status.Feed, m *m
 			}
 			return tail(dir, p, max(from.Lines, 0), func(line string) error { return tell(line, "") })
 		},
-		Core: h.engine, Asks: newAsks(o, board), Life: life{h: h, cut: h.group.cancel},
+		Core: core{h.engine, h.member}, Asks: newAsks(o, board), Life: life{h: h, cut: h.group.cancel},
 		Look: h.look(board), Audit: audit.Add, Keep: takeBack(filepath.Join(o.Places.Data, "manifests"), o.Log), Version: o.Version,
 	}
+	backend.Rolls = enrolment{h.member}
 	if h.member != nil {
 		backend.Cluster = wishing{h.member}.request
 	}

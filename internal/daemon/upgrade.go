@@ -89,6 +89,7 @@ func newPairing(o Options) *pairing {
 	u := &pairing{path: os.Getenv(upgradeEnv), back: os.Getenv(backEnv) != "", mark: readMark(o)}
 	_ = os.Unsetenv(upgradeEnv)
 	_ = os.Unsetenv(backEnv)
+	_ = os.Unsetenv(againEnv)
 	return u
 }
 

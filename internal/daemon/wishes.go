@@ -30,10 +30,18 @@ type groupWish struct {
 	Forced bool    `json:"forced,omitempty"`
 	// Fence is that of the group when it was asked: under a greater one on another node
 	// the group went elsewhere since, and the wish is over.
-	Fence  ha.Fence  `json:"fence,omitzero"`
-	Locked bool      `json:"locked,omitempty"`
-	By     string    `json:"by,omitempty"`
-	At     time.Time `json:"at,omitzero"`
+	Fence  ha.Fence `json:"fence,omitzero"`
+	Locked bool     `json:"locked,omitempty"`
+	// Barred are nodes that do not get it, until when by wall time, and why.
+	Barred map[ha.Node]bar `json:"barred,omitempty"`
+	By     string          `json:"by,omitempty"`
+	At     time.Time       `json:"at,omitzero"`
+}
+
+// bar keeps a group from a node for a while.
+type bar struct {
+	Until time.Time `json:"until"`
+	Why   string    `json:"why"`
 }
 
 // nodeWish is what was asked for a node.
@@ -87,9 +95,11 @@ func (w wishing) follow(ctx context.Context) error {
 		return ctx.Err()
 	})
 	g.start(func(ctx context.Context) error {
+		var refused string
 		for {
 			within, cancel := context.WithTimeout(ctx, wishBound)
 			docs, _, err := m.client.Docs(within, wishes)
+			m.look(within)
 			cancel()
 			if err == nil {
 				m.mu.Lock()
@@ -97,6 +107,7 @@ func (w wishing) follow(ctx context.Context) error {
 				m.mu.Unlock()
 				m.want()
 			}
+			refused = tellRefused(m, refused, sharing{m}.take(ctx))
 			again := time.NewTimer(wishBound) // in case a change was missed, or a failback window opens
 			select {
 			case <-ctx.Done():
@@ -109,6 +120,18 @@ func (w wishing) follow(ctx context.Context) error {
 		}
 	})
 	return g.wait()
+}
+
+// tellRefused tells once why the cluster's manifest is not in force here.
+func tellRefused(m *member, before string, err error) string {
+	if err == nil {
+		return ""
+	}
+	if text := err.Error(); text != before {
+		m.h.engine.Note(ha.ManifestRefused, ha.OfNode(), text)
+		return text
+	}
+	return before
 }
 
 // change changes one wish in the store. f makes the new value of the old one; nil
@@ -157,6 +180,8 @@ func (w wishing) request(ctx context.Context, r ha.Request) (ha.Answer, error) {
 		return w.drain(ctx, r)
 	case ha.VerbLock, ha.VerbUnlock:
 		return w.lock(ctx, r)
+	case ha.VerbClear:
+		return w.clear(ctx, r)
 	}
 	return refused(fmt.Sprintf("%s is nothing that can be asked of a group", r.Verb)), nil
 }
@@ -245,6 +270,19 @@ func (w wishing) other(g place.Group, now ha.Node) ha.Node {
 	return ""
 }
 
+// bar keeps a group from a node on which one of its programs was given up.
+func (w wishing) bar(ctx context.Context, name ha.Group, node ha.Node, p ha.Process) error {
+	return w.change(ctx, wishGroup+string(name), func(old []byte) (any, error) {
+		var g groupWish
+		_ = json.Unmarshal(old, &g)
+		if g.Barred == nil {
+			g.Barred = map[ha.Node]bar{}
+		}
+		g.Barred[node] = bar{time.Now().UTC().Add(barFor), fmt.Sprintf("%s was given up there", p)}
+		return g, nil
+	})
+}
+
 // drain has all groups leave a node, or takes that back.
 func (w wishing) drain(ctx context.Context, r ha.Request) (ha.Answer, error) {
 	m := w.m
@@ -271,6 +309,20 @@ func (w wishing) drain(ctx context.Context, r ha.Request) (ha.Answer, error) {
 	return accepted("gemel drain "+string(name), fmt.Sprintf("%s takes groups again", name)), nil
 }
 
+// clear lets a group go to the nodes again that it was barred from.
+func (w wishing) clear(ctx context.Context, r ha.Request) (ha.Answer, error) {
+	err := w.change(ctx, wishGroup+r.Target.Name, func(old []byte) (any, error) {
+		var g groupWish
+		_ = json.Unmarshal(old, &g)
+		g.Barred = nil
+		return g, nil
+	})
+	if err != nil {
+		return ha.Answer{}, err
+	}
+	return accepted("", fmt.Sprintf("group %s may go to each of its nodes again", r.Target.Name)), nil
+}
+
 // lock keeps a group where it is, whatever happens but the loss of its node.
 func (w wishing) lock(ctx context.Context, r ha.Request) (ha.Answer, error) {
 	on := r.Verb == ha.VerbLock
@@ -278,7 +330,7 @@ func (w wishing) lock(ctx context.Context, r ha.Request) (ha.Answer, error) {
 		var g groupWish
 		_ = json.Unmarshal(old, &g)
 		g.Locked, g.By, g.At = on, r.By, time.Now().UTC()
-		if !on && g.Node == "" {
+		if !on && g.Node == "" && len(g.Barred) == 0 {
 			return nil, nil
 		}
 		return g, nil

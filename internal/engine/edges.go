@@ -49,6 +49,9 @@ type Edges struct {
 	Account   func(ha.Holds) // tells the authority what of the groups is here
 	// Cluster returns how this node sees its cluster; nil: it is of none.
 	Cluster func() *status.ClusterStatus
+	// Depart has this node leave its cluster in order, before every program is stopped,
+	// and calls then when that is done or takes too long. Nil: there is nothing to leave.
+	Depart func(then func())
 	// Lapsed hears that the shadow has killed a group; Want, what a manifest that comes
 	// into force asks for.
 	Lapsed func()
@@ -100,6 +103,7 @@ func (e Edges) whole(tell func(ha.Input)) Edges {
 	or(&e.StopPart, func(a ha.StopPart) { tell(ha.PartDone{Group: a.Group, Part: a.Part, OK: true}) })
 	or(&e.Account, func(ha.Holds) {})
 	or(&e.Cluster, func() *status.ClusterStatus { return nil })
+	or(&e.Depart, func(then func()) { then() })
 	or(&e.Lapsed, func() {})
 	or(&e.Want, func(*manifest.Manifest) {})
 	or(&e.Reboot, func(a ha.Reboot, _ []string) { tell(ha.RebootFailed{Process: a.Process, Detail: none}) })

@@ -69,6 +69,7 @@ type loop struct {
 	requests requests
 	picture  picture
 	settled  bool
+	parting  bool // the end was asked for
 }
 
 // New makes an Engine; nothing runs before Run.
@@ -93,6 +94,12 @@ func New(s Setup) (*Engine, error) {
 
 // Tell puts a fact into the inbox. It never waits.
 func (e *Engine) Tell(in ha.Input) { e.inbox.put(item{in: in}) }
+
+// Quit has everything stopped, and what the cluster gave this node given back first.
+// It never waits.
+func (e *Engine) Quit(why string) {
+	e.inbox.put(item{do: func() ha.Input { e.loop.quit(why); return nil }})
+}
 
 // Note tells an info event that an edge asks for: output that was dropped, a
 // handler that failed. It never waits.

@@ -196,6 +196,8 @@ func clustered(s status.GroupStatus, me ha.Node, c *status.ClusterStatus, here [
 	}
 	mine := len(s.Nodes) == 0 || slices.Contains(s.Nodes, me)
 	switch {
+	case s.Node == me && c.Away != 0:
+		s.State, s.Reason = "stopped", "this node's authority has ended: the store does not answer; another node may run it now"
 	case s.Node == me:
 		s.State, s.Reason = "starting", "it was just granted to this node"
 	case s.Node == "":

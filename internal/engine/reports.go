@@ -30,7 +30,7 @@ func (l *loop) report(r proc.Report) {
 	case proc.ReportStuck:
 		l.step(ha.StopFailed{Process: r.Process, Start: r.Start, Detail: r.Error})
 	case proc.ReportQuit:
-		l.step(ha.Quit{Why: r.Error})
+		l.quit(r.Error)
 	case proc.ReportReload:
 		l.s.Edges.Reload()
 	default:
@@ -88,4 +88,16 @@ func (l *loop) synced() {
 		l.step(ha.Settled{})
 		l.s.Edges.Synced()
 	}
+}
+
+// quit ends everything. What the cluster gave this node is given back first, so that
+// it runs elsewhere before the rest is stopped; who asks a second time is not kept
+// waiting.
+func (l *loop) quit(why string) {
+	if l.parting {
+		l.step(ha.Quit{Why: why})
+		return
+	}
+	l.parting = true
+	l.s.Edges.Depart(func() { l.inform(ha.Quit{Why: why}) })
 }

@@ -111,4 +111,6 @@ var catalogue = [...]Entry{
 	{StoreAway, "store-away", "Store not reached", Assert, "No answer of the cluster's store arrives at this node.", "Exclusive groups run on until their authority ends, then they are stopped.",
 		"See that most of the voters run and are reached.", false},
 	{Stalled, "stalled", "This node stood still", Info, "Gemel on this node did not run for longer than a heartbeat: the machine was overloaded, stopped or asleep.", "None, unless it lasted as long as the authority.", "Find what stalls it.", false},
+	{AddressConflict, "address-conflict", "Another machine uses a service address", Info, "Somebody else answered for an address of a group that is active here.", "Clients may reach the wrong machine.",
+		"The detail names its hardware address: find it, and take the address from it.", false},
 }

@@ -89,6 +89,7 @@ const (
 	BrainHere
 	StoreAway
 	Stalled
+	AddressConflict
 )
 
 // An Entry of the catalogue says what a code means to a person.

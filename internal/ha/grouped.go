@@ -28,6 +28,14 @@ type (
 	}
 )
 
+// PartLost says that a part that was started is not there any more, or not as it should
+// be, without anybody having ordered that.
+type PartLost struct {
+	Group  Group  `json:"group"`
+	Part   Part   `json:"part"`
+	Detail string `json:"detail"`
+}
+
 // Part names what of a group is no process: "address 192.0.2.10/24".
 type Part string
 
@@ -61,6 +69,7 @@ type (
 func (MayRun) Name() string   { return "may-run" }
 func (Lapsed) Name() string   { return "lapsed" }
 func (PartDone) Name() string { return "part-done" }
+func (PartLost) Name() string { return "part-lost" }
 
 // Name returns the name under which the action stands in the journal.
 func (StartPart) Name() string { return "start-part" }

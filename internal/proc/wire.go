@@ -7,8 +7,10 @@ import (
 )
 
 // Protocol is the version of the messages between the halves. Each half accepts
-// its own and the one before: an upgrade replaces the monitor first.
-const Protocol = 1
+// its own and the one before: an upgrade replaces the monitor first. A shadow of 1 does
+// not know rights, and would start programs of groups without: nothing of a group is
+// for it.
+const Protocol = 2
 
 // Spec is all that a start needs, resolved beforehand: no look-up of a user, a
 // path or a file stands between a death and its successor.

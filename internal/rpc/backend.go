@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"context"
+	"io"
 	"time"
 
 	gemelv1 "gemel/api/gemel/v1"
@@ -35,6 +36,7 @@ type Backend struct {
 	// Cluster takes what is asked of groups and nodes of a cluster; nil: this machine
 	// is of none.
 	Cluster func(ctx context.Context, r ha.Request) (ha.Answer, error)
+	Rolls   rolls // nil: this daemon knows nothing of clusters
 	Asks    asks
 	Life    life
 	// Keep keeps a manifest that was replaced and returns the command that puts it
@@ -59,6 +61,14 @@ type core interface {
 	// Apply fails with config.Errors if the manifest is wrong, before any change.
 	Apply(ctx context.Context, name string, b []byte, dry bool) ([]config.Change, error)
 	Current() (name string, b []byte, version uint64)
+}
+
+// rolls brings machines into the cluster and lets them leave. Its errors are refusals.
+type rolls interface {
+	Token(ctx context.Context, witness bool, name string, life time.Duration) (text string, until time.Time, at []string, err error)
+	Leave(ctx context.Context, by string, with bool) error
+	Renew(ctx context.Context) error
+	Backup(ctx context.Context, w io.Writer) error
 }
 
 // asks answers questions about the past, in the API's own words.

@@ -19,7 +19,7 @@ func clusterOf(at scene, c *status.ClusterStatus) *gemelv1.ClusterStatus {
 	if c == nil {
 		return nil
 	}
-	out := &gemelv1.ClusterStatus{Id: c.ID, Name: c.Name, Profile: c.Profile, Brain: string(c.Brain), Store: c.Away == 0, StoreAway: at.when(c.Away)}
+	out := &gemelv1.ClusterStatus{Id: c.ID, Name: c.Name, Profile: c.Profile, Brain: string(c.Brain), Store: c.Away == 0, StoreAway: at.when(c.Away), Lacks: c.Lacks}
 	for _, n := range c.Nodes {
 		out.Nodes = append(out.Nodes, &gemelv1.MemberStatus{Name: string(n.Name), State: n.State, Witness: n.Witness, Self: n.Self,
 			Hears: n.Hears, Misses: n.Misses, Heard: at.when(n.Heard), Groups: textsOf(n.Groups), Drained: n.Drained})

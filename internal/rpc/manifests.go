@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"slices"
+	"strings"
 
 	gemelv1 "gemel/api/gemel/v1"
 	"gemel/internal/config"
@@ -41,7 +42,7 @@ func (a *api) Apply(ctx context.Context, req *gemelv1.ApplyRequest) (*gemelv1.Ap
 	}
 	res.Changes = changesOf(changes)
 	if _, warnings, err := config.Read(req.GetName(), req.GetManifest(), a.node()); err == nil {
-		res.Problems = warned(warnings)
+		res.Problems = warned(a.Server, warnings)
 	}
 	_, _, res.Version = a.b.Core.Current()
 	return res, nil
@@ -71,7 +72,7 @@ func (a *api) Diff(_ context.Context, req *gemelv1.DiffRequest) (*gemelv1.DiffRe
 	}
 	res.Same = bytes.Equal(b, req.GetManifest())
 	given, warnings, err := config.Read(req.GetName(), req.GetManifest(), a.node())
-	res.Problems = warned(warnings)
+	res.Problems = warned(a.Server, warnings)
 	if err != nil {
 		res.Problems = problems(err)
 		return res, nil
@@ -115,8 +116,12 @@ func problems(err error) []*gemelv1.Problem {
 	return out
 }
 
-// warned are the remarks about a manifest, which stand in nobody's way.
-func warned(all config.Errors) []*gemelv1.Problem {
+// warned are the remarks about a manifest, which stand in nobody's way. On a node of
+// a cluster nothing of a group waits for one.
+func warned(s *Server, all config.Errors) []*gemelv1.Problem {
+	if last, _ := s.b.Board.Last(); last != nil && last.Cluster != nil {
+		all = slices.DeleteFunc(slices.Clone(all), func(e config.Error) bool { return strings.HasPrefix(e.Path, "groups.") })
+	}
 	var out []*gemelv1.Problem
 	if len(all) > 0 {
 		out = problems(all)

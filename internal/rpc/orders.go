@@ -77,7 +77,7 @@ func order(req *gemelv1.RequestRequest) (ha.Request, error) {
 	case ha.VerbDrain, ha.VerbResume:
 		allowed = []ha.Kind{ha.KindNode}
 	case ha.VerbClear:
-		allowed = []ha.Kind{ha.KindNode, ha.KindProcess}
+		allowed = []ha.Kind{ha.KindNode, ha.KindProcess, ha.KindGroup}
 	}
 	fits := false
 	for _, k := range allowed {

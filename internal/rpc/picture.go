@@ -18,7 +18,10 @@ import (
 
 // api is the service. Its methods are in the files picture, events, orders and
 // questions.
-type api struct{ *Server }
+type api struct {
+	*Server
+	rollAPI
+}
 
 // picture is the present picture, or why there is none.
 func (s *Server) picture() (*status.Snapshot, <-chan struct{}, error) {

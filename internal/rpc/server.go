@@ -131,7 +131,7 @@ func (s *Server) http(ctx context.Context) *http.Server {
 			return toWire(ctx, fault(ha.ErrFailed, "internal", "the log of gemel has the cause", "%s failed inside", method(spec.Procedure)))
 		}),
 	)
-	_, methods := gemelv1connect.NewGemelHandler(&api{Server: s}, options)
+	_, methods := gemelv1connect.NewGemelHandler(&api{s, rollAPI{s}}, options)
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	protocols.SetUnencryptedHTTP2(true) // gRPC

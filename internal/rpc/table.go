@@ -40,6 +40,10 @@ var table = map[string]row{
 	gemelv1connect.GemelDetachProcedure:   {least: access.Admin, change: true, body: smallBody},
 	gemelv1connect.GemelUpgradeProcedure:  {least: access.Admin, change: true, body: smallBody},
 	gemelv1connect.GemelShutdownProcedure: {least: access.Admin, change: true, body: smallBody},
+	gemelv1connect.GemelTokenProcedure:    {least: access.Admin, change: true, body: smallBody},
+	gemelv1connect.GemelLeaveProcedure:    {least: access.Admin, change: true, body: smallBody},
+	gemelv1connect.GemelRenewProcedure:    {least: access.Admin, change: true, body: smallBody},
+	gemelv1connect.GemelBackupProcedure:   {least: access.Admin, change: true, body: smallBody},
 
 	gemelv1connect.GemelWhoAmIProcedure:  {least: access.None, body: smallBody},
 	gemelv1connect.GemelVersionProcedure: {least: access.None, body: smallBody},

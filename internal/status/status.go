@@ -28,6 +28,7 @@ type ClusterStatus struct {
 	ID, Name string
 	Profile  string
 	Brain    ha.Node
+	Lacks    string         // what it needs before it bears a failure; empty: nothing
 	Away     ha.Instant     // since when the store does not answer; zero: it does
 	Nodes    []MemberStatus // in the order in which they decide
 	Groups   []Placed       // sorted by name

@@ -74,6 +74,7 @@ func TestBackup(t *testing.T) {
 	} else {
 		t.Log(got.Error)
 	}
+	clear(r.dialed)
 	fresh := r.client("a")
 	got := fresh.Node(ctxFor(t, 10*time.Second), "n")
 	if got.Error != "" || got.Record.Incarnation != "i" || got.Key != at || got.At < later+bump/2 {

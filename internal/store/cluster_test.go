@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -28,6 +29,7 @@ func TestCluster(t *testing.T) {
 		{"semantics", func(t *testing.T, r *rig) { semantics(t, r.client("b")) }},
 		{"docs", func(t *testing.T, r *rig) { docs(t, r.client("c")) }},
 		{"voters", voters},
+		{"latency", latency},
 		{"lead", lead},
 		{"watch", watch},
 		{"failover", failover},
@@ -56,6 +58,31 @@ func voters(t *testing.T, r *rig) {
 		if v.Learner || !v.Alive || v.Name == "" || v.ID == 0 || !v.Started || v.Leader != (v.Name == lead) {
 			t.Errorf("%+v, and %s leads", v, lead)
 		}
+	}
+}
+
+// latency shows what a read and a write cost, at the leader and beside it.
+func latency(t *testing.T, r *rig) {
+	lead := r.leader()
+	for _, by := range []string{lead, r.others(lead)[0]} {
+		c := r.client(by)
+		var reads, writes []time.Duration
+		key := ha.Rev(0)
+		for range 200 {
+			began := time.Now()
+			if got := c.Node(ctxFor(t, 5*time.Second), "l"); got.Error != "" {
+				t.Fatal(got.Error)
+			} else {
+				key = got.Key
+			}
+			reads = append(reads, time.Since(began))
+			began = time.Now()
+			mustWrite(t, c, ha.WriteStore{Puts: []ha.Put{{Key: ha.NodeKey("l"), Guard: key, Node: member("l", "i")}}})
+			writes = append(writes, time.Since(began))
+		}
+		slices.Sort(reads)
+		slices.Sort(writes)
+		t.Logf("leader: %v; read p50 %v p99 %v, write p50 %v p99 %v", by == lead, reads[100], reads[198], writes[100], writes[198])
 	}
 }
 
@@ -152,7 +179,7 @@ func watch(t *testing.T, r *rig) {
 // failover kills the leader and looks how long reads and writes fail.
 func failover(t *testing.T, r *rig) {
 	var reads, writes []time.Duration
-	for range 4 {
+	for range 2 {
 		lead := r.leader()
 		c := r.client(r.others(lead)[0])
 		was := c.Node(ctxFor(t, 5*time.Second), "f")
@@ -183,7 +210,7 @@ func failover(t *testing.T, r *rig) {
 // afterwards.
 func unknown(t *testing.T, r *rig) {
 	seen := map[string]int{}
-	for round := range 3 {
+	for round := range 2 {
 		lead := r.leader()
 		c := r.client(r.others(lead)[0])
 		key := ha.Node(fmt.Sprintf("u%d", round))
@@ -470,11 +497,14 @@ func otherRole(t *testing.T, r *rig) {
 	r.members[gone] = m
 	r.start(gone)
 	p := r.gone(gone)
-	if !strings.Contains(p.text(), "no voter answers") || !strings.Contains(p.logged(), "bad certificate") {
+	if !strings.Contains(p.text(), "no voter answers") {
 		t.Fatalf("it ended with %q\n%s", p.text(), p.logged())
 	}
 	t.Log(p.text())
-	if log := r.running[by].logged(); !strings.Contains(log, "connection to the store was refused") || !strings.Contains(log, "gemel://test/agent") {
-		t.Errorf("the refusal is told nowhere:\n%s", log)
-	}
+	until(t, "word of the refusal at a voter", func() error {
+		if log := r.running[by].logged(); !strings.Contains(log, "connection to the store was refused") || !strings.Contains(log, "gemel://test/agent") {
+			return errors.New(log)
+		}
+		return nil
+	})
 }

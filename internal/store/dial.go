@@ -38,7 +38,8 @@ type Config struct {
 	// answer of another one is an error.
 	Cluster uint64
 
-	// Attempt bounds one attempt of a read; zero is 40 ms. A follower loses without
+	// Attempt bounds the first attempts of a read, the later ones get more; zero is
+	// 40 ms. A follower loses without
 	// an error what it forwarded to a leader that died: it is asked again.
 	Attempt time.Duration
 	// Hedge is after what time the next endpoint is asked as well; zero is 30 ms.

@@ -23,6 +23,8 @@ const (
 	// A request carries a document and what comes with it; see docLimit.
 	requestLimit = 2 << 20
 	quota        = 64 << 20
+	// Two voters come at once, so that there are never two in all.
+	maxLearners = 2
 	// Operations of one transaction: a brain that evicts a node moves all its groups.
 	txnLimit = 4096
 
@@ -78,8 +80,10 @@ type TLS struct {
 	CA        string
 	CRL       string
 	// Role is the URI name that a voter's certificate must have, byte for byte, at
-	// both ends of each connection. Certificates of other roles are refused even if
-	// the same authority signed them. Clients of an external etcd leave it empty.
+	// both ends of each connection. If it ends with a slash the voter's own name
+	// follows: who is called must be the one that was meant, and who calls one that is
+	// in the cluster. Certificates of other roles are refused even if the same
+	// authority signed them. Clients of an external etcd leave it empty.
 	Role string
 }
 
@@ -177,6 +181,7 @@ func (m Member) config(socket string, log *zap.Logger) *embed.Config {
 
 	c.TickMs, c.ElectionMs = uint(m.Heartbeat/time.Millisecond), uint(m.Election/time.Millisecond)
 	c.PreVote, c.StrictReconfigCheck = true, true
+	c.MaxLearners = maxLearners
 	c.QuotaBackendBytes, c.MaxRequestBytes, c.MaxTxnOps = quota, requestLimit, txnLimit
 	c.AutoCompactionMode, c.AutoCompactionRetention = embed.CompactorModeRevision, keepRevisions
 	c.SnapshotCount, c.SnapshotCatchUpEntries = snapshotEvery, snapshotCatchUp

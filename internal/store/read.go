@@ -142,12 +142,17 @@ func repeat[T any](ctx context.Context, c *pool, try func(context.Context, *end)
 	}
 	results := make(chan result)
 	at, running := c.first.Load(), 0
+	tries := 0
 	start := func() {
 		by := at % int32(len(c.ends))
+		// Two of each length, twice as long each time: a store on a machine that is
+		// short of time would never be quick enough.
+		bound := c.c.Attempt << min(tries/(2*len(c.ends)), 4)
+		tries++
 		at++
 		running++
 		go func() {
-			once, stop := context.WithTimeout(ctx, c.c.Attempt)
+			once, stop := context.WithTimeout(ctx, bound)
 			defer stop()
 			v, err := try(once, c.ends[by])
 			select {

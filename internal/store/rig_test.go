@@ -75,6 +75,7 @@ func beExternal(m Member, at string) int {
 		fmt.Println("failed", err)
 		return 2
 	}
+	tune()
 	w, err := newWire(m, log)
 	if err != nil {
 		fmt.Println("failed", err)
@@ -98,11 +99,12 @@ func beExternal(m Member, at string) int {
 
 // A rig is a cluster of member processes.
 type rig struct {
-	t       *testing.T
+	t, root *testing.T
 	dir     string
 	members map[string]Member
 	running map[string]*process
 	ca      *authority
+	dialed  map[string]*Client
 	clients map[string]string     // addresses of those that are not ours
 	within  func(string) []string // what a member's command line begins with
 }
@@ -127,7 +129,7 @@ var names = []string{"a", "b", "c", "d"}
 
 func newRig(t *testing.T, h how) *rig {
 	t.Helper()
-	r := &rig{t: t, dir: t.TempDir(), members: map[string]Member{}, running: map[string]*process{}}
+	r := &rig{t: t, root: t, dialed: map[string]*Client{}, dir: t.TempDir(), members: map[string]Member{}, running: map[string]*process{}}
 	if h.tls {
 		r.ca = newAuthority(t, r.dir)
 	}
@@ -214,7 +216,8 @@ func (r *rig) start(n string) *process {
 		args = append(r.within(n), self)
 	}
 	p := &process{cmd: exec.Command(args[0], args[1:]...), ready: make(chan struct{}), ended: make(chan struct{})}
-	p.cmd.Env = append(os.Environ(), memberEnv+"="+string(conf), externalEnv+"="+r.clients[n])
+	p.cmd.Env = append(os.Environ(), memberEnv+"="+string(conf), externalEnv+"="+r.clients[n],
+		"HTTP_PROXY=http://127.0.0.1:1", "http_proxy=http://127.0.0.1:1") // what a machine may have set
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	out, err := p.cmd.StdoutPipe()
 	if err != nil {
@@ -304,11 +307,15 @@ func (r *rig) end() {
 // client speaks to one member.
 func (r *rig) client(n string) *Client {
 	r.t.Helper()
+	if c := r.dialed[r.members[n].Socket]; c != nil {
+		return c
+	}
 	c, err := Dial(Config{Socket: r.members[n].Socket, Prefix: "/gemel/test/"})
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	r.t.Cleanup(func() { _ = c.Close() })
+	r.root.Cleanup(func() { _ = c.Close() })
+	r.dialed[r.members[n].Socket] = c
 	return c
 }
 
@@ -381,7 +388,7 @@ func newAuthority(t *testing.T, dir string) *authority {
 	a.key = newKey(t)
 	tmpl := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test authority"}, IsCA: true, BasicConstraintsValid: true,
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageCertSign,
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, &a.key.PublicKey, a.key)
 	if err != nil {

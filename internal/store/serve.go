@@ -108,6 +108,8 @@ func Serve(ctx context.Context, m Member, log *slog.Logger) error {
 
 // tune sets what etcd has no settings for.
 func tune() {
+	// Its way to other voters asks the environment for a proxy.
+	_ = os.Setenv("NO_PROXY", "*") // fails only for a name that is none
 	readIndexRetryTime = readAgain
 	wal.SegmentSizeBytes = walSegment
 }

@@ -10,14 +10,17 @@ import (
 	"net"
 	"os"
 	"slices"
+	"strings"
 )
 
 // greet makes a connection that came in one of the other voter's.
-func (t TLS) greet(ctx context.Context, c net.Conn) (net.Conn, error) {
+//
+// may says which voters there are.
+func (t TLS) greet(ctx context.Context, c net.Conn, may func(name string) bool) (net.Conn, error) {
 	if t.empty() {
 		return c, nil
 	}
-	conf, err := t.voter(x509.ExtKeyUsageClientAuth)
+	conf, err := t.voter(x509.ExtKeyUsageClientAuth, may)
 	if err != nil {
 		return nil, err
 	}
@@ -27,11 +30,13 @@ func (t TLS) greet(ctx context.Context, c net.Conn) (net.Conn, error) {
 }
 
 // call makes a connection that went out one of the other voter's.
-func (t TLS) call(ctx context.Context, c net.Conn) (net.Conn, error) {
+//
+// name is the voter that is meant.
+func (t TLS) call(ctx context.Context, c net.Conn, name string) (net.Conn, error) {
 	if t.empty() {
 		return c, nil
 	}
-	conf, err := t.voter(x509.ExtKeyUsageServerAuth)
+	conf, err := t.voter(x509.ExtKeyUsageServerAuth, func(n string) bool { return n == name })
 	if err != nil {
 		return nil, err
 	}
@@ -42,7 +47,7 @@ func (t TLS) call(ctx context.Context, c net.Conn) (net.Conn, error) {
 }
 
 // voter returns what both ends have in common. All files are read anew.
-func (t TLS) voter(use x509.ExtKeyUsage) (*tls.Config, error) {
+func (t TLS) voter(use x509.ExtKeyUsage, may func(string) bool) (*tls.Config, error) {
 	own, err := tls.LoadX509KeyPair(t.Cert, t.Key)
 	if err != nil {
 		return nil, fmt.Errorf("our certificate for the other voters: %w", err)
@@ -61,12 +66,22 @@ func (t TLS) voter(use x509.ExtKeyUsage) (*tls.Config, error) {
 	}
 	return &tls.Config{
 		MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{own}, SessionTicketsDisabled: true,
-		VerifyConnection: func(s tls.ConnectionState) error { return t.admit(s.PeerCertificates, roots, use, revoked) },
+		VerifyConnection: func(s tls.ConnectionState) error {
+			return t.admit(s.PeerCertificates, peerRule{roots, use, revoked, may})
+		},
 	}, nil
 }
 
+// peerRule is what the certificate of another voter is judged by.
+type peerRule struct {
+	roots   *x509.CertPool
+	use     x509.ExtKeyUsage
+	revoked *x509.RevocationList
+	may     func(name string) bool
+}
+
 // admit says why the certificate of another voter is not taken, or nil.
-func (t TLS) admit(certs []*x509.Certificate, roots *x509.CertPool, use x509.ExtKeyUsage, revoked *x509.RevocationList) error {
+func (t TLS) admit(certs []*x509.Certificate, by peerRule) error {
 	if len(certs) == 0 {
 		return errors.New("it shows no certificate")
 	}
@@ -74,7 +89,7 @@ func (t TLS) admit(certs []*x509.Certificate, roots *x509.CertPool, use x509.Ext
 	for _, c := range certs[1:] {
 		between.AddCert(c)
 	}
-	chains, err := leaf.Verify(x509.VerifyOptions{Roots: roots, Intermediates: between, KeyUsages: []x509.ExtKeyUsage{use}})
+	chains, err := leaf.Verify(x509.VerifyOptions{Roots: by.roots, Intermediates: between, KeyUsages: []x509.ExtKeyUsage{by.use}})
 	if err != nil {
 		return err
 	}
@@ -82,9 +97,10 @@ func (t TLS) admit(certs []*x509.Certificate, roots *x509.CertPool, use x509.Ext
 	for _, u := range leaf.URIs {
 		names = append(names, u.String())
 	}
-	if !slices.Contains(names, t.Role) {
-		return fmt.Errorf("its certificate is for %q and not for %q", names, t.Role)
+	if !slices.ContainsFunc(names, func(n string) bool { return t.fits(n, by.may) }) {
+		return fmt.Errorf("its certificate is for %q and not for %q, or for another voter than was meant", names, t.Role)
 	}
+	revoked := by.revoked
 	if revoked == nil {
 		return nil
 	}
@@ -99,6 +115,15 @@ func (t TLS) admit(certs []*x509.Certificate, roots *x509.CertPool, use x509.Ext
 		}
 	}
 	return fmt.Errorf("the list of revoked certificates %s is not of the authority that signed its certificate", t.CRL)
+}
+
+// fits reports whether a URI name is that of a voter who may be at the other end.
+func (t TLS) fits(uri string, may func(name string) bool) bool {
+	if !strings.HasSuffix(t.Role, "/") {
+		return uri == t.Role
+	}
+	name, ok := strings.CutPrefix(uri, t.Role)
+	return ok && may(name)
 }
 
 // revoked reads the list of revoked certificates; nil: there is none.

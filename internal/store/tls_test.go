@@ -50,25 +50,36 @@ func TestAdmit(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, use := range []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth} {
-			err = role.admit(load(t, c.cert), roots, use, list)
+			err = role.admit(load(t, c.cert), peerRule{roots, use, list, nil})
 			if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
 				t.Errorf("%s: want %q: %v", c.name, c.want, err)
 			}
 		}
 	}
-	if err := good.admit(nil, nil, 0, nil); err == nil {
+	if err := good.admit(nil, peerRule{}); err == nil {
 		t.Error("nobody is taken")
+	}
+	named := good
+	named.Role = "gemel://test/peer/"
+	roots := x509.NewCertPool()
+	roots.AddCert(ours.cert)
+	for uri, want := range map[string]bool{"gemel://test/peer/b": true, "gemel://test/peer/c": false, "gemel://test/peer/": false,
+		"gemel://test/node/b": false, "gemel://test/peer/b/b": false, "gemel://other/peer/b": false} {
+		err := named.admit(load(t, ours.issue("named", uri)), peerRule{roots, x509.ExtKeyUsageClientAuth, nil, func(n string) bool { return n == "b" }})
+		if (err == nil) != want {
+			t.Errorf("voter b shows %s: %v", uri, err)
+		}
 	}
 	bad := good
 	bad.CRL = filepath.Join(dir, "nowhere")
-	if _, err := bad.voter(x509.ExtKeyUsageClientAuth); err == nil {
+	if _, err := bad.voter(x509.ExtKeyUsageClientAuth, nil); err == nil {
 		t.Error("a list that cannot be read is none")
 	}
 }
 
 func load(t *testing.T, f TLS) []*x509.Certificate {
 	t.Helper()
-	conf, err := TLS{Cert: f.Cert, Key: f.Key, CA: f.CA}.voter(x509.ExtKeyUsageClientAuth)
+	conf, err := TLS{Cert: f.Cert, Key: f.Key, CA: f.CA}.voter(x509.ExtKeyUsageClientAuth, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -46,7 +46,7 @@ type wire struct {
 	first map[string]int          // which of them to try first
 	doors map[string]net.Listener // by voter
 	open  map[net.Conn]bool
-	told  map[string]time.Time // when a refusal was last written down, by address
+	told  map[string]time.Time // when a refusal was last written down, by its text and address
 	shut  bool
 	work  sync.WaitGroup
 }
@@ -179,7 +179,7 @@ func (w *wire) close() error {
 func (w *wire) arrived(c net.Conn) {
 	ctx, cancel := context.WithTimeout(context.Background(), reachTime)
 	defer cancel()
-	far, err := w.m.TLS.greet(ctx, c)
+	far, err := w.m.TLS.greet(ctx, c, w.knows)
 	if err != nil {
 		host, _, _ := net.SplitHostPort(c.RemoteAddr().String())
 		w.tell("a connection to the store was refused", host, err)
@@ -193,6 +193,13 @@ func (w *wire) arrived(c net.Conn) {
 	w.splice(far, near, nil)
 }
 
+// knows reports whether there is another voter of that name.
+func (w *wire) knows(name string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return name != w.m.Name && w.at[name] != nil
+}
+
 // tell writes a refusal down, if that was not done a moment ago.
 func (w *wire) tell(what, at string, err error) {
 	if errors.Is(err, io.EOF) || errors.Is(err, context.Canceled) || errors.Is(err, net.ErrClosed) {
@@ -200,13 +207,13 @@ func (w *wire) tell(what, at string, err error) {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if last, ok := w.told[at]; ok && time.Since(last) < quietTime {
+	if last, ok := w.told[what+at]; ok && time.Since(last) < quietTime {
 		return
 	}
 	if len(w.told) > 100 {
 		clear(w.told)
 	}
-	w.told[at] = time.Now()
+	w.told[what+at] = time.Now()
 	w.log.Warn(what, "at", at, "error", err)
 }
 
@@ -256,7 +263,7 @@ func (w *wire) reach(name string, but int) (net.Conn, int, error) {
 	try := func(n int) {
 		by := order[n]
 		go func() {
-			c, err := w.dial(ctx, all[by])
+			c, err := w.dial(ctx, all[by], name)
 			results <- result{c, by, err}
 		}()
 	}
@@ -296,12 +303,12 @@ func (w *wire) reach(name string, but int) (net.Conn, int, error) {
 	}
 }
 
-func (w *wire) dial(ctx context.Context, at string) (net.Conn, error) {
+func (w *wire) dial(ctx context.Context, at, name string) (net.Conn, error) {
 	c, err := (&net.Dialer{}).DialContext(ctx, "tcp", at)
 	if err != nil {
 		return nil, err
 	}
-	far, err := w.m.TLS.call(ctx, c)
+	far, err := w.m.TLS.call(ctx, c, name)
 	if err != nil {
 		_ = c.Close()
 		w.tell("a voter could not be called", at, err)
@@ -339,6 +346,7 @@ type line struct {
 	still     time.Duration
 	done      chan struct{} // closed when nothing is sent any more
 	heard     atomic.Int64  // when the far end was last heard, in nanoseconds
+	sent      atomic.Bool   // something, since watch has looked
 	writing   sync.Mutex
 }
 
@@ -349,6 +357,7 @@ func (l *line) write(frame []byte) error {
 		return err
 	}
 	_, err := l.far.Write(frame)
+	l.sent.Store(true)
 	return err
 }
 
@@ -398,7 +407,7 @@ func remote(err error) bool {
 
 // watch says to the far end that we live, and returns when it does not.
 func (l *line) watch(other func() bool) {
-	t := time.NewTicker(l.still / 5)
+	t := time.NewTicker(l.still / 3)
 	defer t.Stop()
 	var better chan bool // of an attempt that runs
 	var since int64      // what was heard last when it began
@@ -415,9 +424,10 @@ func (l *line) watch(other func() bool) {
 			continue
 		case <-t.C:
 		}
-		if l.write([]byte{0, 0}) != nil {
+		if !l.sent.Load() && l.write([]byte{0, 0}) != nil {
 			return
 		}
+		l.sent.Store(false)
 		now := time.Now()
 		late := now.Sub(last) > l.still/2 // we have stood still ourselves, and heard nobody
 		last = now

@@ -2157,7 +2157,7 @@ var File_gemel_v1_gemel_proto protoreflect.FileDescriptor
 
 const file_gemel_v1_gemel_proto_rawDesc = "" +
 	"\n" +
-	"\x14gemel/v1/gemel.proto\x12\bgemel.v1\x1a\x14gemel/v1/event.proto\x1a\x17gemel/v1/manifest.proto\x1a\x15gemel/v1/status.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x0f\n" +
+	"\x14gemel/v1/gemel.proto\x12\bgemel.v1\x1a\x16gemel/v1/cluster.proto\x1a\x14gemel/v1/event.proto\x1a\x17gemel/v1/manifest.proto\x1a\x15gemel/v1/status.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x0f\n" +
 	"\rStatusRequest\"@\n" +
 	"\x0eStatusResponse\x12.\n" +
 	"\bsnapshot\x18\x01 \x01(\v2\x12.gemel.v1.SnapshotR\bsnapshot\"X\n" +
@@ -2301,7 +2301,7 @@ const file_gemel_v1_gemel_proto_rawDesc = "" +
 	"\x12ERROR_KIND_REFUSED\x10\x04\x12\x14\n" +
 	"\x10ERROR_KIND_BOUND\x10\x05\x12\x1a\n" +
 	"\x16ERROR_KIND_UNAVAILABLE\x10\x06\x12\x15\n" +
-	"\x11ERROR_KIND_FAILED\x10\a2\xa5\t\n" +
+	"\x11ERROR_KIND_FAILED\x10\a2\x92\v\n" +
 	"\x05Gemel\x12@\n" +
 	"\x06Status\x12\x17.gemel.v1.StatusRequest\x1a\x18.gemel.v1.StatusResponse\"\x03\x90\x02\x01\x12L\n" +
 	"\vWatchStatus\x12\x1c.gemel.v1.WatchStatusRequest\x1a\x1d.gemel.v1.WatchStatusResponse0\x01\x12@\n" +
@@ -2320,7 +2320,11 @@ const file_gemel_v1_gemel_proto_rawDesc = "" +
 	"\aVersion\x12\x18.gemel.v1.VersionRequest\x1a\x19.gemel.v1.VersionResponse\"\x03\x90\x02\x01\x12;\n" +
 	"\x06Detach\x12\x17.gemel.v1.DetachRequest\x1a\x18.gemel.v1.DetachResponse\x12>\n" +
 	"\aUpgrade\x12\x18.gemel.v1.UpgradeRequest\x1a\x19.gemel.v1.UpgradeResponse\x12A\n" +
-	"\bShutdown\x12\x19.gemel.v1.ShutdownRequest\x1a\x1a.gemel.v1.ShutdownResponseB\x1cZ\x1agemel/api/gemel/v1;gemelv1b\x06proto3"
+	"\bShutdown\x12\x19.gemel.v1.ShutdownRequest\x1a\x1a.gemel.v1.ShutdownResponse\x128\n" +
+	"\x05Token\x12\x16.gemel.v1.TokenRequest\x1a\x17.gemel.v1.TokenResponse\x128\n" +
+	"\x05Leave\x12\x16.gemel.v1.LeaveRequest\x1a\x17.gemel.v1.LeaveResponse\x128\n" +
+	"\x05Renew\x12\x16.gemel.v1.RenewRequest\x1a\x17.gemel.v1.RenewResponse\x12=\n" +
+	"\x06Backup\x12\x17.gemel.v1.BackupRequest\x1a\x18.gemel.v1.BackupResponse0\x01B\x1cZ\x1agemel/api/gemel/v1;gemelv1b\x06proto3"
 
 var (
 	file_gemel_v1_gemel_proto_rawDescOnce sync.Once
@@ -2381,9 +2385,17 @@ var file_gemel_v1_gemel_proto_goTypes = []any{
 	(*ApplyRequest)(nil),          // 41: gemel.v1.ApplyRequest
 	(*ManifestRequest)(nil),       // 42: gemel.v1.ManifestRequest
 	(*DiffRequest)(nil),           // 43: gemel.v1.DiffRequest
-	(*ApplyResponse)(nil),         // 44: gemel.v1.ApplyResponse
-	(*ManifestResponse)(nil),      // 45: gemel.v1.ManifestResponse
-	(*DiffResponse)(nil),          // 46: gemel.v1.DiffResponse
+	(*TokenRequest)(nil),          // 44: gemel.v1.TokenRequest
+	(*LeaveRequest)(nil),          // 45: gemel.v1.LeaveRequest
+	(*RenewRequest)(nil),          // 46: gemel.v1.RenewRequest
+	(*BackupRequest)(nil),         // 47: gemel.v1.BackupRequest
+	(*ApplyResponse)(nil),         // 48: gemel.v1.ApplyResponse
+	(*ManifestResponse)(nil),      // 49: gemel.v1.ManifestResponse
+	(*DiffResponse)(nil),          // 50: gemel.v1.DiffResponse
+	(*TokenResponse)(nil),         // 51: gemel.v1.TokenResponse
+	(*LeaveResponse)(nil),         // 52: gemel.v1.LeaveResponse
+	(*RenewResponse)(nil),         // 53: gemel.v1.RenewResponse
+	(*BackupResponse)(nil),        // 54: gemel.v1.BackupResponse
 }
 var file_gemel_v1_gemel_proto_depIdxs = []int32{
 	35, // 0: gemel.v1.StatusResponse.snapshot:type_name -> gemel.v1.Snapshot
@@ -2419,26 +2431,34 @@ var file_gemel_v1_gemel_proto_depIdxs = []int32{
 	28, // 30: gemel.v1.Gemel.Detach:input_type -> gemel.v1.DetachRequest
 	30, // 31: gemel.v1.Gemel.Upgrade:input_type -> gemel.v1.UpgradeRequest
 	32, // 32: gemel.v1.Gemel.Shutdown:input_type -> gemel.v1.ShutdownRequest
-	4,  // 33: gemel.v1.Gemel.Status:output_type -> gemel.v1.StatusResponse
-	6,  // 34: gemel.v1.Gemel.WatchStatus:output_type -> gemel.v1.WatchStatusResponse
-	8,  // 35: gemel.v1.Gemel.Events:output_type -> gemel.v1.EventsResponse
-	10, // 36: gemel.v1.Gemel.WatchEvents:output_type -> gemel.v1.WatchEventsResponse
-	12, // 37: gemel.v1.Gemel.Alarms:output_type -> gemel.v1.AlarmsResponse
-	15, // 38: gemel.v1.Gemel.Request:output_type -> gemel.v1.RequestResponse
-	44, // 39: gemel.v1.Gemel.Apply:output_type -> gemel.v1.ApplyResponse
-	45, // 40: gemel.v1.Gemel.Manifest:output_type -> gemel.v1.ManifestResponse
-	46, // 41: gemel.v1.Gemel.Diff:output_type -> gemel.v1.DiffResponse
-	17, // 42: gemel.v1.Gemel.Logs:output_type -> gemel.v1.LogsResponse
-	19, // 43: gemel.v1.Gemel.Why:output_type -> gemel.v1.WhyResponse
-	21, // 44: gemel.v1.Gemel.Replay:output_type -> gemel.v1.ReplayResponse
-	23, // 45: gemel.v1.Gemel.Evidence:output_type -> gemel.v1.EvidenceResponse
-	25, // 46: gemel.v1.Gemel.WhoAmI:output_type -> gemel.v1.WhoAmIResponse
-	27, // 47: gemel.v1.Gemel.Version:output_type -> gemel.v1.VersionResponse
-	29, // 48: gemel.v1.Gemel.Detach:output_type -> gemel.v1.DetachResponse
-	31, // 49: gemel.v1.Gemel.Upgrade:output_type -> gemel.v1.UpgradeResponse
-	33, // 50: gemel.v1.Gemel.Shutdown:output_type -> gemel.v1.ShutdownResponse
-	33, // [33:51] is the sub-list for method output_type
-	15, // [15:33] is the sub-list for method input_type
+	44, // 33: gemel.v1.Gemel.Token:input_type -> gemel.v1.TokenRequest
+	45, // 34: gemel.v1.Gemel.Leave:input_type -> gemel.v1.LeaveRequest
+	46, // 35: gemel.v1.Gemel.Renew:input_type -> gemel.v1.RenewRequest
+	47, // 36: gemel.v1.Gemel.Backup:input_type -> gemel.v1.BackupRequest
+	4,  // 37: gemel.v1.Gemel.Status:output_type -> gemel.v1.StatusResponse
+	6,  // 38: gemel.v1.Gemel.WatchStatus:output_type -> gemel.v1.WatchStatusResponse
+	8,  // 39: gemel.v1.Gemel.Events:output_type -> gemel.v1.EventsResponse
+	10, // 40: gemel.v1.Gemel.WatchEvents:output_type -> gemel.v1.WatchEventsResponse
+	12, // 41: gemel.v1.Gemel.Alarms:output_type -> gemel.v1.AlarmsResponse
+	15, // 42: gemel.v1.Gemel.Request:output_type -> gemel.v1.RequestResponse
+	48, // 43: gemel.v1.Gemel.Apply:output_type -> gemel.v1.ApplyResponse
+	49, // 44: gemel.v1.Gemel.Manifest:output_type -> gemel.v1.ManifestResponse
+	50, // 45: gemel.v1.Gemel.Diff:output_type -> gemel.v1.DiffResponse
+	17, // 46: gemel.v1.Gemel.Logs:output_type -> gemel.v1.LogsResponse
+	19, // 47: gemel.v1.Gemel.Why:output_type -> gemel.v1.WhyResponse
+	21, // 48: gemel.v1.Gemel.Replay:output_type -> gemel.v1.ReplayResponse
+	23, // 49: gemel.v1.Gemel.Evidence:output_type -> gemel.v1.EvidenceResponse
+	25, // 50: gemel.v1.Gemel.WhoAmI:output_type -> gemel.v1.WhoAmIResponse
+	27, // 51: gemel.v1.Gemel.Version:output_type -> gemel.v1.VersionResponse
+	29, // 52: gemel.v1.Gemel.Detach:output_type -> gemel.v1.DetachResponse
+	31, // 53: gemel.v1.Gemel.Upgrade:output_type -> gemel.v1.UpgradeResponse
+	33, // 54: gemel.v1.Gemel.Shutdown:output_type -> gemel.v1.ShutdownResponse
+	51, // 55: gemel.v1.Gemel.Token:output_type -> gemel.v1.TokenResponse
+	52, // 56: gemel.v1.Gemel.Leave:output_type -> gemel.v1.LeaveResponse
+	53, // 57: gemel.v1.Gemel.Renew:output_type -> gemel.v1.RenewResponse
+	54, // 58: gemel.v1.Gemel.Backup:output_type -> gemel.v1.BackupResponse
+	37, // [37:59] is the sub-list for method output_type
+	15, // [15:37] is the sub-list for method input_type
 	15, // [15:15] is the sub-list for extension type_name
 	15, // [15:15] is the sub-list for extension extendee
 	0,  // [0:15] is the sub-list for field type_name
@@ -2449,6 +2469,7 @@ func file_gemel_v1_gemel_proto_init() {
 	if File_gemel_v1_gemel_proto != nil {
 		return
 	}
+	file_gemel_v1_cluster_proto_init()
 	file_gemel_v1_event_proto_init()
 	file_gemel_v1_manifest_proto_init()
 	file_gemel_v1_status_proto_init()

@@ -384,7 +384,9 @@ type ClusterStatus struct {
 	// The nodes, in the order in which they decide.
 	Nodes []*MemberStatus `protobuf:"bytes,6,rep,name=nodes,proto3" json:"nodes,omitempty"`
 	// The profile of its timers: normal, fast or guarded.
-	Profile       string `protobuf:"bytes,7,opt,name=profile,proto3" json:"profile,omitempty"`
+	Profile string `protobuf:"bytes,7,opt,name=profile,proto3" json:"profile,omitempty"`
+	// What it needs before it bears the death of a machine; empty: nothing.
+	Lacks         string `protobuf:"bytes,8,opt,name=lacks,proto3" json:"lacks,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -464,6 +466,13 @@ func (x *ClusterStatus) GetNodes() []*MemberStatus {
 func (x *ClusterStatus) GetProfile() string {
 	if x != nil {
 		return x.Profile
+	}
+	return ""
+}
+
+func (x *ClusterStatus) GetLacks() string {
+	if x != nil {
+		return x.Lacks
 	}
 	return ""
 }
@@ -1510,7 +1519,7 @@ const file_gemel_v1_status_proto_rawDesc = "" +
 	"\x06checks\x18\x06 \x03(\v2\x15.gemel.v1.CheckStatusR\x06checks\x12'\n" +
 	"\x06alarms\x18\a \x03(\v2\x0f.gemel.v1.EventR\x06alarms\x12-\n" +
 	"\x06groups\x18\b \x03(\v2\x15.gemel.v1.GroupStatusR\x06groups\x121\n" +
-	"\acluster\x18\t \x01(\v2\x17.gemel.v1.ClusterStatusR\acluster\"\xe2\x01\n" +
+	"\acluster\x18\t \x01(\v2\x17.gemel.v1.ClusterStatusR\acluster\"\xf8\x01\n" +
 	"\rClusterStatus\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
@@ -1519,7 +1528,8 @@ const file_gemel_v1_status_proto_rawDesc = "" +
 	"\n" +
 	"store_away\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\tstoreAway\x12,\n" +
 	"\x05nodes\x18\x06 \x03(\v2\x16.gemel.v1.MemberStatusR\x05nodes\x12\x18\n" +
-	"\aprofile\x18\a \x01(\tR\aprofile\"\xf8\x01\n" +
+	"\aprofile\x18\a \x01(\tR\aprofile\x12\x14\n" +
+	"\x05lacks\x18\b \x01(\tR\x05lacks\"\xf8\x01\n" +
 	"\fMemberStatus\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05state\x18\x02 \x01(\tR\x05state\x12\x18\n" +

@@ -110,12 +110,32 @@ func (c *cluster) partDone(m *Machine, in ha.PartDone) {
 		}
 		p.due = 0
 	default:
-		p.ready, p.sure = false, false
+		p.sure = false // one that was there and could not be made so again: what runs with it runs on
 		p.fails++
 		p.due = m.now.Add(min(time.Second<<min(p.fails-1, 5), 30*time.Second))
 		if p.fails == 1 {
 			g.alarm(p, ha.Assert, ha.Major, in.Detail)
 		}
+	}
+	m.touchAll()
+}
+
+// partLost takes the news that a part is gone without an order: it is started again,
+// and what runs with it goes on meanwhile.
+func (c *cluster) partLost(m *Machine, in ha.PartLost) {
+	g := c.group(in.Group)
+	if g == nil {
+		return
+	}
+	i := slices.IndexFunc(g.parts, func(p *part) bool { return p.name == in.Part })
+	if i < 0 || g.parts[i].busy || !g.parts[i].sure {
+		return
+	}
+	p := g.parts[i]
+	p.sure = false
+	if p.fails == 0 {
+		p.fails = 1
+		g.alarm(p, ha.Assert, ha.Major, in.Detail)
 	}
 	m.touchAll()
 }

@@ -231,7 +231,8 @@ func (g *group) reconcile() {
 // settleGone takes away what was wrong with a program whose group is not active here
 // any more: its recovery is told by the node that runs it.
 func settleGone(p *proc) {
-	if p.mem.Cure.Stage == rebooting || p.mem.Hard.Locked {
+	// One that asked for this move itself is told by the answer to that.
+	if p.mem.Cure.Stage == rebooting || p.mem.Cure.Stage == failing || p.mem.Hard.Locked {
 		return
 	}
 	if p.mem.Cure.Stage != idle {

@@ -98,6 +98,8 @@ func (m *Machine) input(in ha.Input) {
 		m.cluster.lapsed(m, in)
 	case ha.PartDone:
 		m.cluster.partDone(m, in)
+	case ha.PartLost:
+		m.cluster.partLost(m, in)
 	case ha.HalfDied:
 		m.node.halfDied(in)
 	case ha.HalfBack:

@@ -299,6 +299,8 @@ func (s *theatre) input(line string, words []string) ha.Input {
 		return in
 	case "part-done":
 		return ha.PartDone{Group: ha.Group(name), Part: partOf(opt), On: opt["on"] != "", OK: opt["ok"] != "", Detail: opt["detail"]}
+	case "part-lost":
+		return ha.PartLost{Group: ha.Group(name), Part: partOf(opt), Detail: opt["detail"]}
 	case "settled":
 		return ha.Settled{}
 	case "started":

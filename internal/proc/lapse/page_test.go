@@ -49,7 +49,7 @@ func TestPage(t *testing.T) {
 		t.Errorf("a free slot: %v, %v", ok, err)
 	}
 	// Any byte that is not what was written is noticed.
-	n := 8 + len(fmt.Sprintf("%s", mustBody(t, r, 3)))
+	n := 8 + len(mustBody(t, r, 3))
 	for i := range n {
 		w.slot(3)[i] ^= 0x10
 		if _, _, err := r.row(3); !errors.Is(err, errTorn) {

@@ -82,6 +82,14 @@ const (
 	GemelUpgradeProcedure = "/gemel.v1.Gemel/Upgrade"
 	// GemelShutdownProcedure is the fully-qualified name of the Gemel's Shutdown RPC.
 	GemelShutdownProcedure = "/gemel.v1.Gemel/Shutdown"
+	// GemelTokenProcedure is the fully-qualified name of the Gemel's Token RPC.
+	GemelTokenProcedure = "/gemel.v1.Gemel/Token"
+	// GemelLeaveProcedure is the fully-qualified name of the Gemel's Leave RPC.
+	GemelLeaveProcedure = "/gemel.v1.Gemel/Leave"
+	// GemelRenewProcedure is the fully-qualified name of the Gemel's Renew RPC.
+	GemelRenewProcedure = "/gemel.v1.Gemel/Renew"
+	// GemelBackupProcedure is the fully-qualified name of the Gemel's Backup RPC.
+	GemelBackupProcedure = "/gemel.v1.Gemel/Backup"
 )
 
 // GemelClient is a client for the gemel.v1.Gemel service.
@@ -137,6 +145,18 @@ type GemelClient interface {
 	Upgrade(context.Context, *v1.UpgradeRequest) (*v1.UpgradeResponse, error)
 	// Shutdown stops every program in reverse order and ends Gemel. Access: admin.
 	Shutdown(context.Context, *v1.ShutdownRequest) (*v1.ShutdownResponse, error)
+	// Token makes a token by which one machine joins the cluster of this one.
+	// Access: admin.
+	Token(context.Context, *v1.TokenRequest) (*v1.TokenResponse, error)
+	// Leave takes this machine out of its cluster: its groups go elsewhere or stop,
+	// then its name, its vote and its certificates end, then everything on it is
+	// stopped. Access: admin.
+	Leave(context.Context, *v1.LeaveRequest) (*v1.LeaveResponse, error)
+	// Renew gets new certificates for this machine. Access: admin.
+	Renew(context.Context, *v1.RenewRequest) (*v1.RenewResponse, error)
+	// Backup tells the whole of the cluster's store, at one instant. It holds what
+	// operators may see, and more. Access: admin.
+	Backup(context.Context, *v1.BackupRequest) (*connect.ServerStreamForClient[v1.BackupResponse], error)
 }
 
 // NewGemelClient constructs a client for the gemel.v1.Gemel service. By default, it uses the
@@ -267,6 +287,30 @@ func NewGemelClient(httpClient connect.HTTPClient, baseURL string, opts ...conne
 			connect.WithSchema(gemelMethods.ByName("Shutdown")),
 			connect.WithClientOptions(opts...),
 		),
+		token: connect.NewClient[v1.TokenRequest, v1.TokenResponse](
+			httpClient,
+			baseURL+GemelTokenProcedure,
+			connect.WithSchema(gemelMethods.ByName("Token")),
+			connect.WithClientOptions(opts...),
+		),
+		leave: connect.NewClient[v1.LeaveRequest, v1.LeaveResponse](
+			httpClient,
+			baseURL+GemelLeaveProcedure,
+			connect.WithSchema(gemelMethods.ByName("Leave")),
+			connect.WithClientOptions(opts...),
+		),
+		renew: connect.NewClient[v1.RenewRequest, v1.RenewResponse](
+			httpClient,
+			baseURL+GemelRenewProcedure,
+			connect.WithSchema(gemelMethods.ByName("Renew")),
+			connect.WithClientOptions(opts...),
+		),
+		backup: connect.NewClient[v1.BackupRequest, v1.BackupResponse](
+			httpClient,
+			baseURL+GemelBackupProcedure,
+			connect.WithSchema(gemelMethods.ByName("Backup")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -290,6 +334,10 @@ type gemelClient struct {
 	detach      *connect.Client[v1.DetachRequest, v1.DetachResponse]
 	upgrade     *connect.Client[v1.UpgradeRequest, v1.UpgradeResponse]
 	shutdown    *connect.Client[v1.ShutdownRequest, v1.ShutdownResponse]
+	token       *connect.Client[v1.TokenRequest, v1.TokenResponse]
+	leave       *connect.Client[v1.LeaveRequest, v1.LeaveResponse]
+	renew       *connect.Client[v1.RenewRequest, v1.RenewResponse]
+	backup      *connect.Client[v1.BackupRequest, v1.BackupResponse]
 }
 
 // Status calls gemel.v1.Gemel.Status.
@@ -442,6 +490,38 @@ func (c *gemelClient) Shutdown(ctx context.Context, req *v1.ShutdownRequest) (*v
 	return nil, err
 }
 
+// Token calls gemel.v1.Gemel.Token.
+func (c *gemelClient) Token(ctx context.Context, req *v1.TokenRequest) (*v1.TokenResponse, error) {
+	response, err := c.token.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// Leave calls gemel.v1.Gemel.Leave.
+func (c *gemelClient) Leave(ctx context.Context, req *v1.LeaveRequest) (*v1.LeaveResponse, error) {
+	response, err := c.leave.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// Renew calls gemel.v1.Gemel.Renew.
+func (c *gemelClient) Renew(ctx context.Context, req *v1.RenewRequest) (*v1.RenewResponse, error) {
+	response, err := c.renew.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// Backup calls gemel.v1.Gemel.Backup.
+func (c *gemelClient) Backup(ctx context.Context, req *v1.BackupRequest) (*connect.ServerStreamForClient[v1.BackupResponse], error) {
+	return c.backup.CallServerStream(ctx, connect.NewRequest(req))
+}
+
 // GemelHandler is an implementation of the gemel.v1.Gemel service.
 type GemelHandler interface {
 	// Status tells the present picture of the node. Access: viewer.
@@ -495,6 +575,18 @@ type GemelHandler interface {
 	Upgrade(context.Context, *v1.UpgradeRequest) (*v1.UpgradeResponse, error)
 	// Shutdown stops every program in reverse order and ends Gemel. Access: admin.
 	Shutdown(context.Context, *v1.ShutdownRequest) (*v1.ShutdownResponse, error)
+	// Token makes a token by which one machine joins the cluster of this one.
+	// Access: admin.
+	Token(context.Context, *v1.TokenRequest) (*v1.TokenResponse, error)
+	// Leave takes this machine out of its cluster: its groups go elsewhere or stop,
+	// then its name, its vote and its certificates end, then everything on it is
+	// stopped. Access: admin.
+	Leave(context.Context, *v1.LeaveRequest) (*v1.LeaveResponse, error)
+	// Renew gets new certificates for this machine. Access: admin.
+	Renew(context.Context, *v1.RenewRequest) (*v1.RenewResponse, error)
+	// Backup tells the whole of the cluster's store, at one instant. It holds what
+	// operators may see, and more. Access: admin.
+	Backup(context.Context, *v1.BackupRequest, *connect.ServerStream[v1.BackupResponse]) error
 }
 
 // NewGemelHandler builds an HTTP handler from the service implementation. It returns the path on
@@ -621,6 +713,30 @@ func NewGemelHandler(svc GemelHandler, opts ...connect.HandlerOption) (string, h
 		connect.WithSchema(gemelMethods.ByName("Shutdown")),
 		connect.WithHandlerOptions(opts...),
 	)
+	gemelTokenHandler := connect.NewUnaryHandlerSimple(
+		GemelTokenProcedure,
+		svc.Token,
+		connect.WithSchema(gemelMethods.ByName("Token")),
+		connect.WithHandlerOptions(opts...),
+	)
+	gemelLeaveHandler := connect.NewUnaryHandlerSimple(
+		GemelLeaveProcedure,
+		svc.Leave,
+		connect.WithSchema(gemelMethods.ByName("Leave")),
+		connect.WithHandlerOptions(opts...),
+	)
+	gemelRenewHandler := connect.NewUnaryHandlerSimple(
+		GemelRenewProcedure,
+		svc.Renew,
+		connect.WithSchema(gemelMethods.ByName("Renew")),
+		connect.WithHandlerOptions(opts...),
+	)
+	gemelBackupHandler := connect.NewServerStreamHandlerSimple(
+		GemelBackupProcedure,
+		svc.Backup,
+		connect.WithSchema(gemelMethods.ByName("Backup")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/gemel.v1.Gemel/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case GemelStatusProcedure:
@@ -659,6 +775,14 @@ func NewGemelHandler(svc GemelHandler, opts ...connect.HandlerOption) (string, h
 			gemelUpgradeHandler.ServeHTTP(w, r)
 		case GemelShutdownProcedure:
 			gemelShutdownHandler.ServeHTTP(w, r)
+		case GemelTokenProcedure:
+			gemelTokenHandler.ServeHTTP(w, r)
+		case GemelLeaveProcedure:
+			gemelLeaveHandler.ServeHTTP(w, r)
+		case GemelRenewProcedure:
+			gemelRenewHandler.ServeHTTP(w, r)
+		case GemelBackupProcedure:
+			gemelBackupHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -738,4 +862,20 @@ func (UnimplementedGemelHandler) Upgrade(context.Context, *v1.UpgradeRequest) (*
 
 func (UnimplementedGemelHandler) Shutdown(context.Context, *v1.ShutdownRequest) (*v1.ShutdownResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("gemel.v1.Gemel.Shutdown is not implemented"))
+}
+
+func (UnimplementedGemelHandler) Token(context.Context, *v1.TokenRequest) (*v1.TokenResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("gemel.v1.Gemel.Token is not implemented"))
+}
+
+func (UnimplementedGemelHandler) Leave(context.Context, *v1.LeaveRequest) (*v1.LeaveResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("gemel.v1.Gemel.Leave is not implemented"))
+}
+
+func (UnimplementedGemelHandler) Renew(context.Context, *v1.RenewRequest) (*v1.RenewResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("gemel.v1.Gemel.Renew is not implemented"))
+}
+
+func (UnimplementedGemelHandler) Backup(context.Context, *v1.BackupRequest, *connect.ServerStream[v1.BackupResponse]) error {
+	return connect.NewError(connect.CodeUnimplemented, errors.New("gemel.v1.Gemel.Backup is not implemented"))
 }

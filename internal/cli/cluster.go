@@ -1,0 +1,377 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	gemelv1 "gemel/api/gemel/v1"
+	"gemel/internal/ha"
+	"gemel/internal/places"
+	"gemel/internal/roll"
+)
+
+// machine are the flags of init and join about this machine.
+type machine struct {
+	name      string
+	addresses []string
+	one       bool
+}
+
+func (m *machine) flags(c *cobra.Command) {
+	f := c.Flags()
+	f.StringVar(&m.name, "name", "", "`NAME` of this node (default: the host's, up to the first dot)")
+	f.StringArrayVar(&m.addresses, "address", nil, "an address of this machine: `NET=IP`; once for each network (default: they are looked for)")
+	f.BoolVar(&m.one, "one-network", false, "there is one network only, and it is known what follows from that")
+}
+
+// setup is what a person says of this machine.
+func setup(t *tool, m machine) (roll.Setup, error) {
+	p, err := places.Find(t.given)
+	if err != nil {
+		return roll.Setup{}, err
+	}
+	name := m.name
+	if name == "" {
+		name, _, _ = strings.Cut(places.Node(""), ".")
+	}
+	return roll.Setup{Home: roll.HomeOf(p), Name: name, Addresses: m.addresses, One: m.one, Say: func(text string) {
+		if !t.json {
+			t.say(text)
+		}
+	}}, nil
+}
+
+// undone turns a refusal into an error that the tool tells as one.
+func undone(err error) error {
+	var no *roll.Refused
+	if errors.As(err, &no) {
+		return &ha.Error{Kind: ha.ErrRefused, Reason: "refused", Hint: no.Hint, Err: err}
+	}
+	return err
+}
+
+func initCommand(t *tool) *cobra.Command {
+	var m machine
+	var profile, cluster string
+	c := &cobra.Command{
+		Use: "init", GroupID: "cluster", Args: args(0, 0),
+		Short: "make a cluster of this machine, and print what to type on the second",
+		Long: `Makes this machine the first node of a new cluster: its keys, its certificates, its list of
+machines and node.yaml. It prints the command that takes the second machine in.
+
+A daemon that runs here goes on as that node at once, and no program is restarted.`,
+		Example: "  gemel init\n  gemel init --address blue=10.0.0.1 --address red=10.1.0.1 --profile fast",
+		RunE: func(c *cobra.Command, _ []string) error {
+			s, err := setup(t, m)
+			if err != nil {
+				return err
+			}
+			s.Profile, s.Cluster = profile, cluster
+			b, err := t.w.Begin(s)
+			if err != nil {
+				return undone(err)
+			}
+			runs, err := takeUp(c.Context(), t)
+			if err != nil {
+				return err
+			}
+			if t.json {
+				return t.printJSON(begun(b, runs))
+			}
+			fmt.Fprintf(t.out, "cluster %s (%s) begins with this machine, %s\n", b.Name, b.Cluster, b.Node)
+			tellWays(t, b)
+			if !runs {
+				fmt.Fprintf(t.out, "start it here:\n  %s\n", t.command("gemel run FILE"))
+			}
+			fmt.Fprintf(t.out, "on the second machine, until %s:\n  %s\n", b.Until.Local().Format("15:04:05 -0700"), joinLine(b.Doors, b.Token))
+			fmt.Fprintf(t.out, "then on a third one, which only votes: the command that this prints:\n  %s\n", t.command("gemel token --witness"))
+			fmt.Fprintf(t.out, "to take it back: %s\n", undoInit(t, s))
+			return nil
+		},
+	}
+	m.flags(c)
+	c.Flags().StringVar(&profile, "profile", "normal", "the times of the cluster: `PROFILE` normal, fast or guarded")
+	c.Flags().StringVar(&cluster, "cluster-name", "cluster", "`NAME` of the cluster, for people")
+	return c
+}
+
+// undoInit says how an init is taken back, as long as nobody has joined.
+func undoInit(t *tool, s roll.Setup) string {
+	return fmt.Sprintf("rm -r %s %s %s; %s", s.Home.Node, filepath.Join(s.Home.Data, "cluster"), s.Home.StoreDir()+"*", t.command("gemel upgrade"))
+}
+
+func joinLine(doors []string, token string) string {
+	return "gemel join " + strings.Join(doors, ",") + " " + token
+}
+
+func tellWays(t *tool, b roll.Begun) {
+	for _, w := range b.Ways {
+		fmt.Fprintf(t.out, "  %s\n", w)
+	}
+}
+
+func begun(b roll.Begun, runs bool) map[string]any {
+	o := map[string]any{"cluster": b.Cluster, "name": b.Name, "node": b.Node, "ways": b.Ways, "running": runs, "fsync_p99_us": b.Fsync.Microseconds(), "missing": b.Missing}
+	if b.Token != "" {
+		o["token"], o["until"], o["doors"] = b.Token, b.Until.UTC().Format(time.RFC3339), b.Doors
+	}
+	if b.File != "" {
+		o["manifest"] = b.File
+	}
+	return o
+}
+
+// takeUp has a daemon that runs here begin anew as what node.yaml says, by exec in the
+// same pids: no program notices. runs is false if there is none.
+func takeUp(ctx context.Context, t *tool) (runs bool, err error) {
+	if _, err := t.dial(); err != nil {
+		var known *ha.Error
+		if errors.As(err, &known) && known.Kind == ha.ErrUnavailable {
+			return false, nil
+		}
+		return false, err
+	}
+	if _, _, err := upgrade(ctx, t, &gemelv1.UpgradeRequest{}); err != nil {
+		return true, fmt.Errorf("everything is written, but the daemon has not taken it up: %w", err)
+	}
+	return true, nil
+}
+
+func joinCommand(t *tool) *cobra.Command {
+	var m machine
+	var witness bool
+	c := &cobra.Command{
+		Use: "join ADDRESS[,ADDRESS]... TOKEN", GroupID: "cluster", Args: args(2, -1),
+		Short: "take this machine into a cluster, with the token that a node of it printed",
+		Long: `Makes this machine a node of a cluster, or its witness if the token is for one. ADDRESS is
+one of a node; TOKEN comes from gemel init or gemel token on a node, and is good once.
+
+Before anything is changed it is looked whether ports are free, all nodes are reached on
+all networks in both directions, clocks run alike, and the disk is quick enough. What
+would break later is refused now, with the sequence of events that would break it. The
+same command may be repeated until it has come to its end.`,
+		Example: "  gemel join 10.0.0.1,10.1.0.1 gj1...\n  gemel join 10.0.0.1 gj1... --address blue=10.0.0.2 --address red=10.1.0.2",
+		RunE: func(c *cobra.Command, args []string) error {
+			s, err := setup(t, m)
+			if err != nil {
+				return err
+			}
+			if err := idle(c.Context(), t); err != nil {
+				return err
+			}
+			last := len(args) - 1
+			b, err := t.w.Join(c.Context(), s, args[:last], args[last])
+			if err != nil {
+				return undone(err)
+			}
+			runs, err := takeUp(c.Context(), t)
+			if err != nil {
+				return err
+			}
+			if t.json {
+				return t.printJSON(begun(b, runs))
+			}
+			fmt.Fprintf(t.out, "%s is in the cluster %s (%s)\n", b.Node, b.Name, b.Cluster)
+			tellWays(t, b)
+			what := "the manifest of the cluster is"
+			if witness {
+				what = "what it runs, nothing, is"
+			}
+			if runs {
+				fmt.Fprintf(t.out, "%s in %s; put it in force here:\n  %s\n", what, b.File, t.command("gemel apply "+quoted(b.File)))
+			} else {
+				fmt.Fprintf(t.out, "%s in %s; start it:\n  %s\n", what, b.File, t.command("gemel run "+quoted(b.File)))
+			}
+			if b.Missing != "" {
+				fmt.Fprintf(t.out, "%s\n", b.Missing)
+				fmt.Fprintf(t.out, "for the witness, the command that this prints on a node: %s\n", t.command("gemel token --witness"))
+			}
+			return nil
+		},
+	}
+	m.flags(c)
+	c.Flags().BoolVar(&witness, "witness", false, "it must be a token for a witness")
+	return c
+}
+
+// idle refuses a machine on which groups run: they are the cluster's from now on.
+func idle(ctx context.Context, t *tool) error {
+	s, err := t.snapshot(ctx)
+	if err != nil {
+		var known *ha.Error
+		if errors.As(err, &known) && known.Kind == ha.ErrUnavailable {
+			return nil
+		}
+		return err
+	}
+	if s.GetCluster() != nil {
+		return &ha.Error{Kind: ha.ErrRefused, Reason: "in-cluster", Hint: "gemel leave takes it out", Err: fmt.Errorf("this machine is in the cluster %s already", s.GetCluster().GetName())}
+	}
+	var names []string
+	for _, g := range s.GetGroups() {
+		names = append(names, g.GetName())
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	return &ha.Error{Kind: ha.ErrRefused, Reason: "groups", Hint: "gemel shutdown; then join, then gemel run with the manifest that join brings",
+		Err: fmt.Errorf("groups run here: %s. In the cluster each of them may be on another node by the time this one is in it: it would be active twice until one of them learned of the other", strings.Join(names, ", "))}
+}
+
+func tokenCommand(t *tool) *cobra.Command {
+	var q gemelv1.TokenRequest
+	var life time.Duration
+	c := &cobra.Command{
+		Use: "token", GroupID: "cluster", Args: args(0, 0),
+		Short: "make a token, with which one machine joins once",
+		Long: `Makes a token and prints the command for the machine that joins by it. With --name it is
+good for that name alone; if a machine of that name is in the cluster, the newcomer takes
+its place, and the certificates of the old one are good no more.`,
+		RunE: func(c *cobra.Command, _ []string) error {
+			client, err := t.dial()
+			if err != nil {
+				return err
+			}
+			if life < 0 || life > 7*24*time.Hour {
+				return wrongUsage("--for is %s; from a minute to seven days is allowed", ha.Span(life))
+			}
+			q.Seconds = uint32(life / time.Second)
+			r, err := client.Token(c.Context(), &q)
+			if err != nil {
+				return err
+			}
+			if t.json {
+				return t.printJSON(object(r))
+			}
+			fmt.Fprintf(t.out, "on the machine that joins, until %s:\n  %s\n", r.GetUntil().AsTime().Local().Format("2006-01-02 15:04:05 -0700"), joinLine(r.GetAddresses(), r.GetToken()))
+			return nil
+		},
+	}
+	c.Flags().BoolVar(&q.Witness, "witness", false, "for a witness, which only votes")
+	c.Flags().StringVar(&q.Name, "name", "", "for this `NAME` alone; the machine that has it is replaced")
+	c.Flags().DurationVar(&life, "for", time.Hour, "how long it is good: `DURATION`")
+	return c
+}
+
+func leaveCommand(t *tool) *cobra.Command {
+	var q gemelv1.LeaveRequest
+	c := &cobra.Command{
+		Use: "leave", GroupID: "cluster", Args: args(0, 0),
+		Short: "take this machine out of its cluster, and stop everything on it",
+		Long: `The groups of this node go to others, then its name, its vote and its certificates end, and
+then everything that runs here is stopped: what its manifest says may run elsewhere now.
+
+A cluster of two nodes and a witness shrinks to one node only together with the witness
+(--with-witness), since two voters are fewer than one: the death of either stops both.`,
+		RunE: func(c *cobra.Command, _ []string) error {
+			client, err := t.dial()
+			if err != nil {
+				return err
+			}
+			r, err := client.Leave(c.Context(), &q)
+			if err != nil {
+				return err
+			}
+			if t.json {
+				return t.printJSON(object(r))
+			}
+			fmt.Fprintf(t.out, "this machine has left its cluster; everything on it is being stopped\n  to take it back: %s on a node, and join by it\n", t.command("gemel token"))
+			return nil
+		},
+	}
+	c.Flags().BoolVar(&q.WithWitness, "with-witness", false, "the witnesses leave with it")
+	return c
+}
+
+func renewCommand(t *tool) *cobra.Command {
+	return &cobra.Command{
+		Use: "renew", GroupID: "cluster", Args: args(0, 0),
+		Short: "get new keys and certificates for this machine now",
+		Long: `Certificates renew themselves long before their end. This does it now, as after a key may
+have been seen. The ones before stay good for what is under way; the fourth key takes the
+first one back.`,
+		RunE: func(c *cobra.Command, _ []string) error {
+			client, err := t.dial()
+			if err != nil {
+				return err
+			}
+			r, err := client.Renew(c.Context(), &gemelv1.RenewRequest{})
+			if err != nil {
+				return err
+			}
+			if t.json {
+				return t.printJSON(object(r))
+			}
+			fmt.Fprintln(t.out, "new keys and certificates are in force")
+			return nil
+		},
+	}
+}
+
+func backupCommand(t *tool) *cobra.Command {
+	return &cobra.Command{
+		Use: "backup FILE", GroupID: "cluster", Args: args(1, 1),
+		Short: "write a copy of the cluster's store to a file",
+		Long: `Writes the whole store, at one instant, to FILE, which must not exist. It is for gemel
+restore, when most of the voters are lost for good.`,
+		RunE: func(c *cobra.Command, args []string) error {
+			client, err := t.dial()
+			if err != nil {
+				return err
+			}
+			stream, err := client.Backup(c.Context(), &gemelv1.BackupRequest{})
+			if err != nil {
+				return err
+			}
+			defer stream.Close()
+			n, err := save(args[0], func(w io.Writer) error {
+				for stream.Receive() {
+					if _, err := w.Write(stream.Msg().GetData()); err != nil {
+						return err
+					}
+				}
+				return stream.Err()
+			})
+			if err != nil {
+				return err
+			}
+			if t.json {
+				return t.printJSON(map[string]any{"file": args[0], "bytes": n})
+			}
+			fmt.Fprintf(t.out, "%s: %d bytes\n", args[0], n)
+			return nil
+		},
+	}
+}
+
+// save writes a new file, which is there whole or not at all.
+func save(path string, fill func(io.Writer) error) (n int64, err error) {
+	if _, err := os.Lstat(path); err == nil {
+		return 0, &ha.Error{Kind: ha.ErrRefused, Reason: "exists", Hint: "give another name", Err: fmt.Errorf("%s is there already", path)}
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+	if err != nil {
+		return 0, fmt.Errorf("writing %s: %w", path, err)
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, os.Remove(f.Name()))
+		}
+	}()
+	err = fill(f)
+	if err == nil {
+		n, err = f.Seek(0, io.SeekCurrent)
+	}
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return 0, fmt.Errorf("writing %s: %w", path, err)
+	}
+	return n, errors.Join(os.Link(f.Name(), path), os.Remove(f.Name()))
+}

@@ -1,0 +1,115 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"gemel/internal/ha"
+)
+
+const (
+	// failoverBound is how long a failover that a program asked for may take; what is
+	// not seen moved by then is told as refused, and its wish is taken back.
+	failoverBound = 30 * time.Second
+	failoverLook  = 50 * time.Millisecond
+	// barFor is for how long a node that gave a program up gets its group not back.
+	barFor = time.Hour
+)
+
+// escape has groups leave this node because a program of theirs failed. Its member is
+// nil on a machine of no cluster.
+type escape struct{ m *member }
+
+// failover has the groups of a program, or all of this node's, move away, and
+// answers the ladder. On a machine of no cluster nothing can.
+func (o escape) failover(tell func(ha.Input)) func(ha.Failover) {
+	m := o.m
+	if m == nil {
+		return alone(tell)
+	}
+	return func(f ha.Failover) {
+		m.h.group.wg.Go(func() {
+			ctx, cancel := context.WithTimeout(m.h.group.ctx, failoverBound)
+			defer cancel()
+			out := ha.FailedOver{Process: f.Process, Outcome: ha.Refused}
+			var why []string
+			groups := o.concerned(f)
+			for _, g := range groups {
+				if err := o.away(ctx, g, f); err != nil {
+					why = append(why, err.Error())
+				} else {
+					why = append(why, fmt.Sprintf("%s runs on %s", g, m.holder(g)))
+				}
+			}
+			for _, g := range groups {
+				out.StillActive = out.StillActive || m.holder(g) == m.o.Identity.Name
+			}
+			if !out.StillActive {
+				out.Outcome = ha.Moved
+			}
+			if len(groups) == 0 {
+				why = []string{"no group is active on this node"}
+			}
+			out.Detail = strings.Join(why, "; ")
+			tell(out)
+		})
+	}
+}
+
+// concerned are the groups of this node that a failover is about.
+func (o escape) concerned(f ha.Failover) []ha.Group {
+	m := o.m
+	var all []ha.Group
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, g := range m.groups {
+		if (f.All || slices.Contains(g.Run, f.Process)) && m.holder(g.Name) == m.o.Identity.Name {
+			all = append(all, g.Name)
+		}
+	}
+	return all
+}
+
+// holder is the node that has a group, as the store said last; empty: none.
+func (m *member) holder(g ha.Group) ha.Node {
+	for _, n := range m.seen().Nodes {
+		if _, ok := n.Grant(g); ok {
+			return n.Node
+		}
+	}
+	return ""
+}
+
+// away has one group leave this node, and returns when it is another's.
+func (o escape) away(ctx context.Context, g ha.Group, f ha.Failover) error {
+	m := o.m
+	me := m.o.Identity.Name
+	w := wishing{m}
+	answer, err := w.move(ctx, ha.Request{Verb: ha.VerbMove, Target: ha.OfGroup(g), By: fmt.Sprintf("the ladder of %s on %s", f.Process, me)})
+	if err != nil {
+		return fmt.Errorf("%s does not move: %w", g, err)
+	}
+	if !answer.OK {
+		return fmt.Errorf("%s does not move: %s", g, answer.Why.Text)
+	}
+	if f.Bar {
+		if err := w.bar(ctx, g, me, f.Process); err != nil {
+			return err
+		}
+	}
+	look := time.NewTicker(failoverLook)
+	defer look.Stop()
+	for {
+		if on := m.holder(g); on != "" && on != me {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%s was not seen on another node within %s", g, ha.Span(failoverBound))
+		case <-look.C:
+		}
+	}
+}

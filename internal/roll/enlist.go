@@ -1,0 +1,115 @@
+package roll
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+
+	"gemel/internal/ha"
+	"gemel/internal/mtls"
+)
+
+// answer answers one question of a machine of the cluster.
+func (d *porch) answer(w http.ResponseWriter, r *http.Request, f func(context.Context, mtls.Identity, []byte) (reply, error)) {
+	status, out := http.StatusOK, reply{}
+	err := func() error {
+		if r.Method != http.MethodPost || r.TLS == nil {
+			return &Refused{errors.New("POST by TLS is needed here"), ""}
+		}
+		who, err := d.clerk.files.Peer(*r.TLS, mtls.Node, mtls.Witness)
+		if err != nil {
+			return &Refused{fmt.Errorf("only machines of the cluster may ask that: %w", err), ""}
+		}
+		b, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxAsk))
+		if err != nil {
+			return &Refused{fmt.Errorf("the question cannot be read: %w", err), ""}
+		}
+		ctx, cancel := context.WithTimeout(r.Context(), enlistTime)
+		defer cancel()
+		out, err = f(ctx, who, b)
+		return err
+	}()
+	var no *Refused
+	switch {
+	case errors.As(err, &no):
+		status, out = http.StatusForbidden, reply{Refused: err.Error()}
+	case err != nil:
+		status, out = http.StatusInternalServerError, reply{Refused: err.Error()}
+	}
+	if err != nil {
+		d.clerk.Log.Warn("a machine was not answered", "path", r.URL.Path, "from", r.RemoteAddr, "error", err)
+	}
+	b, err := json.Marshal(out)
+	if err != nil {
+		status, b = http.StatusInternalServerError, []byte(`{"refused":"this node could not write its answer"}`)
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_, _ = w.Write(b) // who has gone asks again
+}
+
+func (d *porch) clock(context.Context, mtls.Identity, []byte) (reply, error) {
+	t := timesNow()
+	return reply{Times: &t}, nil
+}
+
+// leave takes out the machine that asks.
+func (d *porch) leave(ctx context.Context, who mtls.Identity, b []byte) (reply, error) {
+	var q leaving
+	if err := json.Unmarshal(b, &q); err != nil {
+		return reply{}, &Refused{fmt.Errorf("the question cannot be read: %w", err), ""}
+	}
+	if q.Name != who.Name.Name {
+		return reply{}, &Refused{fmt.Errorf("%s asks that %s leaves; each machine leaves by itself", who.Name.Name, q.Name), ""}
+	}
+	r, err := d.clerk.books.remove(ctx, q.Name, q.Witness)
+	if err != nil {
+		return reply{}, &Refused{err, ""}
+	}
+	return reply{Roll: &r}, nil
+}
+
+// enlist puts a newcomer into the roll, when it is seen to be where it says.
+func (d *porch) enlist(ctx context.Context, who mtls.Identity, b []byte) (reply, error) {
+	var f facts
+	if err := json.Unmarshal(b, &f); err != nil {
+		return reply{}, &Refused{fmt.Errorf("what it says of itself cannot be read: %w", err), ""}
+	}
+	n := Node{Name: ha.Node(who.Name.Name), Witness: who.Name.Role == mtls.Witness, Addresses: f.Addresses, Store: f.Store, Joined: time.Now().UTC().Truncate(time.Second)}
+	now, _, err := d.clerk.books.read(ctx)
+	if err != nil {
+		return reply{}, err
+	}
+	if err := now.fits(n, f.One); err != nil {
+		return reply{}, &Refused{err, ""}
+	}
+	if _, err := now.with(n); err != nil {
+		return reply{}, &Refused{err, ""}
+	}
+	if err := d.visit(ctx, who.Name, n); err != nil {
+		return reply{}, &Refused{err, ""}
+	}
+	// A member of that name in the store is another machine's, whose data is not here.
+	have, err := d.clerk.Store.Voters(ctx)
+	if err != nil {
+		return reply{}, err
+	}
+	if i := member(have, string(n.Name)); i >= 0 && have[i].Started {
+		if err := d.clerk.Store.Remove(ctx, have[i].ID); err != nil {
+			return reply{}, err
+		}
+	}
+	r, err := d.clerk.books.change(ctx, func(r Roll) (Roll, error) { return r.with(n) })
+	if err != nil {
+		return reply{}, &Refused{err, ""}
+	}
+	_, err = d.clerk.members(ctx, r)
+	if err != nil { // it is in, and what is missing is done by whoever looks next
+		d.clerk.Log.Warn("the members of the store are not all there yet", "error", err)
+	}
+	return reply{Roll: &r}, nil
+}

@@ -1,0 +1,133 @@
+package roll
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"gemel/internal/mtls"
+)
+
+// deafTime is after what a machine that answers nothing is left for another one.
+const deafTime = time.Second
+
+// Tunnel serves a socket at path as if the store was there, until ctx ends. own is the
+// socket of this machine's member, which is taken once it votes.
+func (c *Clerk) Tunnel(ctx context.Context, path, own string) error {
+	if c.role == mtls.Witness {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	config, err := c.files.Client([]string{overStore}, mtls.Name{Cluster: c.Roll().Cluster.ID, Role: mtls.Node})
+	if err != nil {
+		return err
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("making the way to the store: %w", err)
+	}
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		return fmt.Errorf("making the way to the store: %w", err)
+	}
+	if err := os.Chmod(path, 0o600); err != nil {
+		return errors.Join(fmt.Errorf("making the way to the store: %w", err), l.Close())
+	}
+	stop := context.AfterFunc(ctx, func() { _ = l.Close() })
+	defer stop()
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	for {
+		near, err := l.Accept()
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil {
+			pause(ctx, 50*time.Millisecond)
+			continue
+		}
+		wg.Go(func() {
+			far, err := c.far(ctx, config, own)
+			if err != nil {
+				c.Log.Debug("the store is not reached", "error", err)
+				_ = near.Close()
+				return
+			}
+			splice(ctx, near, far)
+		})
+	}
+}
+
+// far connects to a member that votes: this machine's own, or the first of the others
+// that answers.
+func (c *Clerk) far(ctx context.Context, config *tls.Config, own string) (net.Conn, error) {
+	r := c.Roll()
+	if me, ok := r.Node(c.me); ok && me.Voter && !c.Home.Joining() {
+		return (&net.Dialer{Timeout: deafTime}).DialContext(ctx, "unix", own)
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*deafTime)
+	defer cancel()
+	type result struct {
+		conn net.Conn
+		err  error
+	}
+	var at []string
+	for _, n := range r.Nodes {
+		if n.Voter && !n.Witness && n.Name != c.me {
+			at = append(at, doors(n)...)
+		}
+	}
+	results := make(chan result, len(at))
+	for i, to := range at {
+		go func() {
+			pause(ctx, time.Duration(i)*60*time.Millisecond)
+			conn, err := call(ctx, to, config)
+			results <- result{conn, err}
+		}()
+	}
+	errs := []error{errors.New("no voter is reached")}
+	for i := range at {
+		res := <-results
+		if res.err != nil {
+			errs = append(errs, res.err)
+			continue
+		}
+		cancel()
+		go func() { // those that come later are not needed
+			for range len(at) - i - 1 {
+				if late := <-results; late.conn != nil {
+					_ = late.conn.Close()
+				}
+			}
+		}()
+		return res.conn, nil
+	}
+	return nil, errors.Join(errs...)
+}
+
+// call makes one connection. One that is not answered any more ends soon.
+func call(ctx context.Context, at string, config *tls.Config) (net.Conn, error) {
+	d := net.Dialer{Control: func(_, _ string, raw syscall.RawConn) error {
+		var err error
+		return errors.Join(raw.Control(func(fd uintptr) {
+			err = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(deafTime/time.Millisecond))
+		}), err)
+	}}
+	raw, err := d.DialContext(ctx, "tcp", at)
+	if err != nil {
+		return nil, err
+	}
+	conn := tls.Client(raw, config)
+	if err := conn.HandshakeContext(ctx); err != nil {
+		_ = raw.Close()
+		return nil, fmt.Errorf("%s: %w", at, err)
+	}
+	return conn, nil
+}
