@@ -32,7 +32,9 @@ type Setup struct {
 	Addresses []string
 	// One says that there is one network only, and that somebody knows what follows
 	// from that.
-	One     bool
+	One bool
+	// Witness says that the token has to be one for a witness.
+	Witness bool
 	Profile string // of a new cluster; empty: normal
 	Cluster string // the name of a new cluster; empty: cluster
 	// Say is told in sentences what is done and what was found; nil: nobody listens.

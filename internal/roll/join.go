@@ -47,6 +47,9 @@ func Join(ctx context.Context, s Setup, at []string, text string) (Begun, error)
 	if t.Kind != mtls.Node && t.Kind != mtls.Witness {
 		return Begun{}, refused("", "this token is for the role %s: gemel-agent joins by it, not gemel", t.Kind)
 	}
+	if s.Witness && t.Kind != mtls.Witness {
+		return Begun{}, refused("gemel token --witness on a node makes one for a witness", "this token is for a node, and --witness was given")
+	}
 	if t.Name != "" {
 		s.Name = t.Name
 	}
@@ -137,7 +140,10 @@ func (n *newcomer) look(networks []network) error {
 	if len(n.ways) == 0 {
 		return refused("give it: --address NET=IP", "no address was found by which other machines could reach this one")
 	}
-	return free(n.ways, true)
+	if err := free(n.ways, true); err != nil {
+		return &Refused{err, ""}
+	}
+	return nil
 }
 
 // ask asks for the certificates, or goes on with those of a join that was cut off.
