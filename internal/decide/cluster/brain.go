@@ -75,6 +75,10 @@ type ear struct {
 	listed  []ha.Node
 	now     ha.Instant
 	heard   []ha.Heard // sorted by node; as of the last look
+	// whole is when a node was heard last that said that it hears somebody. One that is
+	// heard and hears nobody has lost one direction of all its networks: no answer of the
+	// store reaches it either.
+	whole map[ha.Node]ha.Instant
 }
 
 // wait is the wait for the end of what a node may hold, from an answer that this
@@ -108,7 +112,8 @@ type pending struct {
 // NewBrain returns the brain of a node in a life of the daemon. It waits for
 // nothing that a life before waited for, and knows nothing that it knew.
 func NewBrain(m Mind) *Brain {
-	return &Brain{mind: m, bad: plant(m.Plant), ear: ear{me: m.Node, start: m.Start, silence: m.Timers.Silence, listed: m.Listed}}
+	return &Brain{mind: m, bad: plant(m.Plant), ear: ear{me: m.Node, start: m.Start, silence: m.Timers.Silence, listed: m.Listed,
+		whole: map[ha.Node]ha.Instant{}}}
 }
 
 // Want changes what the manifest and its operators ask for, and what is known of the
@@ -122,7 +127,7 @@ func (b *Brain) Step(now ha.Instant, in ha.Input) []ha.Action {
 	b.now, b.ear.now, b.out = now, now, nil
 	switch in := in.(type) {
 	case ha.Hearing:
-		b.ear.heard = in.Nodes
+		b.ear.listen(in.Nodes)
 		b.decide()
 	case ha.StoreRead:
 		if in.ID == b.way.read {
@@ -281,6 +286,22 @@ func (e *ear) hearing(name ha.Node) ha.Heard {
 	return e.heard[i]
 }
 
+// listen takes what was heard.
+func (e *ear) listen(all []ha.Heard) {
+	e.heard = all
+	for _, h := range all {
+		if slices.ContainsFunc(h.Hears, func(n ha.Node) bool { return n != h.Node && slices.Contains(e.listed, n) }) {
+			e.whole[h.Node] = h.At
+		}
+	}
+}
+
+// lost reports whether a node is silent, or is heard and was deaf itself for as long.
+func (e *ear) lost(name ha.Node, times int) bool {
+	last := max(min(e.hearing(name).At, e.whole[name]), e.start)
+	return e.now.Sub(last) >= e.silence*timesOf(times)
+}
+
 // silent reports whether a node was not heard for some silences, counted from
 // when it could have been at the earliest.
 func (e *ear) silent(name ha.Node, times int) bool {
@@ -289,7 +310,7 @@ func (e *ear) silent(name ha.Node, times int) bool {
 }
 
 // aspire takes the epoch if nobody who is before this node is heard, and whoever
-// holds it is not either.
+// holds it is lost.
 func (b *Brain) aspire() {
 	if !b.mind.eligible(b.mind.Node) {
 		return
@@ -304,7 +325,7 @@ func (b *Brain) aspire() {
 		}
 	}
 	holder := b.store.Brain.Node
-	if holder != "" && holder != b.mind.Node && !b.ear.silent(holder, rank) {
+	if holder != "" && holder != b.mind.Node && !b.ear.lost(holder, rank) {
 		b.store.known = false // who holds it is asked for again at the next look
 		return
 	}

@@ -167,17 +167,18 @@ func problem(b *Brain, lost ha.Node) place.Problem {
 func takes(b *Brain, name ha.Node) bool {
 	n := b.store.node(name)
 	return n != nil && n.State == ha.NodeMember && n.Era == b.mind.Era && slices.Contains(b.mind.Listed, name) && b.mind.eligible(name) &&
-		(name == b.mind.Node || !b.ear.silent(name, 1))
+		(name == b.mind.Node || !b.ear.lost(name, 1))
 }
 
-// suspect writes a suspicion of a member that nobody hears.
+// suspect writes a suspicion of a member that nobody hears, or that is heard here and
+// hears nobody: that others hear it as well proves nothing then.
 func (b *Brain) suspect() bool {
 	if !b.ear.listening() {
 		return false
 	}
 	for i := range b.store.Nodes {
 		n := b.store.Nodes[i]
-		if n.State != ha.NodeMember || n.Node == b.mind.Node || !b.ear.silent(n.Node, 1) || b.ear.witnessed(n.Node) {
+		if n.State != ha.NodeMember || n.Node == b.mind.Node || !b.ear.lost(n.Node, 1) || b.ear.silent(n.Node, 1) && b.ear.witnessed(n.Node) {
 			continue
 		}
 		c := calmOf(b, n.Node)
@@ -188,8 +189,12 @@ func (b *Brain) suspect() bool {
 		c.count++
 		r := n.NodeRecord
 		r.State = ha.NodeSuspect
+		why := "it was not heard for a silence, by nobody"
+		if !b.ear.silent(n.Node, 1) {
+			why = "it is heard, and says for a silence that it hears nobody itself"
+		}
 		p := ha.Put{Key: ha.NodeKey(r.Node), Guard: n.Key, Node: &r, Blind: b.bad[flawSuspect]}
-		b.send([]ha.Put{p}, because("suspect", "it was not heard for a silence, by nobody", fact("node", string(r.Node))), false)
+		b.send([]ha.Put{p}, because("suspect", why, fact("node", string(r.Node))), false)
 		return true
 	}
 	return false

@@ -260,7 +260,11 @@ func (s *theatre) commit() ha.StoreWritten {
 func (s *theatre) hearing() ha.Hearing {
 	in := ha.Hearing{Nodes: []ha.Heard{{Node: s.node, At: s.now, Said: s.said[s.node]}}}
 	for _, n := range s.alive {
-		in.Nodes = append(in.Nodes, ha.Heard{Node: n, At: s.now, Said: s.said[n], Hears: s.hears[n]})
+		hears, told := s.hears[n]
+		if !told { // everybody who is alive
+			hears = slices.DeleteFunc(append(slices.Clone(s.alive), s.node), func(o ha.Node) bool { return o == n })
+		}
+		in.Nodes = append(in.Nodes, ha.Heard{Node: n, At: s.now, Said: s.said[n], Hears: hears})
 	}
 	slices.SortFunc(in.Nodes, func(a, b ha.Heard) int { return cmp.Compare(a.Node, b.Node) })
 	return in
