@@ -20,6 +20,7 @@ const (
 	crlKey    = "cluster/revoked"
 	claimKeys = "cluster/claim/" // and the name that somebody is about to have
 	ticketKey = "cluster/ticket/"
+	goneKeys  = "cluster/gone/" // and the name of who left, until its certificates are taken back
 )
 
 const (

@@ -180,7 +180,11 @@ func (n *newcomer) ask(ctx context.Context) error {
 		return fmt.Errorf("writing what this machine says of itself: %w", err)
 	}
 	door := join.Door{Addresses: n.at, Path: certificates}
-	answer, err := door.Join(ctx, n.token, join.Request{Name: n.Name, CSRs: csrs, Facts: claims})
+	var answer join.Answer
+	err = insist(ctx, func() error {
+		answer, err = door.Join(ctx, n.token, join.Request{Name: n.Name, CSRs: csrs, Facts: claims})
+		return err
+	})
 	if err != nil {
 		return &Refused{err, "nothing was changed here; gemel token on a node of the cluster makes a new token"}
 	}

@@ -90,6 +90,11 @@ func (c *Clerk) look(ctx context.Context) (busy bool, err error) {
 	if busy, err = c.members(ctx, r); err != nil {
 		return true, err
 	}
+	if c.role == mtls.Node && !busy {
+		if err := c.books.bury(ctx, r, c.seen(), docs); err != nil {
+			return true, err
+		}
+	}
 	return busy, c.take(r)
 }
 
@@ -180,6 +185,13 @@ func (c *Clerk) members(ctx context.Context, r Roll) (busy bool, err error) {
 	return busy || len(wait) > 0, nil
 }
 
+// seen are the members of the store as they were seen last.
+func (c *Clerk) seen() []store.Voter {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.voters
+}
+
 func member(have []store.Voter, name string) int {
 	return slices.IndexFunc(have, func(v store.Voter) bool { return v.Name == name })
 }
@@ -191,9 +203,12 @@ func (c *Clerk) Lacks() string {
 	if text := c.roll.Lacks(); text != "" {
 		return text
 	}
+	if c.voters == nil {
+		return "which of its machines have a vote is not known here yet"
+	}
 	var late []string
 	for _, n := range c.roll.voters() {
-		if i := member(c.voters, n); c.voters != nil && (i < 0 || c.voters[i].Learner) {
+		if i := member(c.voters, n); i < 0 || c.voters[i].Learner {
 			late = append(late, n)
 		}
 	}

@@ -286,28 +286,54 @@ func (l ledger) change(ctx context.Context, f func(Roll) (Roll, error)) (Roll, e
 // remove takes a machine out of the cluster: its name, its vote, its certificates. with
 // takes the witnesses out as well. Whoever asks sees to it that nothing runs there.
 func (l ledger) remove(ctx context.Context, name string, with bool) (Roll, error) {
-	var gone []string
-	r, err := l.change(ctx, func(r Roll) (Roll, error) {
-		gone = []string{name}
-		if _, ok := r.Node(ha.Node(name)); !ok {
-			return r, fmt.Errorf("there is no %s in the cluster", name)
-		}
-		names := []ha.Node{ha.Node(name)}
-		for _, n := range r.Nodes {
-			if with && n.Witness && !slices.Contains(names, n.Name) {
-				names, gone = append(names, n.Name), append(gone, string(n.Name))
-			}
-		}
-		return r.without(names...)
-	})
+	var gone []ha.Node
+	r, _, err := l.read(ctx)
 	if err != nil {
 		return r, err
 	}
-	var errs []error
-	for _, n := range gone {
-		errs = append(errs, l.revoke(ctx, n, "left"))
+	if _, ok := r.Node(ha.Node(name)); !ok {
+		return r, fmt.Errorf("there is no %s in the cluster", name)
 	}
-	return r, errors.Join(errs...)
+	gone = []ha.Node{ha.Node(name)}
+	for _, n := range r.Nodes {
+		if with && n.Witness && !slices.Contains(gone, n.Name) {
+			gone = append(gone, n.Name)
+		}
+	}
+	if _, err := r.without(gone...); err != nil {
+		return r, err
+	}
+	for _, n := range gone {
+		d, err := l.store.Doc(ctx, goneKeys+string(n))
+		if err == nil && d.Rev == 0 {
+			_, err = l.store.PutDoc(ctx, d.Key, 0, nil)
+		}
+		if err != nil {
+			return r, err
+		}
+	}
+	return l.change(ctx, func(r Roll) (Roll, error) { return r.without(gone...) })
+}
+
+// bury takes back the certificates of those that left, once they are no members of the
+// store any more: a member whose certificate counts no more cannot even be removed,
+// since it is not heard.
+func (l ledger) bury(ctx context.Context, r Roll, have []store.Voter, docs map[string]store.Doc) error {
+	for key, d := range docs {
+		name, ok := strings.CutPrefix(key, goneKeys)
+		if !ok || member(have, name) >= 0 {
+			continue
+		}
+		if _, in := r.Node(ha.Node(name)); !in {
+			if err := l.revoke(ctx, name, "left"); err != nil {
+				return err
+			}
+		}
+		if _, err := l.store.PutDocs(ctx, store.Doc{Key: key, Rev: d.Rev}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // sow puts into a store that has just begun what is to be there.

@@ -12,6 +12,8 @@ import (
 	"net/netip"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"gemel/internal/clock"
 )
 
@@ -71,13 +73,40 @@ type reply struct {
 	Refused string `json:"refused,omitempty"`
 }
 
+const (
+	backTime  = 5 * time.Second // in which a node that begins anew answers again
+	backPause = 200 * time.Millisecond
+)
+
+// insist repeats what failed because nobody listened, or a connection was cut: a node
+// that takes up a change begins anew, and is not there for a moment.
+func insist(ctx context.Context, do func() error) error {
+	end := time.Now().Add(backTime)
+	for {
+		err := do()
+		gone := errors.Is(err, unix.ECONNREFUSED) || errors.Is(err, unix.ECONNRESET) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+		if err == nil || !gone || ctx.Err() != nil || time.Now().After(end) {
+			return err
+		}
+		pause(ctx, backPause)
+	}
+}
+
 // asker asks other machines of the cluster.
 type asker struct {
 	tls *tls.Config
 }
 
 // ask puts one question to the first address that answers. A refusal is an answer.
-func (a asker) ask(ctx context.Context, at []string, path string, question any) (reply, error) {
+func (a asker) ask(ctx context.Context, at []string, path string, question any) (r reply, err error) {
+	err = insist(ctx, func() error {
+		r, err = a.once(ctx, at, path, question)
+		return err
+	})
+	return r, err
+}
+
+func (a asker) once(ctx context.Context, at []string, path string, question any) (reply, error) {
 	body, err := json.Marshal(question)
 	if err != nil {
 		return reply{}, fmt.Errorf("writing a question: %w", err)
