@@ -34,6 +34,9 @@ type Clerk struct {
 	files *mtls.Files // of role
 	books ledger
 
+	turn sync.Mutex // held while the files are brought in step
+	over bool       // this machine has left: nothing is written any more
+
 	mu     sync.Mutex
 	roll   Roll
 	voters []store.Voter

@@ -19,10 +19,12 @@ import (
 )
 
 const (
-	greetTime  = 10 * time.Second // for a handshake
-	greetMost  = 64               // handshakes at once
-	openAgain  = time.Second      // an address that is not there yet
-	enlistTime = 45 * time.Second
+	greetTime   = 10 * time.Second // for a handshake
+	greetMost   = 64               // handshakes at once
+	removeEvery = 500 * time.Millisecond
+	sowPause    = 100 * time.Millisecond
+	openAgain   = time.Second // an address that is not there yet
+	enlistTime  = 45 * time.Second
 )
 
 // Serve answers other machines at this node's addresses, until ctx ends. A witness
@@ -31,6 +33,12 @@ func (c *Clerk) Serve(ctx context.Context, socket string) error {
 	if c.role == mtls.Witness {
 		<-ctx.Done()
 		return ctx.Err()
+	}
+	for c.seeded() { // before the store has begun no token is known
+		pause(ctx, sowPause)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
 	}
 	config, err := c.files.Server([]string{overHTTP, overStore}, false, mtls.Node, mtls.Witness, mtls.Person)
 	if err != nil {

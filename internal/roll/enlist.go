@@ -72,11 +72,26 @@ func (d *porch) leave(ctx context.Context, who mtls.Identity, b []byte) (reply, 
 	if q.Name != who.Name.Name {
 		return reply{}, &Refused{fmt.Errorf("%s asks that %s leaves; each machine leaves by itself", who.Name.Name, q.Name), ""}
 	}
-	r, err := d.clerk.books.remove(ctx, q.Name, q.Witness)
+	r, _, err := d.clerk.books.read(ctx)
 	if err != nil {
-		return reply{}, &Refused{err, ""}
+		return reply{}, err
 	}
-	return reply{Roll: &r}, nil
+	if _, in := r.Node(ha.Node(q.Name)); in { // else it asks again
+		if r, err = d.clerk.books.remove(ctx, q.Name, q.Witness); err != nil {
+			return reply{}, &Refused{err, ""}
+		}
+	}
+	// It must not stop before it is no member any more: of those that are left, too many
+	// would be dead.
+	for {
+		busy, err := d.clerk.members(ctx, r)
+		if err == nil && !busy && member(d.clerk.seen(), q.Name) < 0 {
+			return reply{Roll: &r}, nil
+		}
+		if pause(ctx, removeEvery); ctx.Err() != nil {
+			return reply{}, fmt.Errorf("%s is out of the list, and still a member of the store: %w", q.Name, errors.Join(err, ctx.Err()))
+		}
+	}
 }
 
 // enlist puts a newcomer into the roll, when it is seen to be where it says.

@@ -73,6 +73,11 @@ func (c *Clerk) Run(ctx context.Context) error {
 // look brings this machine to where the store says that it is. busy: there is more to
 // be done soon.
 func (c *Clerk) look(ctx context.Context) (busy bool, err error) {
+	c.turn.Lock()
+	defer c.turn.Unlock()
+	if c.over {
+		return false, nil
+	}
 	if err := c.books.sow(ctx); err != nil {
 		return true, fmt.Errorf("beginning the store: %w", err)
 	}
@@ -149,8 +154,8 @@ func (c *Clerk) members(ctx context.Context, r Roll) (busy bool, err error) {
 			return true, fmt.Errorf("noting that this machine votes: %w", err)
 		}
 	}
-	if c.role != mtls.Node {
-		return false, nil
+	if _, in := r.Node(c.me); !in || c.role != mtls.Node {
+		return false, nil // others do it
 	}
 	if i := slices.IndexFunc(want, func(n string) bool { return member(have, n) < 0 }); i >= 0 {
 		_, err := c.Store.Add(ctx, want[i])
@@ -176,13 +181,19 @@ func (c *Clerk) members(ctx context.Context, r Roll) (busy bool, err error) {
 	for _, v := range have {
 		if !slices.Contains(want, v.Name) {
 			if err := c.Store.Remove(ctx, v.ID); err != nil {
-				return true, err
+				return true, fmt.Errorf("%s: %w", v.Name, err)
 			}
 			c.Log.Info("a member of the store was removed", "node", v.Name)
 			busy = true
 		}
 	}
 	return busy || len(wait) > 0, nil
+}
+
+// seeded reports that the store has yet to be told what it begins with.
+func (c *Clerk) seeded() bool {
+	_, err := os.Stat(c.Home.at(seedFile))
+	return err == nil
 }
 
 // seen are the members of the store as they were seen last.
@@ -356,6 +367,9 @@ func (c *Clerk) Depart(ctx context.Context, with bool) error {
 // Forget takes what this machine was to its cluster off its disk. It says so in a
 // file, so that nothing of the cluster's is begun here by mistake.
 func (c *Clerk) Forget() error {
+	c.turn.Lock()
+	defer c.turn.Unlock()
+	c.over = true
 	r := c.Roll()
 	note := fmt.Sprintf("%s left the cluster %s (%s) at %s\n", c.me, r.Cluster.Name, r.Cluster.ID, time.Now().Format(time.RFC3339))
 	if err := secret.Write(LeftFile(c.Home), []byte(note)); err != nil {

@@ -74,7 +74,7 @@ type reply struct {
 }
 
 const (
-	backTime  = 5 * time.Second // in which a node that begins anew answers again
+	backTime  = 10 * time.Second // in which a node that begins anew answers again
 	backPause = 200 * time.Millisecond
 )
 
