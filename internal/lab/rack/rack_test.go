@@ -172,7 +172,7 @@ func TestNothingMoves(t *testing.T) {
 			must(t, c.mend())
 			active(t, r, n.Name)
 			// A takeover begins after that; what is less may be the machine's load.
-			timers := n.identity().Timers
+			timers := identity(n).Timers
 			if got := r.Client.Outage(at); got > timers.Silence+timers.Wait() {
 				t.Errorf("the client was not answered for %v", got)
 			} else {
@@ -280,7 +280,7 @@ func TestQuorum(t *testing.T) {
 // after an instant at the latest.
 func still(t *testing.T, r *Rack, n *Node, since ha.Instant) {
 	t.Helper()
-	timers := n.identity().Timers
+	timers := identity(n).Timers
 	pass(timers.Life + timers.Stop)
 	all, err := r.Oracle.Lives()
 	must(t, err)
