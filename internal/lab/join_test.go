@@ -2,9 +2,11 @@ package lab
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -118,6 +120,11 @@ const clustered = `processes:
 func TestClusterInTwoCommands(t *testing.T) {
 	at := homes(t, 4)
 	a, b, w, x := Start(t, clustered), New(t, ""), New(t, ""), New(t, "")
+	t.Cleanup(func() {
+		for _, i := range []*Instance{b, w, a} {
+			i.aside()
+		}
+	})
 	before := a.Running("plain")
 	halves := a.Status().GetNode()
 
@@ -162,16 +169,42 @@ func TestClusterInTwoCommands(t *testing.T) {
 	a.Until("all vote", func(s *gemelv1.Snapshot) bool { return len(s.GetCluster().GetNodes()) == 3 && s.GetCluster().GetLacks() == "" })
 	b.Until("b sees all of it", func(s *gemelv1.Snapshot) bool { return s.GetCluster().GetStore() && nodes(s) == "a member, b member, w votes" })
 
-	one := Process(a.Status(), "one")
-	store := Process(a.Status(), "gemel-store")
-	for _, pid := range append([]int32{one.GetPid(), store.GetPid()}, pidsOf(a)...) {
-		a.Signal(int(pid), unix.SIGKILL)
+	// The whole node dies, but for its disk; it comes back as what it was.
+	dies := []int32{Process(a.Status(), "one").GetPid(), Process(a.Status(), "plain").GetPid(), Process(a.Status(), "gemel-store").GetPid()}
+	a.Kill()
+	for _, pid := range dies {
+		_ = unix.Kill(int(pid), unix.SIGKILL) // the guard may have been faster
 	}
 	b.Until("the group is here", func(s *gemelv1.Snapshot) bool { return groupOn(s) == "b active" })
+	a.Begin()
+	b.Until("a is back", func(s *gemelv1.Snapshot) bool { return nodes(s) == "a member, b member, w votes" && groupOn(s) == "b active" })
+
+	b.refuses("Let the witness leave with it", "leave")
+	b.must("leave", "--with-witness")
+	a.Until("a is alone and has the group", func(s *gemelv1.Snapshot) bool {
+		return len(s.GetCluster().GetNodes()) == 1 && s.GetCluster().GetStore() && groupOn(s) == "a active"
+	})
+	a.refuses("last node", "leave")
+	if o, code := b.tool("run", b.Path("gemel.yaml")); code != 3 {
+		t.Errorf("a node that left runs again by itself: exit %d %v", code, o)
+	}
 }
 
-// pidsOf are both halves, shadow first.
-func pidsOf(i *Instance) []int32 {
-	shadow, monitor := i.halves()
-	return []int32{int32(shadow), int32(monitor)}
+// aside takes away the control group that the guard of a node was in, which nobody else
+// does: it cannot take away the group that it is in itself.
+func (i *Instance) aside() {
+	i.tb.Helper()
+	i.Stop()
+	dir := filepath.Join("/sys/fs/cgroup/unified", i.tree)
+	if _, err := os.Stat(dir); err != nil {
+		dir = filepath.Join("/sys/fs/cgroup", i.tree)
+	}
+	poll(func() bool {
+		return i.tree == "" || errors.Join(os.Remove(filepath.Join(dir, "guard")), os.Remove(dir)) == nil || !exists(filepath.Join(dir, "guard"))
+	})
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }

@@ -187,7 +187,7 @@ func (s Setup) found(b *Begun, ways []way, timers manifest.Timers) error {
 	}
 	b.Doors = doors(me)
 	b.Missing = sow.Roll.Lacks()
-	return s.Home.write(sow.Roll, me.Name)
+	return errors.Join(s.Home.write(sow.Roll, me.Name), secret.Remove(LeftFile(s.Home)))
 }
 
 // certify signs the first node's own certificates.
@@ -258,6 +258,9 @@ func (s Setup) stranger() error {
 	}
 	if err := os.MkdirAll(s.Home.Data, 0o700); err != nil {
 		return fmt.Errorf("making the data directory: %w", err)
+	}
+	if _, err := os.Stat(LeftFile(s.Home)); err == nil {
+		return nil // what lies here is of a membership that is over
 	}
 	if list, err := os.ReadDir(s.Home.StoreDir()); err == nil && len(list) > 0 {
 		return refused("if nothing of it is needed any more: rm -r "+s.Home.StoreDir(), "%s holds the data of a store, but this machine is in no cluster", s.Home.StoreDir())

@@ -233,8 +233,21 @@ func (n *newcomer) open() error {
 // enter checks everything that can be checked from here, and asks to be put into the
 // roll.
 func (n *newcomer) enter(ctx context.Context) (Begun, error) {
-	r := n.told.Roll
-	out := Begun{Cluster: r.Cluster.ID, Name: r.Cluster.Name, Node: n.Name}
+	out := Begun{Cluster: n.token.Cluster, Node: n.Name}
+	config, err := n.files.Client([]string{overHTTP}, mtls.Name{Cluster: n.token.Cluster, Role: mtls.Node})
+	if err != nil {
+		return out, err
+	}
+	asks := asker{config}
+	now, err := asks.ask(ctx, n.at, rollPath, struct{}{}) // more may have joined since it was told
+	if err != nil {
+		return out, &Refused{err, "the same command may be repeated"}
+	}
+	if now.Roll == nil {
+		return out, errors.New("the cluster's answer does not say who is in it")
+	}
+	r := *now.Roll
+	n.told.Roll, out.Name = r, r.Cluster.Name
 	if err := n.look(r.Networks); err != nil {
 		return out, err
 	}
@@ -249,11 +262,6 @@ func (n *newcomer) enter(ctx context.Context) (Begun, error) {
 	if _, err := r.with(me); err != nil {
 		return out, &Refused{err, "the token is good until its end; use it again then"}
 	}
-	config, err := n.files.Client([]string{overHTTP}, mtls.Name{Cluster: r.Cluster.ID, Role: mtls.Node})
-	if err != nil {
-		return out, err
-	}
-	asks := asker{config}
 	if err := n.paths(ctx, asks); err != nil {
 		return out, err
 	}
