@@ -149,13 +149,19 @@ gemel witness join "$door" "$(token --witness)" --witness --name witness --addre
 start witness
 
 echo "waiting until all three vote and the service answers"
-for ((i = 0; i < 600; i++)); do
+calm=0
+for ((i = 0; i < 600 && calm < 5; i++)); do # a monitor that is being replaced says less
 	all=$(gemel alpha status 2>/dev/null || true)
-	case $all in *missing* | *"no vote"* | '') ;; *" active "*) break ;; esac
+	case $all in
+	*missing* | *"no vote"* | '') calm=0 ;;
+	*" votes "*" active "*) calm=$((calm + 1)) ;;
+	esac
 	sleep 0.1
 done
 gemel alpha status
-line="cd $PWD; g() { n=\$1; shift; $([ ${#spaces[@]} -gt 0 ] && echo "ip netns exec gm$own-\$n ")bin/gemel --data-dir $root/\$n/data --run-dir $root/\$n/run \"\$@\"; }"
+inside=''
+if [ ${#spaces[@]} -gt 0 ]; then inside="ip netns exec gm$own-\$n "; fi
+line="cd $PWD; g() { n=\$1; shift; ${inside}bin/gemel --data-dir $root/\$n/data --run-dir $root/\$n/run \"\$@\"; }"
 cat <<HINTS
 
 In a second terminal:
@@ -179,7 +185,7 @@ What a client sees that asks each millisecond; Ctrl-C ends everything:
 
 HINTS
 words=''
-[ ${#spaces[@]} -gt 0 ] && words="ip netns exec gm$own-client"
+if [ ${#spaces[@]} -gt 0 ]; then words="ip netns exec gm$own-client"; fi
 $words "$PWD/bin/hello" ask "$service" &
 client=$!
 pids+=("$client")
