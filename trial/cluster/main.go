@@ -39,6 +39,7 @@ func main() {
 	flag.StringVar(&only, "only", "", "names of faults, with commas between; empty: all")
 	flag.StringVar(&c.o.Dir, "dir", "", "where the nodes' data is; empty: in memory")
 	flag.DurationVar(&c.bound, "bound", 45*time.Second, "how long the cluster may take to be whole after a fault was healed")
+	flag.BoolVar(&c.verbose, "v", false, "show what the nodes say after each fault in which the program was started")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -66,6 +67,8 @@ type campaign struct {
 	seed  uint64
 	only  []string
 	bound time.Duration
+	// verbose shows what all nodes say after each fault in which the program was started.
+	verbose bool
 
 	rand       *rand.Rand
 	rack       *rack.Rack
@@ -202,6 +205,9 @@ func (c *campaign) judge(before []rack.Life, name string, at, healed ha.Instant)
 	}
 	c.rack.Note("   %s: active on %s, outage %v, %d starts, whole %v after the end of it", name, now.Name,
 		out.Round(time.Millisecond), len(v.Lives)-len(before), clock.Now().Sub(healed).Round(time.Millisecond))
+	if c.verbose && len(v.Lives) > len(before) {
+		fmt.Println(c.rack.Evidence())
+	}
 	return nil
 }
 
