@@ -167,6 +167,7 @@ same command may be repeated until it has come to its end.`,
 			if err := idle(c.Context(), t); err != nil {
 				return err
 			}
+			s.Witness = witness
 			last := len(args) - 1
 			b, err := t.w.Join(c.Context(), s, args[:last], args[last])
 			if err != nil {

@@ -27,9 +27,10 @@ func (o Options) home() roll.Home { return roll.HomeOf(o.Places) }
 // tunnelSocket is where a machine that does not vote finds the store.
 func (o Options) tunnelSocket() string { return filepath.Join(o.Places.Run, "tunnel.sock") }
 
-// nearest is the socket by which this machine reaches the embedded store.
+// nearest is the socket by which this machine reaches the embedded store. A witness
+// has its own member or nothing.
 func (o Options) nearest() string {
-	if self(o.Identity).Voter && !o.home().Joining() {
+	if o.Identity.Witness || self(o.Identity).Voter && !o.home().Joining() {
 		return o.storeSocket()
 	}
 	return o.tunnelSocket()

@@ -22,6 +22,9 @@ func Shadow(ctx context.Context, o Options) (int, error) {
 	if err := o.Places.Make(); err != nil {
 		return 1, err
 	}
+	if err := o.stayed(); err != nil {
+		return 1, err
+	}
 	proc.Name()
 	if err := o.armed(); err != nil {
 		return 1, err

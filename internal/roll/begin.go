@@ -32,7 +32,9 @@ type Setup struct {
 	Addresses []string
 	// One says that there is one network only, and that somebody knows what follows
 	// from that.
-	One     bool
+	One bool
+	// Witness says that the token has to be one for a witness.
+	Witness bool
 	Profile string // of a new cluster; empty: normal
 	Cluster string // the name of a new cluster; empty: cluster
 	// Say is told in sentences what is done and what was found; nil: nobody listens.
@@ -185,7 +187,7 @@ func (s Setup) found(b *Begun, ways []way, timers manifest.Timers) error {
 	}
 	b.Doors = doors(me)
 	b.Missing = sow.Roll.Lacks()
-	return s.Home.write(sow.Roll, me.Name)
+	return errors.Join(s.Home.write(sow.Roll, me.Name), secret.Remove(LeftFile(s.Home)))
 }
 
 // certify signs the first node's own certificates.
@@ -256,6 +258,9 @@ func (s Setup) stranger() error {
 	}
 	if err := os.MkdirAll(s.Home.Data, 0o700); err != nil {
 		return fmt.Errorf("making the data directory: %w", err)
+	}
+	if _, err := os.Stat(LeftFile(s.Home)); err == nil {
+		return nil // what lies here is of a membership that is over
 	}
 	if list, err := os.ReadDir(s.Home.StoreDir()); err == nil && len(list) > 0 {
 		return refused("if nothing of it is needed any more: rm -r "+s.Home.StoreDir(), "%s holds the data of a store, but this machine is in no cluster", s.Home.StoreDir())

@@ -57,6 +57,12 @@ func (d *porch) clock(context.Context, mtls.Identity, []byte) (reply, error) {
 	return reply{Times: &t}, nil
 }
 
+// roll tells who is in the cluster.
+func (d *porch) roll(ctx context.Context, _ mtls.Identity, _ []byte) (reply, error) {
+	r, _, err := d.clerk.books.read(ctx)
+	return reply{Roll: &r}, err
+}
+
 // leave takes out the machine that asks.
 func (d *porch) leave(ctx context.Context, who mtls.Identity, b []byte) (reply, error) {
 	var q leaving

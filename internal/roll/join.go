@@ -47,6 +47,9 @@ func Join(ctx context.Context, s Setup, at []string, text string) (Begun, error)
 	if t.Kind != mtls.Node && t.Kind != mtls.Witness {
 		return Begun{}, refused("", "this token is for the role %s: gemel-agent joins by it, not gemel", t.Kind)
 	}
+	if s.Witness && t.Kind != mtls.Witness {
+		return Begun{}, refused("gemel token --witness on a node makes one for a witness", "this token is for a node, and --witness was given")
+	}
 	if t.Name != "" {
 		s.Name = t.Name
 	}
@@ -137,7 +140,10 @@ func (n *newcomer) look(networks []network) error {
 	if len(n.ways) == 0 {
 		return refused("give it: --address NET=IP", "no address was found by which other machines could reach this one")
 	}
-	return free(n.ways, true)
+	if err := free(n.ways, true); err != nil {
+		return &Refused{err, ""}
+	}
+	return nil
 }
 
 // ask asks for the certificates, or goes on with those of a join that was cut off.
@@ -227,8 +233,21 @@ func (n *newcomer) open() error {
 // enter checks everything that can be checked from here, and asks to be put into the
 // roll.
 func (n *newcomer) enter(ctx context.Context) (Begun, error) {
-	r := n.told.Roll
-	out := Begun{Cluster: r.Cluster.ID, Name: r.Cluster.Name, Node: n.Name}
+	out := Begun{Cluster: n.token.Cluster, Node: n.Name}
+	config, err := n.files.Client([]string{overHTTP}, mtls.Name{Cluster: n.token.Cluster, Role: mtls.Node})
+	if err != nil {
+		return out, err
+	}
+	asks := asker{config}
+	now, err := asks.ask(ctx, n.at, rollPath, struct{}{}) // more may have joined since it was told
+	if err != nil {
+		return out, &Refused{err, "the same command may be repeated"}
+	}
+	if now.Roll == nil {
+		return out, errors.New("the cluster's answer does not say who is in it")
+	}
+	r := *now.Roll
+	n.told.Roll, out.Name = r, r.Cluster.Name
 	if err := n.look(r.Networks); err != nil {
 		return out, err
 	}
@@ -243,11 +262,6 @@ func (n *newcomer) enter(ctx context.Context) (Begun, error) {
 	if _, err := r.with(me); err != nil {
 		return out, &Refused{err, "the token is good until its end; use it again then"}
 	}
-	config, err := n.files.Client([]string{overHTTP}, mtls.Name{Cluster: r.Cluster.ID, Role: mtls.Node})
-	if err != nil {
-		return out, err
-	}
-	asks := asker{config}
 	if err := n.paths(ctx, asks); err != nil {
 		return out, err
 	}

@@ -24,6 +24,7 @@ const (
 	enlistPath   = "/v1/cluster/enlist"
 	leavePath    = "/v1/cluster/leave"
 	clockPath    = "/v1/cluster/clock"
+	rollPath     = "/v1/cluster/roll"
 )
 
 const (

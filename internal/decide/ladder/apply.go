@@ -152,16 +152,31 @@ func join(m *Machine, man *manifest.Manifest) {
 	for _, p := range m.list {
 		next = number(m, p, next)
 	}
+	was := map[*proc]ha.Group{}
+	for _, p := range m.list {
+		was[p], p.plan.home = p.plan.home, ""
+	}
 	for _, g := range man.Groups {
 		for _, n := range g.Run {
 			if p := m.procs[n]; p != nil {
-				p.plan.group = true
+				p.plan.group, p.plan.home = true, g.Name
 			}
 		}
 		for _, n := range g.Standby {
 			if p := m.procs[n]; p != nil {
 				p.plan.standby = true
 			}
+		}
+	}
+	for _, p := range m.list {
+		// What runs by the right of one group has no right by another one.
+		if m.cluster.yes && was[p] != p.plan.home && (p.run.phase == up || p.run.phase == starting) && !p.plan.gone {
+			p.plan.turn = because(ruleApply, "its group changed", "was", was[p], "is", p.plan.home)
+		}
+		if p.plan.home == "" {
+			p.plan.bar = ""
+			delete(m.node.roles, p.name)
+			p.plan.ruled = p.plan.ruled && !m.cluster.yes
 		}
 	}
 	for _, c := range m.checks {
@@ -225,6 +240,9 @@ func takeOver(p *proc, in ha.Adopted) {
 	p.run = run{phase: up, start: in.Start, armed: in.Armed, pid: in.PID, foreign: in.Foreign, again: p.run.again}
 	if p.mem.Start != in.Start {
 		p.mem.Start, p.mem.More = in.Start, 0
+	}
+	if !known && p.mem.Of == "" && p.m.cluster.yes {
+		p.mem.Of = p.plan.home // its start was ordered by a life that could not say so any more
 	}
 	p.plan.told, p.plan.hold, p.plan.sought = false, 0, 0
 	p.run.ready = known

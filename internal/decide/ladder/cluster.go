@@ -2,6 +2,7 @@ package ladder
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	"gemel/internal/ha"
@@ -39,10 +40,27 @@ func (c *cluster) gather(m *Machine, man *manifest.Manifest) {
 			list = append(list, g)
 		}
 	}
+	// What a life before had begun of a group that is in no manifest any more.
+	for key, value := range m.kept {
+		name, ok := strings.CutPrefix(key, groupKey)
+		if !ok || slices.ContainsFunc(list, func(g *group) bool { return string(g.cfg.Name) == name }) {
+			continue
+		}
+		g := &group{m: m, cfg: manifest.Group{Name: ha.Group(name)}, gone: true}
+		if load(value, &g.mem) == nil {
+			list = append(list, g)
+		}
+	}
 	slices.SortFunc(list, func(a, b *group) int { return compare(a.cfg.Name, b.cfg.Name) })
 	c.groups = list
 	for _, g := range list {
+		g.former = nil
 		g.assemble()
+	}
+	for _, p := range m.list {
+		if g := c.group(p.mem.Of); g != nil && p.plan.home != p.mem.Of {
+			g.former = append(g.former, p.name)
+		}
 	}
 }
 
@@ -105,17 +123,18 @@ func (c *cluster) partDone(m *Machine, in ha.PartDone) {
 		p.on, p.ready, p.sure = in.On, in.On, in.On
 		g.keep()
 		if p.fails > 0 {
-			p.fails = 0
-			g.alarm(p, ha.Clear, ha.OK, "it worked at last")
+			if p.fails = 0; !g.failing() {
+				g.alarm(p, ha.Clear, ha.OK, "it worked at last")
+			}
 		}
 		p.due = 0
 	default:
 		p.sure = false // one that was there and could not be made so again: what runs with it runs on
-		p.fails++
-		p.due = m.now.Add(min(time.Second<<min(p.fails-1, 5), 30*time.Second))
-		if p.fails == 1 {
+		if !g.failing() {
 			g.alarm(p, ha.Assert, ha.Major, in.Detail)
 		}
+		p.fails++
+		p.due = m.now.Add(min(time.Second<<min(p.fails-1, 5), 30*time.Second))
 	}
 	m.touchAll()
 }
@@ -133,10 +152,10 @@ func (c *cluster) partLost(m *Machine, in ha.PartLost) {
 	}
 	p := g.parts[i]
 	p.sure = false
-	if p.fails == 0 {
-		p.fails = 1
+	if !g.failing() {
 		g.alarm(p, ha.Assert, ha.Major, in.Detail)
 	}
+	p.fails = max(p.fails, 1)
 	m.touchAll()
 }
 

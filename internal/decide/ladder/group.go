@@ -11,6 +11,7 @@ import (
 // group is the machine of one group on this node, if the node is of a cluster:
 // what the authority lets it be, and what of it is here.
 type group struct {
+	former   []ha.Process // that are not in Run any more, and may run still by its right
 	m        *Machine
 	cfg      manifest.Group
 	parts    []*part
@@ -102,7 +103,7 @@ func (g *group) part(name ha.Part) *part {
 func (g *group) members() []*proc {
 	var list []*proc
 	for _, n := range g.cfg.Run {
-		if p := g.m.procs[n]; p != nil {
+		if p := g.m.procs[n]; p != nil && p.plan.home == g.cfg.Name && !g.gone {
 			list = append(list, p)
 		}
 	}
@@ -170,9 +171,17 @@ func (g *group) later(step int) bool {
 	return slices.ContainsFunc(g.parts, func(p *part) bool { return p.on && p.step > step }) || g.programs > step && g.running()
 }
 
-// running reports whether a program of it may be there.
+// running reports whether a program that was started by its right may be there.
 func (g *group) running() bool {
-	return slices.ContainsFunc(g.members(), func(p *proc) bool { return p.alive() || len(p.mem.Strays) > 0 })
+	for _, names := range [][]ha.Process{g.cfg.Run, g.former} {
+		for _, n := range names {
+			p := g.m.procs[n]
+			if p != nil && (p.alive() && p.mem.Of == g.cfg.Name || len(p.mem.Strays) > 0 && p.plan.home == g.cfg.Name) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // entitled reports whether its programs may run.
@@ -308,6 +317,12 @@ func (g *group) alarm(p *part, change ha.Change, severity ha.Severity, detail st
 	g.m.do(ha.Emit{Event: ha.Event{At: g.m.now, Code: ha.GroupPart, Subject: ha.OfGroup(g.cfg.Name), Change: change,
 		Severity: severity, Text: entry.Text, Detail: string(p.name) + ": " + detail, Role: g.role,
 		Why: because(rulePart, fmt.Sprintf("%s: %s", p.name, detail), "fails", p.fails)}})
+}
+
+// failing reports whether a part of it failed last. The alarm is that of the group:
+// it stands as long as one does.
+func (g *group) failing() bool {
+	return slices.ContainsFunc(g.parts, func(p *part) bool { return p.fails > 0 })
 }
 
 // keep writes down what may be here of it.

@@ -202,6 +202,9 @@ func start(p *proc, why ha.Reason) {
 	}
 	p.mem.Start = id
 	p.mem.Starts++
+	if p.mem.Of = ""; p.m.cluster.yes {
+		p.mem.Of = p.plan.home
+	}
 	p.m.do(ha.Start{Process: p.name, Start: id, Why: why})
 }
 

@@ -24,6 +24,7 @@ type memory struct {
 	Rest   ha.Instant     `json:"rest,omitempty"`   // since when it rests: given up, stopped, down or done
 	Strays []ha.StartID   `json:"strays,omitempty"` // copies that nobody ordered, until they are gone
 	Last   *ha.ExitStatus `json:"last,omitempty"`
+	Of     ha.Group       `json:"of,omitempty"` // by whose right the newest start was made
 }
 
 // hard is the part of the memory that an operator was promised, or that must not

@@ -85,10 +85,11 @@ type plan struct {
 	walk    walk
 }
 
-// bars are why a program of a group does not run here.
+// bars are whose a program is, and why it does not run here.
 type bars struct {
-	bar  string // its group is not active here
-	idle string // it is a program of standbys, and this is none
+	home ha.Group // that it is active with; empty: none
+	bar  string   // its group is not active here
+	idle string   // it is a program of standbys, and this is none
 }
 
 const processKey = "process/"

@@ -31,6 +31,18 @@ type world struct {
 	alive map[ha.StartID]*copyOf
 	mail  []ha.Input // what the shadow and the edges are about to say
 	roles map[ha.Process]ha.Role
+	court court
+}
+
+// court is the authority of a node of a cluster.
+type court struct {
+	yes     bool
+	known   bool // the machine of this life was told
+	right   ha.Right
+	number  uint64
+	on      map[ha.Part]bool    // parts that are there
+	account *ha.Holds           // that was told last in this life
+	by      map[ha.StartID]bool // starts that were made by a right
 }
 
 // judge remembers what must hold.
@@ -65,7 +77,10 @@ func newWorld(t *testing.T, seed uint64) *world {
 		last: map[ha.Process]ha.ExitStatus{}, given: map[string]bool{}, strays: map[ha.StartID]bool{}},
 		dice: dice(seed*2654435761 + 88172645463325252), next: 1, kept: map[string]string{}, disk: map[string]string{},
 		alive: map[ha.StartID]*copyOf{}, roles: map[ha.Process]ha.Role{}}
-	w.roles[""] = ha.Role(w.dice.roll(3))
+	w.court = court{yes: seed%2 == 0, on: map[ha.Part]bool{}, by: map[ha.StartID]bool{}}
+	if !w.court.yes {
+		w.roles[""] = ha.Role(w.dice.roll(3))
+	}
 	w.man = w.manifest()
 	w.monitor(true)
 	return w
@@ -93,7 +108,7 @@ func (w *world) manifest() *manifest.Manifest {
 	}
 	lines = append(lines, "check k covers=a,b failures=2", "check l covers=c failures=1")
 	if w.dice.roll(2) == 0 {
-		lines = append(lines, "group g run=a,b")
+		lines = append(lines, "group g run=a,b"+pick("", " address=192.0.2.1/24", " address=192.0.2.1/24,192.0.2.2/24")+pick("", " standby=c"))
 	}
 	return parseManifest(w.t, lines)
 }
@@ -107,10 +122,12 @@ func (w *world) monitor(fresh bool) {
 		w.boot++
 		w.node = []ha.Node{"", "x", "x", "y"}[w.dice.roll(4)]
 		w.alive = map[ha.StartID]*copyOf{}
+		w.court.on, w.court.by = map[ha.Part]bool{}, map[ha.StartID]bool{}
 		w.mail = nil
 		w.quit, w.done = false, false
 		w.last, w.given = map[ha.Process]ha.ExitStatus{}, map[string]bool{}
 	}
+	w.court.known, w.court.account = false, nil
 	// Exits are kept by the shadow until they are taken; news of starts is not.
 	w.mail = slices.DeleteFunc(w.mail, func(in ha.Input) bool {
 		switch in.(type) {
@@ -119,7 +136,7 @@ func (w *world) monitor(fresh bool) {
 		}
 		return true
 	})
-	w.step(ha.Booted{Boot: fmt.Sprint(w.boot), NewBoot: fresh, Node: w.node})
+	w.step(ha.Booted{Boot: fmt.Sprint(w.boot), NewBoot: fresh, Node: w.node, Cluster: w.court.yes})
 	for _, name := range slices.Sorted(maps.Keys(w.roles)) {
 		w.step(ha.RoleSet{Process: name, Role: w.roles[name]})
 	}
@@ -164,6 +181,7 @@ func (w *world) step(in ha.Input) {
 	for _, a := range acts {
 		w.act(a)
 	}
+	w.lawful()
 	for _, v := range w.m.Processes() {
 		p, known := w.m.man.Process(v.Name)
 		if known && v.Window > max(p.Restarts.Limit, 3) {
@@ -203,6 +221,17 @@ func (w *world) act(a ha.Action) {
 		}
 		if !w.here(a.Process) {
 			w.fail("start of %s, which is not for this node", a.Process)
+		}
+		w.court.by[a.Start] = w.ofGroup(a.Process)
+		if w.court.yes && w.ofGroup(a.Process) {
+			c := &w.court
+			if c.known && (c.right.Group == "" || c.right.Leaving) {
+				w.fail("start of %s without a right", a.Process)
+			}
+			if w.dice.roll(8) == 0 {
+				w.mail = append(w.mail, ha.StartFailed{Process: a.Process, Start: a.Start, Error: "no authority", Unentitled: true})
+				return
+			}
 		}
 		if w.dice.roll(10) == 0 {
 			w.mail = append(w.mail, ha.StartFailed{Process: a.Process, Start: a.Start, Error: "no such file"})
@@ -250,6 +279,21 @@ func (w *world) act(a ha.Action) {
 		if out.Outcome == ha.Moved {
 			w.mail = append(w.mail, ha.RoleSet{Process: a.Process, Role: ha.Standby})
 		}
+	case ha.StartPart:
+		if c := &w.court; c.known && (c.right.Group == "" || c.right.Leaving || c.right.Fence != a.Fence) || !c.known {
+			w.fail("start of %s without a right", a.Part)
+		}
+		ok := w.dice.roll(4) > 0
+		w.court.on[a.Part] = ok || w.dice.roll(2) == 0
+		w.mail = append(w.mail, ha.PartDone{Group: a.Group, Part: a.Part, On: true, OK: ok, Detail: "so"})
+	case ha.StopPart:
+		ok := w.dice.roll(4) > 0
+		if ok {
+			delete(w.court.on, a.Part)
+		}
+		w.mail = append(w.mail, ha.PartDone{Group: a.Group, Part: a.Part, OK: ok, Detail: "so"})
+	case ha.Account:
+		w.court.account = &a.Holds
 	case ha.Reboot:
 		if w.dice.roll(2) == 0 {
 			w.mail = append(w.mail, ha.RebootFailed{Process: a.Process, Detail: "no"})
@@ -304,6 +348,7 @@ func (w *world) end(c *copyOf, st ha.ExitStatus) {
 		w.next = max(w.next, c.armed+1)
 		in.Successor, in.PID = c.armed, int(c.armed)
 		w.alive[c.armed] = &copyOf{name: c.name, id: c.armed, began: w.now}
+		w.court.by[c.armed] = w.court.by[c.id]
 	}
 	w.mail = append(w.mail, in)
 }
@@ -357,6 +402,8 @@ func (w *world) turn() {
 	case n < 32:
 		w.kept = maps.Clone(w.disk)
 		w.monitor(true)
+	case n < 33 && w.court.yes:
+		w.judgment()
 	case n < 33:
 		name, role := ha.Process([]string{"", "a", "c"}[w.dice.roll(3)]), ha.Role(w.dice.roll(3))
 		w.roles[name] = role
@@ -367,8 +414,75 @@ func (w *world) turn() {
 		w.step(ha.HalfBack{Half: ha.KindShadow})
 	case n < 36:
 		w.haunt()
+	case n == 38 && w.court.yes:
+		w.judgment()
+	case n == 39 && w.court.yes:
+		w.lapse()
 	case c != nil && n < 38:
 		w.step(ha.Busy{Process: c.name, Start: c.id, For: time.Duration(1+w.dice.roll(4000)) * time.Second})
+	}
+}
+
+// judgment gives or takes the right.
+func (w *world) judgment() {
+	c := &w.court
+	c.number++
+	switch w.dice.roll(5) {
+	case 0:
+		c.right = ha.Right{}
+	case 1:
+		c.right.Leaving = c.right.Group != ""
+	case 2, 3:
+		c.right = ha.Right{Grant: ha.Grant{Group: "g", Fence: ha.Fence{Era: 1, Counter: c.number}}}
+	}
+	c.known = true
+	in := ha.MayRun{Rights: c.number}
+	if c.right.Group != "" {
+		in.Groups = []ha.Right{c.right}
+	}
+	w.step(in)
+}
+
+// lapse kills what is there by the right, as the shadow does at a deadline.
+func (w *world) lapse() {
+	c := &w.court
+	if c.right.Group == "" {
+		return
+	}
+	w.step(ha.Lapsed{Group: "g", Fence: c.right.Fence})
+	for _, id := range slices.Sorted(maps.Keys(w.alive)) {
+		if k := w.alive[id]; k != nil && c.by[id] && !k.stuck {
+			k.armed = 0
+			w.end(k, ha.ExitStatus{Code: -1, Signal: 9})
+		}
+	}
+	c.right = ha.Right{}
+	c.number++
+	w.step(ha.MayRun{Rights: c.number})
+	c.known = true
+}
+
+// ofGroup reports whether a process is active with the group.
+func (w *world) ofGroup(name ha.Process) bool {
+	return slices.ContainsFunc(w.m.man.Groups, func(g manifest.Group) bool { return slices.Contains(g.Run, name) })
+}
+
+// lawful checks that what is there of the group is told.
+func (w *world) lawful() {
+	c := &w.court
+	if !c.yes || c.account == nil {
+		return
+	}
+	told := slices.Contains(c.account.Groups, "g")
+	for id, k := range w.alive {
+		if c.by[id] && !told {
+			w.fail("%s runs as %d by the right of its group, and that is not told", k.name, id)
+		}
+	}
+	for part, on := range c.on {
+		if on && !told {
+			w.fail("%s is there, and that is not told", part)
+		}
 	}
 }
 
