@@ -171,11 +171,10 @@ func (n *Node) Start() error {
 	n.rack.Note("start %s", n.Name)
 	first := make(chan error, 1)
 	n.keeper.Go(func() {
-		for {
+		for told := false; ; told = true {
 			c, err := n.begin()
-			if first != nil {
+			if !told {
 				first <- err
-				first = nil
 			}
 			if err != nil {
 				n.rack.Note("%v", err)
