@@ -397,5 +397,7 @@ func (m *member) run(ctx context.Context) error {
 		g.start(m.loop.Run)
 	}
 	g.start(wishing{m}.follow)
+	g.start(m.listen)
+	g.start(m.lead)
 	return errors.Join(g.wait(), m.client.Close())
 }

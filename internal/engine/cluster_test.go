@@ -15,6 +15,7 @@ import (
 	"gemel/internal/decide/cluster"
 	"gemel/internal/decide/place"
 	"gemel/internal/ha"
+	"gemel/internal/proc"
 )
 
 // shelf is a store in memory.
@@ -240,6 +241,36 @@ func TestDepart(t *testing.T) {
 			t.Fatal(err)
 		}
 		if n := s.nodes["here"]; n.State != ha.NodeLeft {
+			t.Errorf("the store says %v", n)
+		}
+	})
+}
+
+// A monitor that was away for longer than a silence finds itself suspected. That is no
+// reason to stop what the one before had begun.
+func TestSuspectedMeanwhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newShelf()
+		s.rev = 9
+		s.nodes["here"] = ha.KeyedNode{Key: 8, NodeRecord: ha.NodeRecord{Node: "here", Incarnation: "i7", Boot: "this", Era: 1,
+			State: ha.NodeSuspect, Life: 1500 * time.Millisecond, Grants: []ha.Grant{{Group: "web", Fence: ha.Fence{Era: 1, Counter: 1}}}}}
+		s.groups["web"] = ha.KeyedGroup{Key: 5, GroupRecord: ha.GroupRecord{Group: "web", Fence: ha.Fence{Era: 1, Counter: 1}, Node: "here", Incarnation: "i7"}}
+		var c *Cluster
+		r := newRig(t, grouped, func(s *Setup) {
+			s.Booted.Cluster = true
+			s.Edges.Account = func(h ha.Holds) { c.Account(h) }
+			s.Past.Kept = map[string]string{"group/web": `{"fence":{"era":1,"counter":1}}`, "process/p": `{"boot":"this","start":1,"ready":1,"of":"web"}`}
+		})
+		c = newCluster(r, s, "i7")
+		r.reports <- proc.Report{Kind: proc.ReportHello, PID: 11}
+		r.reports <- proc.Report{Kind: proc.ReportRunning, Process: "p", Start: 1, PID: 100}
+		r.reports <- proc.Report{Kind: proc.ReportSynced}
+		join(t, r, s, c)
+		time.Sleep(3 * time.Second)
+		said := r.since()
+		never(t, said, "order stop")
+		want(t, said, "journal may-run")
+		if n := s.nodes["here"]; n.State != ha.NodeMember || len(n.Grants) != 1 {
 			t.Errorf("the store says %v", n)
 		}
 	})

@@ -28,9 +28,11 @@ func (c *Cluster) step(ctx context.Context, m machine, in ha.Input) {
 	for _, a := range actions {
 		c.act(ctx, m, a)
 	}
-	if r, ok := in.(ha.NodeRead); ok && r.Error == "" && !c.known {
+	// Perhaps that there is nothing. A suspicion is no such answer: it is cleared in a
+	// moment, and what a life before had begun goes on to its deadlines meanwhile.
+	if r, ok := in.(ha.NodeRead); ok && r.Error == "" && !c.known && r.Record.State != ha.NodeSuspect {
 		c.known = true
-		c.s.Engine.Tell(ha.MayRun{Groups: c.given}) // perhaps that there is nothing
+		c.s.Engine.Tell(ha.MayRun{Groups: c.given})
 	}
 }
 

@@ -113,4 +113,5 @@ var catalogue = [...]Entry{
 	{Stalled, "stalled", "This node stood still", Info, "Gemel on this node did not run for longer than a heartbeat: the machine was overloaded, stopped or asleep.", "None, unless it lasted as long as the authority.", "Find what stalls it.", false},
 	{AddressConflict, "address-conflict", "Another machine uses a service address", Info, "Somebody else answered for an address of a group that is active here.", "Clients may reach the wrong machine.",
 		"The detail names its hardware address: find it, and take the address from it.", false},
+	{StoreLed, "store-led", "Store led by another member", Info, "The lead of the cluster's store was moved to the member that is named.", "None.", "Nothing.", false},
 }

@@ -90,6 +90,7 @@ const (
 	StoreAway
 	Stalled
 	AddressConflict
+	StoreLed
 )
 
 // An Entry of the catalogue says what a code means to a person.

@@ -166,8 +166,12 @@ func TestClusterInTwoCommands(t *testing.T) {
 
 	w.must("join", "--witness", "--name", "w", "--address", "n="+at[2], at[0], text(early, "token"))
 	w.comes()
-	a.Until("all vote", func(s *gemelv1.Snapshot) bool { return len(s.GetCluster().GetNodes()) == 3 && s.GetCluster().GetLacks() == "" })
-	b.Until("b sees all of it", func(s *gemelv1.Snapshot) bool { return s.GetCluster().GetStore() && nodes(s) == "a member, b member, w votes" })
+	a.Until("all vote", func(s *gemelv1.Snapshot) bool {
+		return len(s.GetCluster().GetNodes()) == 3 && s.GetCluster().GetLacks() == ""
+	})
+	b.Until("b sees all of it", func(s *gemelv1.Snapshot) bool {
+		return s.GetCluster().GetStore() && nodes(s) == "a member, b member, w votes"
+	})
 
 	// The whole node dies, but for its disk; it comes back as what it was.
 	dies := []int32{Process(a.Status(), "one").GetPid(), Process(a.Status(), "plain").GetPid(), Process(a.Status(), "gemel-store").GetPid()}
@@ -177,7 +181,9 @@ func TestClusterInTwoCommands(t *testing.T) {
 	}
 	b.Until("the group is here", func(s *gemelv1.Snapshot) bool { return groupOn(s) == "b active" })
 	a.Begin()
-	b.Until("a is back", func(s *gemelv1.Snapshot) bool { return nodes(s) == "a member, b member, w votes" && groupOn(s) == "b active" })
+	b.Until("a is back", func(s *gemelv1.Snapshot) bool {
+		return nodes(s) == "a member, b member, w votes" && groupOn(s) == "b active"
+	})
 
 	b.refuses("Let the witness leave with it", "leave")
 	b.must("leave", "--with-witness")

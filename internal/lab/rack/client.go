@@ -39,11 +39,10 @@ type Client struct {
 	sent    []ha.Instant // by the number of the question, less first
 	first   uint64
 	answers []Answer // in the order of their arrival
-	err     error
 }
 
-func (r *Rack) newClient() (*Client, error) {
-	c := &Client{rack: r, to: netip.AddrPortFrom(r.Address(), port), names: r.names(), stop: make(chan struct{})}
+func newClient(r *Rack) (*Client, error) {
+	c := &Client{rack: r, to: netip.AddrPortFrom(r.Address(), port), names: names(r), stop: make(chan struct{})}
 	err := r.sw.do(func() (err error) {
 		c.conn, err = net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(address(Service, clientNumber)), 0)))
 		return err
@@ -57,7 +56,7 @@ func (r *Rack) newClient() (*Client, error) {
 }
 
 // names tells the nodes by the inodes of their namespaces.
-func (r *Rack) names() map[uint64]ha.Node {
+func names(r *Rack) map[uint64]ha.Node {
 	m := map[uint64]ha.Node{}
 	for _, n := range r.nodes {
 		m[n.space.ino] = n.Name
@@ -148,8 +147,8 @@ func (c *Client) Answers(from ha.Instant) []Answer {
 	return all
 }
 
-// forget drops what a long campaign needs no more; the newest answer stays.
-func (c *Client) forget() {
+// Forget drops what a long campaign needs no more; the newest answer stays.
+func (c *Client) Forget() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if n := len(c.sent) - 2000; n > 0 { // questions that may be answered yet

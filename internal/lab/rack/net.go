@@ -87,7 +87,7 @@ func address(network string, number int) string {
 const clientNumber = 254
 
 // build makes the namespaces and joins them.
-func (r *Rack) build() error {
+func build(r *Rack) error {
 	r.sw = &space{name: r.prefix + "-sw"}
 	for _, n := range r.nodes {
 		n.space = &space{name: r.prefix + "-" + string(n.Name)}
@@ -119,7 +119,7 @@ func (r *Rack) build() error {
 		return err
 	}
 	for _, n := range r.nodes {
-		if err := n.plug(); err != nil {
+		if err := plug(n); err != nil {
 			return err
 		}
 	}
@@ -128,7 +128,7 @@ func (r *Rack) build() error {
 
 // plug gives a node its devices' addresses, and takes away all others: what a boot
 // does.
-func (n *Node) plug() error {
+func plug(n *Node) error {
 	var b strings.Builder
 	fmt.Fprintln(&b, "link set lo up")
 	for _, net := range []string{Blue, Red, Service} {

@@ -53,23 +53,23 @@ type between struct{ From, To ha.Instant }
 func (n *Node) Path(name string) string { return filepath.Join(n.rack.Dir, string(n.Name), name) }
 
 // prepare writes who the node is.
-func (n *Node) prepare(key string) error {
+func prepare(n *Node, key string) error {
 	if err := os.MkdirAll(n.Path("data/cluster"), 0o700); err != nil {
 		return fmt.Errorf("preparing node %s: %w", n.Name, err)
 	}
-	b, err := config.EncodeNode(n.identity())
+	b, err := config.EncodeNode(identity(n))
 	if err != nil {
 		return fmt.Errorf("preparing node %s: %w", n.Name, err)
 	}
 	return errors.Join(os.WriteFile(n.Path("data/node.yaml"), b, 0o600),
 		os.WriteFile(n.Path("data/cluster/heartbeat.key"), []byte(key+"\n"), 0o600),
-		os.WriteFile(n.Path("gemel.yaml"), []byte(n.rack.manifest()), 0o600),
-		os.WriteFile(n.Path("reset"), nil, 0o600), n.boot())
+		os.WriteFile(n.Path("gemel.yaml"), []byte(manifestOf(n.rack)), 0o600),
+		os.WriteFile(n.Path("reset"), nil, 0o600), newBoot(n))
 }
 
-// boot is the part of a boot that the machine's clock and disk see: a new boot id,
+// newBoot is the part of a boot that the machine's clock and disk see: a new boot id,
 // and an empty run directory.
-func (n *Node) boot() error {
+func newBoot(n *Node) error {
 	n.boots++
 	id := make([]byte, 16)
 	_, _ = rand.Read(id) // it never fails
@@ -78,7 +78,7 @@ func (n *Node) boot() error {
 		os.WriteFile(n.Path("boot_id"), []byte(text), 0o644))
 }
 
-func (n *Node) identity() *manifest.Identity {
+func identity(n *Node) *manifest.Identity {
 	id := &manifest.Identity{Name: n.Name, Witness: n.Witness, Cluster: manifest.Cluster{ID: n.rack.prefix, Name: "rack"},
 		Profile: n.rack.o.Profile, Level: manifest.Level{Guard: true}}
 	id.Timers, _ = manifest.Profile(n.rack.o.Profile)
@@ -99,8 +99,8 @@ func (n *Node) identity() *manifest.Identity {
 	return id
 }
 
-// manifest is that of the rack: one group, with the address and one program.
-func (r *Rack) manifest() string {
+// manifestOf is that of the rack: one group, with the address and one program.
+func manifestOf(r *Rack) string {
 	var words, nodes []string
 	for _, w := range append(slices.Clone(r.o.Program), filepath.Join(r.Dir, "beats"), r.Address().String()) {
 		words = append(words, strconv.Quote(w))
@@ -171,11 +171,10 @@ func (n *Node) Start() error {
 	n.rack.Note("start %s", n.Name)
 	first := make(chan error, 1)
 	n.keeper.Go(func() {
-		for {
+		for told := false; ; told = true {
 			c, err := n.begin()
-			if first != nil {
+			if !told {
 				first <- err
-				first = nil
 			}
 			if err != nil {
 				n.rack.Note("%v", err)
@@ -203,8 +202,6 @@ func (n *Node) unkeep() {
 	n.up = false
 	n.mu.Unlock()
 }
-
-func (n *Node) wait() { n.keeper.Wait() }
 
 // begin starts gemel run inside of the node, under the node's boot id.
 func (n *Node) begin() (*exec.Cmd, error) {
@@ -326,7 +323,7 @@ func (n *Node) Signal(sig unix.Signal, parts ...string) error {
 // tell the others.
 func (n *Node) Crash() error {
 	n.rack.Note("crash of %s", n.Name)
-	n.rack.trees(n)
+	noteTrees(n)
 	n.unkeep()
 	if err := n.rack.isolate(n); err != nil {
 		return err
@@ -354,7 +351,7 @@ func (n *Node) Crash() error {
 // Boot is the start of a machine after Crash.
 func (n *Node) Boot() error {
 	n.rack.Note("boot of %s", n.Name)
-	if err := errors.Join(n.boot(), n.plug()); err != nil {
+	if err := errors.Join(newBoot(n), plug(n)); err != nil {
 		return err
 	}
 	n.mu.Lock()
@@ -385,7 +382,7 @@ func (n *Node) Stop() error {
 // runs and its networks are still. Resume has it go on.
 func (n *Node) Pause() error {
 	n.rack.Note("pause of %s", n.Name)
-	n.rack.trees(n)
+	noteTrees(n)
 	if err := n.rack.isolate(n); err != nil {
 		return err
 	}

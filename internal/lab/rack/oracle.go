@@ -209,7 +209,7 @@ func (o *Oracle) Lives() ([]Life, error) {
 	if err != nil {
 		return nil, err
 	}
-	names := o.rack.names()
+	known := names(o.rack)
 	var all []Life
 	for _, f := range files {
 		if strings.HasSuffix(f, ".new") {
@@ -220,11 +220,11 @@ func (o *Oracle) Lives() ([]Life, error) {
 			return nil, fmt.Errorf("reading a page of beats: %w", err)
 		}
 		word := func(i int) uint64 { return binary.NativeEndian.Uint64(b[8*i:]) }
-		if len(b) != 8*pageWords || word(wordMagic) != pageMagic || names[word(wordNode)] == "" {
+		if len(b) != 8*pageWords || word(wordMagic) != pageMagic || known[word(wordNode)] == "" {
 			return nil, fmt.Errorf("%s is no page of beats of this rack", f)
 		}
 		pid, _, _ := strings.Cut(filepath.Base(f), "-")
-		l := Life{Node: names[word(wordNode)], PID: pid, Fence: ha.Fence{Era: word(wordEra), Counter: word(wordCounter)}}
+		l := Life{Node: known[word(wordNode)], PID: pid, Fence: ha.Fence{Era: word(wordEra), Counter: word(wordCounter)}}
 		for i := range int(word(wordCount)) {
 			l.Spans = append(l.Spans, between{ha.Instant(word(wordSpans + 2*i)), ha.Instant(word(wordSpans + 2*i + 1))})
 		}

@@ -111,22 +111,22 @@ func New(o Options) (r *Rack, err error) {
 	if o.Nodes == 2 {
 		r.nodes = append(r.nodes, &Node{Name: "w", Witness: true, number: 3, rack: r})
 	}
-	if err := r.watch(); err != nil {
+	if err := watch(r); err != nil {
 		return r, err
 	}
-	if err := r.build(); err != nil {
+	if err := build(r); err != nil {
 		return r, err
 	}
 	key := hex.EncodeToString([]byte(strings.Repeat(r.prefix, 3))[:32])
 	for _, n := range r.nodes {
-		if err := n.prepare(key); err != nil {
+		if err := prepare(n, key); err != nil {
 			return r, err
 		}
 	}
 	if r.Oracle, err = observe(r); err != nil {
 		return r, err
 	}
-	r.Client, err = r.newClient()
+	r.Client, err = newClient(r)
 	return r, err
 }
 
@@ -185,7 +185,7 @@ true
 `
 
 // watch starts the process that takes the rack down when this one ends, however.
-func (r *Rack) watch() error {
+func watch(r *Rack) error {
 	names := r.prefix + "-sw\n"
 	for _, n := range r.nodes {
 		names += r.prefix + "-" + string(n.Name) + "\n"
@@ -222,7 +222,7 @@ func (r *Rack) Close() error {
 	}
 	for _, n := range r.nodes {
 		n.unkeep()
-		r.trees(n)
+		noteTrees(n)
 	}
 	var err error
 	if r.undo != nil {
@@ -232,7 +232,7 @@ func (r *Rack) Close() error {
 		}
 	}
 	for _, n := range r.nodes {
-		n.wait()
+		n.keeper.Wait()
 	}
 	if !r.keep {
 		err = errors.Join(err, os.RemoveAll(r.Dir))
@@ -243,9 +243,9 @@ func (r *Rack) Close() error {
 	return err
 }
 
-// trees notes the names of a node's control groups, for who takes them away.
-func (r *Rack) trees(n *Node) {
-	f, err := os.OpenFile(filepath.Join("/tmp", r.prefix, "trees"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+// noteTrees notes the names of a node's control groups, for who takes them away.
+func noteTrees(n *Node) {
+	f, err := os.OpenFile(filepath.Join("/tmp", n.rack.prefix, "trees"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return // they stay; nothing else depends on it
 	}

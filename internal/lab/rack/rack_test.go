@@ -159,7 +159,7 @@ func TestNothingMoves(t *testing.T) {
 		{"the nodes do not hear each other", func() error { return r.Split(n, standby, Blue, Red) }, 2 * time.Second, r.Heal},
 		{"the witness crashes", w.Crash, 2 * time.Second, w.Boot},
 		{"the standby crashes", standby.Crash, 2 * time.Second, standby.Boot},
-		{"the active is paused for a second", n.Pause, time.Second, n.Resume},
+		{"the active is paused for half a second", n.Pause, 500 * time.Millisecond, n.Resume},
 		{"the store of the active is killed", func() error { return n.Signal(unix.SIGKILL, "store") }, 2 * time.Second, func() error { return nil }},
 		{"the monitor of the active is killed", func() error { return n.Signal(unix.SIGKILL, "monitor") }, 2 * time.Second, func() error { return nil }},
 		{"the shadow of the active is killed", func() error { return n.Signal(unix.SIGKILL, "shadow") }, 2 * time.Second, func() error { return nil }},
@@ -172,7 +172,7 @@ func TestNothingMoves(t *testing.T) {
 			must(t, c.mend())
 			active(t, r, n.Name)
 			// A takeover begins after that; what is less may be the machine's load.
-			timers := n.identity().Timers
+			timers := identity(n).Timers
 			if got := r.Client.Outage(at); got > timers.Silence+timers.Wait() {
 				t.Errorf("the client was not answered for %v", got)
 			} else {
@@ -278,7 +278,7 @@ func TestQuorum(t *testing.T) {
 // after an instant at the latest.
 func still(t *testing.T, r *Rack, n *Node, since ha.Instant) {
 	t.Helper()
-	timers := n.identity().Timers
+	timers := identity(n).Timers
 	pass(timers.Life + timers.Stop)
 	all, err := r.Oracle.Lives()
 	must(t, err)

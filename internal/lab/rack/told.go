@@ -35,7 +35,7 @@ func (r *Rack) Whole(bound time.Duration) error {
 	for end := clock.Now().Add(bound); ; time.Sleep(20 * time.Millisecond) {
 		var missing []string
 		for _, n := range r.nodes {
-			if s := n.lacks(); s != "" {
+			if s := lacks(n); s != "" {
 				missing = append(missing, string(n.Name)+": "+s)
 			}
 		}
@@ -49,7 +49,7 @@ func (r *Rack) Whole(bound time.Duration) error {
 }
 
 // lacks says what is not as Whole wants it; empty: nothing.
-func (n *Node) lacks() string {
+func lacks(n *Node) string {
 	s, err := n.Snapshot()
 	if err != nil {
 		return err.Error()
