@@ -339,7 +339,7 @@ func (w wishing) lock(ctx context.Context, r ha.Request) (ha.Answer, error) {
 		return ha.Answer{}, err
 	}
 	if on {
-		return accepted("gemel unlock "+r.Target.Name, fmt.Sprintf("group %s is locked: it is neither granted nor moved", r.Target.Name)), nil
+		return accepted("gemel unlock group/"+r.Target.Name, fmt.Sprintf("group %s is locked: it is neither granted nor moved", r.Target.Name)), nil
 	}
-	return accepted("gemel lock "+r.Target.Name, fmt.Sprintf("group %s is unlocked", r.Target.Name)), nil
+	return accepted("gemel lock group/"+r.Target.Name, fmt.Sprintf("group %s is unlocked", r.Target.Name)), nil
 }

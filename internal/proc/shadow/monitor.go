@@ -184,6 +184,10 @@ func (m *monitor) again() {
 	if m.tries < len(delays) {
 		d = delays[m.tries]
 	}
+	if m.of.c.RealTime {
+		// A node of a cluster without a monitor takes nothing over, and loses what it has.
+		d = min(d, 500*time.Millisecond)
+	}
 	m.tries++
 	s.poll.after(d, m, func() {
 		m.asked = time.Now()

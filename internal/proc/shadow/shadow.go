@@ -58,6 +58,7 @@ type Config struct {
 	Guard []string
 	// RealTime asks for real-time scheduling of what holds deadlines, from the first
 	// right on. Programs, the monitor and the guard do not inherit it.
+	// A monitor that dies again and again is then started every half a second at least.
 	RealTime bool
 	// Point is called at the named instants of a start and an end; nil but in tests,
 	// which end the shadow there.
