@@ -26,6 +26,7 @@ const (
 const (
 	ticketKept = 7 * 24 * time.Hour // after the end, to say why it is over
 	openMost   = 1000
+	goneTime   = time.Minute
 	writeAgain = 8 // a write that lost against another one
 )
 

@@ -34,7 +34,7 @@ func (c *Clerk) Serve(ctx context.Context, socket string) error {
 		<-ctx.Done()
 		return ctx.Err()
 	}
-	for c.seeded() { // before the store has begun no token is known
+	for c.Home.seeded() { // before the store has begun no token is known
 		pause(ctx, sowPause)
 		if ctx.Err() != nil {
 			return ctx.Err()

@@ -191,8 +191,8 @@ func (c *Clerk) members(ctx context.Context, r Roll) (busy bool, err error) {
 }
 
 // seeded reports that the store has yet to be told what it begins with.
-func (c *Clerk) seeded() bool {
-	_, err := os.Stat(c.Home.at(seedFile))
+func (h Home) seeded() bool {
+	_, err := os.Stat(h.at(seedFile))
 	return err == nil
 }
 

@@ -306,7 +306,7 @@ func (l ledger) remove(ctx context.Context, name string, with bool) (Roll, error
 	for _, n := range gone {
 		d, err := l.store.Doc(ctx, goneKeys+string(n))
 		if err == nil && d.Rev == 0 {
-			_, err = l.store.PutDoc(ctx, d.Key, 0, nil)
+			_, err = l.store.PutDoc(ctx, d.Key, 0, []byte(time.Now().UTC().Format(time.RFC3339)))
 		}
 		if err != nil {
 			return r, err
@@ -317,11 +317,13 @@ func (l ledger) remove(ctx context.Context, name string, with bool) (Roll, error
 
 // bury takes back the certificates of those that left, once they are no members of the
 // store any more: a member whose certificate counts no more cannot even be removed,
-// since it is not heard.
+// since it is not heard. They stay good for a moment, so that who leaves may ask once
+// more whether it is out.
 func (l ledger) bury(ctx context.Context, r Roll, have []store.Voter, docs map[string]store.Doc) error {
 	for key, d := range docs {
 		name, ok := strings.CutPrefix(key, goneKeys)
-		if !ok || member(have, name) >= 0 {
+		left, err := time.Parse(time.RFC3339, string(d.Value))
+		if !ok || member(have, name) >= 0 || err == nil && time.Since(left).Abs() < goneTime {
 			continue
 		}
 		if _, in := r.Node(ha.Node(name)); !in {
