@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"gemel/internal/ha"
 	"gemel/internal/mtls"
 )
 
@@ -66,12 +67,26 @@ func (c *Clerk) Tunnel(ctx context.Context, path, own string) error {
 }
 
 // far connects to a member that votes: this machine's own, or the first of the others
-// that answers.
+// that answers. If none does, the own member may have its vote without our knowing: the
+// one that gave it may be dead.
 func (c *Clerk) far(ctx context.Context, config *tls.Config, own string) (net.Conn, error) {
-	r := c.Roll()
-	if me, ok := r.Node(c.me); ok && me.Voter && !c.Home.Joining() {
-		return (&net.Dialer{Timeout: deafTime}).DialContext(ctx, "unix", own)
+	me, _ := c.Roll().Node(c.me)
+	var err error
+	if !me.Voter || c.Home.Joining() {
+		var conn net.Conn
+		if conn, err = c.Roll().elsewhere(ctx, config, c.me); err == nil || !me.Voter {
+			return conn, err
+		}
 	}
+	conn, err2 := (&net.Dialer{Timeout: deafTime}).DialContext(ctx, "unix", own)
+	if err2 != nil {
+		return nil, errors.Join(err, err2)
+	}
+	return conn, nil
+}
+
+// elsewhere connects to the first of the other nodes with a vote that answers.
+func (r Roll) elsewhere(ctx context.Context, config *tls.Config, me ha.Node) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*deafTime)
 	defer cancel()
 	type result struct {
@@ -80,7 +95,7 @@ func (c *Clerk) far(ctx context.Context, config *tls.Config, own string) (net.Co
 	}
 	var at []string
 	for _, n := range r.Nodes {
-		if n.Voter && !n.Witness && n.Name != c.me {
+		if n.Voter && !n.Witness && n.Name != me {
 			at = append(at, doors(n)...)
 		}
 	}
