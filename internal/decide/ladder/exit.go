@@ -55,7 +55,7 @@ func exited(p *proc, in ha.Exited) {
 		p.emit(ha.ExitUnknown, status.String(), because(ruleExit, "it ended while nobody could see it", "start", in.Start))
 	}
 	if old.phase == stuck {
-		freed(p)
+		freed(p, old)
 	}
 	if in.Successor != 0 {
 		inherit(p, in)
@@ -232,7 +232,7 @@ func stopFailed(p *proc, in ha.StopFailed) {
 }
 
 // freed says that a copy that could not be killed is gone.
-func freed(p *proc) {
+func freed(p *proc, old run) {
 	why := because(ruleStuck, "the copy that could not be killed is gone")
 	if f := p.mem.Cure.Fault; f != ha.FaultNone {
 		code := recovering(f)
@@ -242,7 +242,11 @@ func freed(p *proc) {
 		p.emit(code, "the copy that could not be killed is gone", why)
 		return
 	}
+	if !old.alarmed {
+		return // its alarm was taken away for another reason
+	}
 	p.tell(ha.ProcessStuck, "it is gone", func(e *ha.Event) { e.Why, e.Change, e.Severity = why, ha.Clear, ha.OK })
+	p.run.alarmed = false
 }
 
 // becameReady takes the news that the readiness condition holds.

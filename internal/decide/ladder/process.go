@@ -35,7 +35,13 @@ type run struct {
 	again   bool // the start was a restart: those who follow it are restarted
 	heir    bool // made by the standing order; not yet accepted
 	foreign bool // Gemel did not start it
+	parting
+}
+
+// parting is the end of a copy.
+type parting struct {
 	back    bool // its stop is to be followed by a start
+	alarmed bool // that it cannot be killed is the alarm that stands
 	stop    ha.Reason
 	expel   ha.Reason // why it must not run, if so
 }
@@ -168,6 +174,12 @@ func (p *proc) emit(code ha.Code, detail string, why ha.Reason) {
 }
 
 func (p *proc) tell(code ha.Code, detail string, more func(*ha.Event)) {
+	switch code {
+	case ha.ProcessStuck:
+		p.run.alarmed = true
+	case ha.Initialized, ha.Recovered:
+		p.run.alarmed = false
+	}
 	entry, _ := code.Entry()
 	e := ha.Event{At: p.m.now, Code: code, Subject: ha.OfProcess(p.name), UID: p.cfg.UID, Change: entry.Change,
 		Severity: p.cfg.Severity, Text: entry.Text, Detail: detail, Start: p.mem.Start, Role: p.role()}
