@@ -1,7 +1,7 @@
 // Trial-sim plays clusters of the real machines that decide, on virtual time, with
 // faults that a seed draws: no group may run twice, and every group must run when
 // the faults are over. N schedules from SEED on; then each flaw that can be planted
-// must be found out. GEMEL_SHORT=1 plays 2,000. Arguments are seeds to play alone,
+// must be found out. GEMEL_SHORT=1 plays 2,000 and plants none. Arguments are seeds to play alone,
 // with all that happens, after their faults were made as few as possible.
 package main
 
@@ -34,10 +34,14 @@ func main() {
 		return
 	}
 	n, seed := number("N", 100_000), number("SEED", 1)
-	if os.Getenv("GEMEL_SHORT") != "" {
+	short := os.Getenv("GEMEL_SHORT") != ""
+	if short {
 		n = number("N", 2_000)
 	}
-	wrong := clean(seed, n) + planted(seed)
+	wrong := clean(seed, n)
+	if !short { // the tests of internal/sim plant each flaw as well, near a seed that brings it to light
+		wrong += planted(seed)
+	}
 	fmt.Printf("trial-sim: %d trials, %d violations\n", n, wrong)
 	if wrong > 0 || n == 0 {
 		os.Exit(1)
