@@ -92,6 +92,8 @@ func Store(ctx context.Context, o Options) (int, error) {
 		return 1, err
 	} else if tls.Cert != "" {
 		m.TLS, m.Plain = tls, false
+	} else {
+		o.Log.Warn("the members of the store speak without TLS: this node has no certificates, which gemel init and gemel join make", "node", NodeFile(o.Places))
 	}
 	m.Cluster = voters(id)
 	m.Listen = m.Cluster[m.Name]

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -160,7 +161,7 @@ func address(part ha.Part) (addr.Address, bool) {
 func (p *parts) add(ctx context.Context, a ha.StartPart) error {
 	at, ok := address(a.Part)
 	if !ok {
-		return fmt.Errorf("%s is nothing that this version can start", a.Part)
+		return fmt.Errorf("%s was not started: this version starts addresses and programs of a group, and neither scripts nor resource agents; take it out of the manifest", a.Part)
 	}
 	p.mu.Lock()
 	p.owner[at.Addr], p.names[at.Addr] = a.Group, string(a.Part)
@@ -183,7 +184,7 @@ func (p *parts) add(ctx context.Context, a ha.StartPart) error {
 func (p *parts) remove(part ha.Part) error {
 	at, ok := address(part)
 	if !ok {
-		return fmt.Errorf("%s is nothing that this version can stop", part)
+		return nil // add started nothing: a group that has it must be able to leave
 	}
 	return p.keeper.Remove(at)
 }
@@ -208,6 +209,9 @@ func (o orders) lapsed() {
 // before everything else is stopped.
 const departBound = time.Minute
 
+// departLook is how often a departure looks whether the store still answers.
+const departLook = 200 * time.Millisecond
+
 func (o orders) depart(then func()) {
 	m := o.m
 	if m == nil || m.loop == nil {
@@ -215,16 +219,35 @@ func (o orders) depart(then func()) {
 		return
 	}
 	m.h.group.wg.Go(func() {
-		ctx, cancel := context.WithTimeout(m.h.group.ctx, departBound)
+		ctx, cancel := context.WithTimeoutCause(m.h.group.ctx, departBound,
+			fmt.Errorf("not everything of its groups was stopped within %s", ha.Span(departBound)))
 		defer cancel()
-		if m.loop.Away() != 0 {
-			cancel() // nobody could be told; the deadlines do the rest
-		}
+		ctx, lose := context.WithCancelCause(ctx)
+		defer lose(nil)
+		m.h.group.wg.Go(func() { m.unreachable(ctx, lose) })
 		if err := m.loop.Depart(ctx); err != nil {
 			m.o.Log.Warn("this node ends without having left its cluster", "why", err)
 		}
 		then()
 	})
+}
+
+// unreachable ends a departure that nobody can be told of, because the store does not
+// answer: what is here of groups then ends by its deadlines, and by the stop that follows.
+func (m *member) unreachable(ctx context.Context, lose context.CancelCauseFunc) {
+	t := time.NewTicker(departLook)
+	defer t.Stop()
+	for {
+		if m.loop.Away() != 0 {
+			lose(errors.New("the cluster's store does not answer: the others find out by this node's silence"))
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+	}
 }
 
 func (o orders) applied(man *manifest.Manifest) {

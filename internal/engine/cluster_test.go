@@ -124,8 +124,8 @@ func (s *shelf) Watch(ctx context.Context, f func(ha.Rev)) {
 	<-ctx.Done()
 }
 
-// join runs the cluster's loop of node a beside an engine. Node b is heard, or not.
-func join(t *testing.T, r *rig, s *shelf, c *Cluster) {
+// join runs the cluster's loop beside an engine.
+func join(t *testing.T, c *Cluster) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
@@ -162,6 +162,22 @@ func newCluster(r *rig, s *shelf, kept ha.Incarnation) *Cluster {
 	})
 }
 
+// settled is a node that has joined its cluster and got its group.
+func settled(t *testing.T) (*shelf, *rig, *Cluster) {
+	t.Helper()
+	s := newShelf()
+	var c *Cluster
+	r := newRig(t, grouped, func(s *Setup) {
+		s.Booted.Cluster = true
+		s.Edges.Account = func(h ha.Holds) { c.Account(h) }
+	})
+	c = newCluster(r, s, "")
+	join(t, c)
+	r.settle()
+	time.Sleep(3 * time.Second) // of the bubble
+	return s, r, c
+}
+
 const grouped = `
 processes:
   p: {command: [/bin/p], ramp-up: 1s}
@@ -174,16 +190,7 @@ groups:
 // the journal.
 func TestCluster(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newShelf()
-		var c *Cluster
-		r := newRig(t, grouped, func(s *Setup) {
-			s.Booted.Cluster = true
-			s.Edges.Account = func(h ha.Holds) { c.Account(h) }
-		})
-		c = newCluster(r, s, "")
-		join(t, r, s, c)
-		r.settle()
-		time.Sleep(3 * time.Second)
+		s, r, _ := settled(t)
 		said := r.since()
 		want(t, said, "journal drawn keep", "event 2067 info", "event 2064 info", "journal may-run", "order start p 1 0")
 		never(t, said, "a right in the past")
@@ -214,16 +221,7 @@ func TestCluster(t *testing.T) {
 // A node that leaves stops what it has first, and says so in the store.
 func TestDepart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newShelf()
-		var c *Cluster
-		r := newRig(t, grouped, func(s *Setup) {
-			s.Booted.Cluster = true
-			s.Edges.Account = func(h ha.Holds) { c.Account(h) }
-		})
-		c = newCluster(r, s, "")
-		join(t, r, s, c)
-		r.settle()
-		time.Sleep(3 * time.Second)
+		s, r, c := settled(t)
 		r.reports <- started("p", 1, 100)
 		r.since()
 		left := make(chan error, 1)
@@ -265,7 +263,7 @@ func TestSuspectedMeanwhile(t *testing.T) {
 		r.reports <- proc.Report{Kind: proc.ReportHello, PID: 11}
 		r.reports <- proc.Report{Kind: proc.ReportRunning, Process: "p", Start: 1, PID: 100}
 		r.reports <- proc.Report{Kind: proc.ReportSynced}
-		join(t, r, s, c)
+		join(t, c)
 		time.Sleep(3 * time.Second)
 		said := r.since()
 		never(t, said, "order stop")
