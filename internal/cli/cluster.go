@@ -238,15 +238,11 @@ func tokenCommand(t *tool) *cobra.Command {
 good for that name alone; if a machine of that name is in the cluster, the newcomer takes
 its place, and the certificates of the old one are good no more.`,
 		RunE: func(c *cobra.Command, _ []string) error {
-			client, err := t.dial()
-			if err != nil {
-				return err
-			}
 			if life < 0 || life > 7*24*time.Hour {
 				return wrongUsage("--for is %s; from a minute to seven days is allowed", ha.Span(life))
 			}
 			q.Seconds = uint32(life / time.Second)
-			r, err := client.Token(c.Context(), &q)
+			r, err := token(c.Context(), t, &q)
 			if err != nil {
 				return err
 			}
@@ -261,6 +257,29 @@ its place, and the certificates of the old one are good no more.`,
 	c.Flags().StringVar(&q.Name, "name", "", "for this `NAME` alone; the machine that has it is replaced")
 	c.Flags().DurationVar(&life, "for", time.Hour, "how long it is good: `DURATION`")
 	return c
+}
+
+// token asks for a token, and asks again when the monitor is replaced in the middle of it,
+// as it is whenever a machine has joined, which is when the next token is asked for.
+func token(ctx context.Context, t *tool, q *gemelv1.TokenRequest) (*gemelv1.TokenResponse, error) {
+	for tries := 1; ; tries++ {
+		client, err := t.dial()
+		if err != nil {
+			return nil, err
+		}
+		r, err := client.Token(ctx, q)
+		var e *ha.Error
+		if err == nil || tries == 3 || !errors.As(err, &e) || e.Reason != "connection" && e.Reason != "ending" && e.Reason != "starting" {
+			return r, err
+		}
+		pause := time.NewTimer(reachLook)
+		select {
+		case <-ctx.Done():
+			pause.Stop()
+			return nil, err
+		case <-pause.C:
+		}
+	}
 }
 
 func leaveCommand(t *tool) *cobra.Command {

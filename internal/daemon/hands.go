@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -46,6 +47,7 @@ type hands struct {
 	waits   *waits
 	pairing *pairing
 	member  *member               // nil: this machine is of no cluster
+	api     net.Listener          // set with the server
 	admit   func(manifest.Access) // set with the server
 }
 

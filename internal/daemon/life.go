@@ -13,6 +13,7 @@ import (
 
 	"gemel/internal/ha"
 	"gemel/internal/proc"
+	"gemel/internal/rpc"
 )
 
 // Replace is how a life of the monitor ends that another binary goes on with, in
@@ -22,6 +23,7 @@ type Replace struct {
 	Env  string // is set to Path
 	Args []string
 	FD   int // the socket to the shadow, -1 if there is none
+	API  *rpc.Handed
 }
 
 func (r *Replace) Error() string { return "to be replaced by " + r.Path }
@@ -41,6 +43,12 @@ func (r *Replace) Exec() error {
 		}
 		env = append(env, proc.PairEnv+"="+strconv.Itoa(r.FD))
 	}
+	if r.API != nil {
+		if _, err := unix.FcntlInt(uintptr(r.API.FD), unix.F_SETFD, 0); err != nil {
+			return fmt.Errorf("keeping the socket of the API: %w", err)
+		}
+		env = append(env, fmt.Sprintf("%s=%d %d %d", apiEnv, r.API.FD, r.API.Dev, r.API.Ino))
+	}
 	return fmt.Errorf("becoming %s: %w", r.Path, syscall.Exec(r.Path, r.Args, env))
 }
 
@@ -53,6 +61,27 @@ func pairFD() int {
 	// Nothing that the monitor starts may think that it is one.
 	_ = os.Unsetenv(proc.PairEnv)
 	return n
+}
+
+// apiEnv names the variable that tells a monitor which socket of the API the program
+// before it in this process left open.
+const apiEnv = "GEMEL_API_SOCKET"
+
+// handedAPI is that socket; nil if there is none.
+func handedAPI() *rpc.Handed {
+	text, ok := os.LookupEnv(apiEnv)
+	if !ok {
+		return nil
+	}
+	_ = os.Unsetenv(apiEnv) // nothing that the monitor starts may think that it is meant
+	var h rpc.Handed
+	if _, err := fmt.Sscanf(text, "%d %d %d", &h.FD, &h.Dev, &h.Ino); err != nil || h.FD < 3 {
+		return nil
+	}
+	if _, err := unix.FcntlInt(uintptr(h.FD), unix.F_SETFD, unix.FD_CLOEXEC); err != nil {
+		return nil
+	}
+	return &h
 }
 
 // patience is how long a service manager is given to start a new shadow.

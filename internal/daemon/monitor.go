@@ -29,6 +29,7 @@ var errStopped = errors.New("stopped")
 // a *Replace when another binary is to take over in the same pid, and any other
 // error when the life failed: the shadow then begins the next.
 func Monitor(ctx context.Context, o Options) error {
+	o.handed = handedAPI()
 	if err := o.Places.Make(); err != nil {
 		return err
 	}

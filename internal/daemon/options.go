@@ -14,6 +14,7 @@ import (
 	"gemel/internal/ha"
 	"gemel/internal/manifest"
 	"gemel/internal/places"
+	"gemel/internal/rpc"
 )
 
 // Options are what both halves of one instance are started with.
@@ -35,6 +36,8 @@ type Options struct {
 
 	// Journald and Syslog are the sockets of the two; empty: where they are usually.
 	Journald, Syslog string
+
+	handed *rpc.Handed // the socket of the API that the monitor before this one left open
 }
 
 // args are the flags that hand the options on to the other half.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"time"
@@ -24,8 +25,7 @@ func newServer(o Options, h *hands, board *status.Board, feed *status.Feed, m *m
 		return nil, err
 	}
 	// Opened before anybody is told that we are ready: who connects now waits for us.
-	l, err := rpc.Listen(o.Places.Socket)
-	if err != nil {
+	if h.api, err = listen(o); err != nil {
 		return nil, errors.Join(fmt.Errorf("opening the API: %w", err), audit.Close())
 	}
 	dir := filepath.Join(o.Places.Data, "journal")
@@ -53,8 +53,20 @@ func newServer(o Options, h *hands, board *status.Board, feed *status.Feed, m *m
 	h.admit = latest(h.group, server.Admit)
 	return func(ctx context.Context) error {
 		defer audit.Close()
-		return server.Serve(ctx, l)
+		return server.Serve(ctx, h.api)
 	}, nil
+}
+
+// listen goes on with the socket that the program before this one left, or makes one.
+func listen(o Options) (net.Listener, error) {
+	if o.handed != nil {
+		l, err := rpc.Take(o.Places.Socket, *o.handed)
+		if err == nil {
+			return l, nil
+		}
+		o.Log.Warn("the socket of the API is made anew", "error", err)
+	}
+	return rpc.Listen(o.Places.Socket)
 }
 
 // tail tells the last lines of a process's log.

@@ -15,6 +15,7 @@ import (
 
 	"gemel/internal/ha"
 	"gemel/internal/proc"
+	"gemel/internal/rpc"
 )
 
 // upgradeEnv tells a monitor that was put in the place of another one by exec
@@ -217,7 +218,13 @@ func replace(h *hands, cut context.CancelCauseFunc, path, env string) error {
 		// The exec lets go of the programs for a moment: one of the halves holds them.
 		return errors.New("there is no shadow at the moment; try again")
 	}
-	cut(&Replace{Path: path, Env: env, Args: append([]string{os.Args[0], "monitor"}, h.o.monitorArgs()...), FD: fd})
+	r := &Replace{Path: path, Env: env, Args: append([]string{os.Args[0], "monitor"}, h.o.monitorArgs()...), FD: fd}
+	if api, err := rpc.Hand(h.api); err != nil {
+		h.o.Log.Warn("the API is away for a moment", "error", err)
+	} else {
+		r.API = &api
+	}
+	cut(r)
 	return nil
 }
 

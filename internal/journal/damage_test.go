@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -389,4 +390,36 @@ func FuzzPayload(f *testing.F) {
 func crcOf(b []byte) []byte {
 	s := crc32.Checksum(b, castagnoli)
 	return []byte{byte(s), byte(s >> 8), byte(s >> 16), byte(s >> 24)}
+}
+
+// A writer that is killed between making a segment and writing to it has lost
+// nothing: no gap is told, and no ids are left out.
+func TestSegmentMadeAndNotWritten(t *testing.T) {
+	dir := t.TempDir()
+	j, _ := open(t, Options{Dir: dir})
+	for n := 1; n <= 3; n++ {
+		if err := j.Step(step(n)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	next := j.seq + 1
+	if err := j.lock.Close(); err != nil { // as a kill does
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(segmentPath(dir, next), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	j, p := open(t, Options{Dir: dir, Boot: j.o.Boot})
+	if len(p.Repairs) != 0 || p.NextStart != 5 {
+		t.Fatalf("repairs %q, next start %d", p.Repairs, p.NextStart)
+	}
+	for n := 4; n <= 6; n++ {
+		if err := j.Step(step(n)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	steps, gaps := readSteps(t, dir, 0)
+	if len(gaps) != 0 || !slices.Equal(numbers(steps), []int{1, 2, 3, 4, 5, 6}) {
+		t.Fatalf("%v, gaps %q", numbers(steps), gaps)
+	}
 }

@@ -143,7 +143,12 @@ func recall(dir string) (*history, error) {
 			break
 		}
 	}
-	for _, s := range list[from:] {
+	for i, s := range list[from:] {
+		if s.size == 0 && i > 0 && from+i == len(list)-1 {
+			// A writer died between making it and writing to it: nothing was in it.
+			h.last, h.good, h.seq = s, 0, max(h.seq, s.first)
+			continue
+		}
 		if err := h.read(s); err != nil {
 			return nil, err
 		}

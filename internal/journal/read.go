@@ -129,6 +129,9 @@ func (rd *reading) segment(s segment, newest bool) error {
 	defer f.Close()
 	sc := newScanner(f)
 	name := filepath.Base(s.path)
+	if s.first > rd.last {
+		rd.base(s.first) // its number is given out also if its writer died before it wrote it
+	}
 	if errors.Is(sc.header, errNewer) {
 		rd.give(Record{Seq: s.first, Kind: KindGap, Note: fmt.Sprintf("%s: %v", name, sc.header)})
 		return nil
@@ -163,9 +166,7 @@ func (rd *reading) frame(fr frame) {
 	r := decode(fr.seq, fr.payload)
 	if r.Base != nil {
 		rd.boot = r.Base.Boot
-		if len(rd.bases) < maxBases {
-			rd.bases = append(rd.bases, fr.seq)
-		}
+		rd.base(fr.seq)
 	} else {
 		rd.missing(fr.seq)
 		rd.last, rd.bases = fr.seq, rd.later(fr.seq)
@@ -175,6 +176,13 @@ func (rd *reading) frame(fr frame) {
 	}
 	r.Boot = rd.boot
 	rd.give(r)
+}
+
+// base notes a number that is a base record's.
+func (rd *reading) base(seq uint64) {
+	if len(rd.bases) < maxBases && !slices.Contains(rd.bases, seq) {
+		rd.bases = append(rd.bases, seq)
+	}
 }
 
 var stepHead = []byte(`{"k":"` + KindStep + `"`)

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -22,8 +23,9 @@ const maxPath = 107 - len(".4194304")
 // one has it by then.
 type listener struct {
 	*net.UnixListener
-	path string
-	made unix.Stat_t
+	path   string
+	made   unix.Stat_t
+	handed atomic.Bool // another one goes on with it
 }
 
 // Listen makes the socket of the API at path, whose directory must exist and
@@ -66,9 +68,64 @@ func Listen(path string) (net.Listener, error) {
 	return l, nil
 }
 
-// Close ends the listener and takes its name away if it is still its own.
+// Handed is a socket of the API that the program before this one, in the same process,
+// left open: whoever connects meanwhile waits, and is not told that nobody is there.
+type Handed struct {
+	FD       int
+	Dev, Ino uint64 // of its name
+}
+
+// Hand leaves the socket of a listener, and its name, to the program that takes the place
+// of this one.
+func Hand(l net.Listener) (Handed, error) {
+	own, ok := l.(*listener)
+	if !ok {
+		return Handed{}, errors.New("handing on the API: not a socket of Listen")
+	}
+	c, err := own.SyscallConn()
+	if err != nil {
+		return Handed{}, fmt.Errorf("handing on the API: %w", err)
+	}
+	h := Handed{Dev: own.made.Dev, Ino: own.made.Ino}
+	var derr error
+	if err := c.Control(func(fd uintptr) { h.FD, derr = unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 3) }); err != nil || derr != nil {
+		return Handed{}, fmt.Errorf("handing on the API: %w", errors.Join(err, derr))
+	}
+	own.handed.Store(true)
+	return h, nil
+}
+
+// Take goes on with a socket that was handed on, if it is still the one at path. The
+// descriptor is used up in any case.
+func Take(path string, h Handed) (net.Listener, error) {
+	f := os.NewFile(uintptr(h.FD), "api")
+	defer f.Close()
+	var st unix.Stat_t
+	if err := unix.Lstat(path, &st); err != nil {
+		return nil, fmt.Errorf("going on with the socket %s: %w", path, err)
+	}
+	if st.Dev != h.Dev || st.Ino != h.Ino {
+		return nil, fmt.Errorf("going on with the socket %s: another one is there now", path)
+	}
+	n, err := net.FileListener(f)
+	if err != nil {
+		return nil, fmt.Errorf("going on with the socket %s: %w", path, err)
+	}
+	u, ok := n.(*net.UnixListener)
+	if !ok {
+		return nil, errors.Join(fmt.Errorf("going on with the socket %s: what was handed on is none", path), n.Close())
+	}
+	u.SetUnlinkOnClose(false)
+	return &listener{UnixListener: u, path: path, made: st}, nil
+}
+
+// Close ends the listener and takes its name away if it is still its own and was not
+// handed on.
 func (l *listener) Close() error {
 	var now unix.Stat_t
+	if l.handed.Load() {
+		return l.UnixListener.Close()
+	}
 	if err := unix.Lstat(l.path, &now); err == nil && now.Ino == l.made.Ino && now.Dev == l.made.Dev {
 		if err := os.Remove(l.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return errors.Join(err, l.UnixListener.Close())
