@@ -186,10 +186,10 @@ status".`,
 func commands(t *tool) []*cobra.Command {
 	return []*cobra.Command{
 		runCommand(t), monitorCommand(t), storeCommand(t), guardCommand(t), readCommand(t), detachCommand(t), upgradeCommand(t), shutdownCommand(t),
-		statusCommand(t), eventsCommand(t), alarmsCommand(t), whyCommand(t), logsCommand(t), topCommand(t),
+		statusCommand(t), eventsCommand(t), alarmsCommand(t), whyCommand(t), planCommand(t), logsCommand(t), topCommand(t),
 		evidenceCommand(t), replayCommand(t), catalogueCommand(t), whoamiCommand(t), getCommand(t),
 		startCommand(t), stopCommand(t), restartCommand(t), lockCommand(t), unlockCommand(t), clearCommand(t), setCommand(t),
-		moveCommand(t), drainCommand(t), resumeCommand(t),
+		moveCommand(t), drainCommand(t), resumeCommand(t), maintenanceCommand(t),
 		initCommand(t), joinCommand(t), tokenCommand(t), leaveCommand(t), renewCommand(t), backupCommand(t),
 		applyCommand(t), checkCommand(t), diffCommand(t), manifestCommand(t), schemaCommand(t), importCommand(t),
 		manCommand(t), versionCommand(t),

@@ -18,6 +18,7 @@ import (
 	"gemel/internal/decide/place"
 	"gemel/internal/engine"
 	"gemel/internal/ha"
+	"gemel/internal/journal"
 	"gemel/internal/manifest"
 	"gemel/internal/netpath"
 	"gemel/internal/places"
@@ -130,8 +131,8 @@ type member struct {
 	loop    *engine.Cluster // nil on a witness
 	parts   *parts
 	clerk   *roll.Clerk // nil: the cluster was set up by hand
-	kept    ha.Incarnation
-	boot    string
+	facts   *facts
+	was     former
 	took    ha.Rev // of the cluster's manifest that is in force here; for follow alone
 
 	mu     sync.Mutex
@@ -139,6 +140,27 @@ type member struct {
 	groups []manifest.Group // of the manifest in force
 
 	sight sight
+}
+
+// former is what a node brings to its cluster from before.
+type former struct {
+	boot        string
+	incarnation ha.Incarnation
+	alarms      []ha.Event // that stand
+}
+
+// alarmed are the groups of which an alarm says that they have no node, and whether one
+// says that the store is away.
+func (f former) alarmed() (groups []ha.Group, away bool) {
+	for _, e := range f.alarms {
+		switch e.Code {
+		case ha.GroupUnplaced:
+			groups = append(groups, ha.Group(e.Subject.Name))
+		case ha.StoreAway:
+			away = true
+		}
+	}
+	return groups, away
 }
 
 // sight is what a witness, which has no brain to tell it, last read of the store.
@@ -163,12 +185,12 @@ func (m *member) look(ctx context.Context) {
 
 // newMember prepares a node's place; nothing is sent before it runs. Nil: this
 // machine is of no cluster.
-func newMember(o Options, boot, kept string) (*member, error) {
+func newMember(o Options, boot string, past journal.Past) (*member, error) {
 	id := o.Identity
 	if id == nil {
 		return nil, nil
 	}
-	m := &member{o: o, boot: boot, kept: ha.Incarnation(strings.Trim(kept, `"`)),
+	m := &member{o: o, was: former{boot, ha.Incarnation(strings.Trim(past.Kept[cluster.KeptIncarnation], `"`)), past.Alarms},
 		heart: &heart{me: id.Name, now: clock.Now, silence: id.Timers.Silence}}
 	cfg := store.Config{Socket: o.nearest(), Prefix: "/gemel/" + id.Cluster.ID + "/"}
 	if id.Store.External() {
@@ -196,6 +218,7 @@ func newMember(o Options, boot, kept string) (*member, error) {
 		return nil, errors.Join(err, m.client.Close())
 	}
 	m.heart.station = m.station
+	m.facts = newFacts(m)
 	return m, nil
 }
 
@@ -249,7 +272,8 @@ func (m *member) decide(e *engine.Engine, rights func([]ha.Right)) {
 	if id.Witness {
 		return
 	}
-	mind := cluster.Mind{Node: id.Name, Era: m.o.era(), Timers: timers(id.Timers), Start: clock.Now(), Facts: m.facts()}
+	alarmed, away := m.was.alarmed()
+	mind := cluster.Mind{Alarmed: alarmed, Node: id.Name, Era: m.o.era(), Timers: timers(id.Timers), Start: clock.Now(), Facts: m.known()}
 	for _, p := range id.Peers {
 		mind.Listed = append(mind.Listed, p.Name)
 		if p.Witness {
@@ -258,38 +282,56 @@ func (m *member) decide(e *engine.Engine, rights func([]ha.Right)) {
 	}
 	m.loop = engine.NewCluster(engine.ClusterSetup{
 		Clock: clock.Machine(), Log: m.o.Log, Store: m.client, Engine: e, Mind: mind,
-		Self: cluster.Self{Node: id.Name, Boot: m.boot, Era: m.o.era(), Timers: timers(id.Timers), Incarnation: m.kept},
+		Self: cluster.Self{Node: id.Name, Boot: m.was.boot, Era: m.o.era(), Timers: timers(id.Timers), Incarnation: m.was.incarnation, Away: away},
 		Hear: m.heart.hear, Say: m.heart.say, Rights: rights,
 		Draw: func() ha.Incarnation { return ha.Incarnation(rand.Text()) },
 	})
 }
 
-// facts are what is known of the nodes beside their keys.
-func (m *member) facts() []place.Node {
+// known is what is known of the nodes beside their keys.
+func (m *member) known() []place.Node {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var all []place.Node
+	now := time.Now()
+	whole := now.Before(m.wished.nodes[wholeCluster].Until)
 	for _, p := range m.o.Identity.Peers {
-		all = append(all, place.Node{Name: p.Name, Witness: p.Witness, Level: 1, Drained: m.wished.nodes[p.Name].Drained})
+		w := m.wished.nodes[p.Name]
+		n := place.Node{Name: p.Name, Witness: p.Witness, Level: 1, Drained: w.Drained, Maintenance: whole || now.Before(w.Until)}
+		if f, ok := m.wished.facts[p.Name]; ok {
+			n.Release, n.Health, n.Reaches, n.Misses = f.Release, f.Health, f.Reaches, f.Misses
+			for _, c := range f.Capacity {
+				n.Capacity = append(n.Capacity, place.Amount(c))
+			}
+		}
+		all = append(all, n)
 	}
 	return all
 }
 
-// problem is what the manifest and its operators ask for.
-func (m *member) problem() []place.Group {
+// problemOf is what groups of a manifest, and operators, ask for.
+func (m *member) problemOf(groups []manifest.Group) []place.Group {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var all []place.Group
 	now := time.Now()
-	for _, g := range m.groups {
+	for _, g := range groups {
 		w := m.wished.groups[g.Name]
-		p := place.Group{Name: g.Name, Rules: place.RulesOf(g, now), Locked: w.Locked}
+		p := place.Group{Name: g.Name, Rules: place.RulesOf(g, now), Locked: w.Locked, Maintenance: now.Before(w.Until),
+			Failovers: m.wished.trails[g.Name].lately(g.FailoverLimit, now)}
 		if k, ok := m.record(g.Name); ok && w.Node != "" && (!w.Fence.Less(k.Fence) || k.Node == w.Node) {
 			p.Request = place.Request{Node: w.Node, Forced: w.Forced}
 		}
 		for _, n := range m.o.Identity.Peers {
+			at := place.At{Node: n.Name}
 			if b, ok := w.Barred[n.Name]; ok && now.Before(b.Until) {
-				p.At = append(p.At, place.At{Node: n.Name, Barred: b.Why})
+				at.Barred = b.Why
+			}
+			if h, ok := m.wished.facts[n.Name].Groups[g.Name]; ok {
+				at.Health = &h
+			}
+			if at.Barred != "" || at.Health != nil {
+				p.At = append(p.At, at)
 			}
 		}
 		all = append(all, p)
@@ -300,7 +342,7 @@ func (m *member) problem() []place.Group {
 // want tells the brain what is asked for.
 func (m *member) want() {
 	if m.loop != nil {
-		m.loop.Want(m.problem(), m.facts())
+		m.loop.Want(m.problem(), m.known())
 	}
 }
 
@@ -397,6 +439,7 @@ func (m *member) run(ctx context.Context) error {
 	m.enrolled(g)
 	if m.loop != nil {
 		g.start(m.loop.Run)
+		g.start(m.facts.run) // a witness has nothing to say of itself
 	}
 	g.start(wishing{m}.follow)
 	g.start(m.listen)

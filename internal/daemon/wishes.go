@@ -32,6 +32,8 @@ type groupWish struct {
 	// the group went elsewhere since, and the wish is over.
 	Fence  ha.Fence `json:"fence,omitzero"`
 	Locked bool     `json:"locked,omitempty"`
+	// Until is the end of its maintenance, by wall time.
+	Until time.Time `json:"until,omitzero"`
 	// Barred are nodes that do not get it, until when by wall time, and why.
 	Barred map[ha.Node]bar `json:"barred,omitempty"`
 	By     string          `json:"by,omitempty"`
@@ -47,20 +49,27 @@ type bar struct {
 // nodeWish is what was asked for a node.
 type nodeWish struct {
 	Drained bool      `json:"drained,omitempty"`
+	Until   time.Time `json:"until,omitzero"` // the end of its maintenance
 	By      string    `json:"by,omitempty"`
 	At      time.Time `json:"at,omitzero"`
 }
 
-// wished is all that was asked for.
+// wholeCluster stands for all nodes among those that something was asked for: no node has
+// such a name.
+const wholeCluster ha.Node = "*"
+
+// wished is all that was asked for, and what it is judged by.
 type wished struct {
 	groups map[ha.Group]groupWish
 	nodes  map[ha.Node]nodeWish
+	facts  map[ha.Node]fact
+	trails map[ha.Group]trail
 }
 
-// read takes the documents of wishes. One that cannot be read, as of a newer version,
+// read takes the documents of wishes and facts. One that cannot be read, as of a newer version,
 // is left out.
 func (w *wished) read(docs []store.Doc) {
-	w.groups, w.nodes = map[ha.Group]groupWish{}, map[ha.Node]nodeWish{}
+	*w = wished{map[ha.Group]groupWish{}, map[ha.Node]nodeWish{}, map[ha.Node]fact{}, map[ha.Group]trail{}}
 	for _, d := range docs {
 		if name, ok := strings.CutPrefix(d.Key, wishGroup); ok {
 			var g groupWish
@@ -74,6 +83,7 @@ func (w *wished) read(docs []store.Doc) {
 				w.nodes[ha.Node(name)] = n
 			}
 		}
+		w.said(d.Key, d.Value)
 	}
 }
 
@@ -99,13 +109,15 @@ func (w wishing) follow(ctx context.Context) error {
 		for {
 			within, cancel := context.WithTimeout(ctx, wishBound)
 			docs, _, err := m.client.Docs(within, wishes)
+			said, _, err2 := m.client.Docs(within, factsBelow)
 			m.look(within)
 			cancel()
-			if err == nil {
+			if err == nil && err2 == nil {
 				m.mu.Lock()
-				m.wished.read(docs)
+				m.wished.read(append(docs, said...))
 				m.mu.Unlock()
 				m.want()
+				m.facts.stir()
 			}
 			refused = tellRefused(m, refused, sharing{m}.take(ctx))
 			again := time.NewTimer(wishBound) // in case a change was missed, or a failback window opens
@@ -178,6 +190,8 @@ func (w wishing) request(ctx context.Context, r ha.Request) (ha.Answer, error) {
 		return w.move(ctx, r)
 	case ha.VerbDrain, ha.VerbResume:
 		return w.drain(ctx, r)
+	case ha.VerbMaintain:
+		return w.maintain(ctx, r)
 	case ha.VerbLock, ha.VerbUnlock:
 		return w.lock(ctx, r)
 	case ha.VerbClear:
@@ -217,7 +231,7 @@ func (w wishing) move(ctx context.Context, r ha.Request) (ha.Answer, error) {
 		return accepted("", fmt.Sprintf("%s is on %s already", name, to), ha.Fact{Name: "to", Value: string(to)}), nil
 	}
 	groups[i].Request = place.Request{Node: to, Forced: r.Forced}
-	answer, err := m.loop.Plan(ctx, groups)
+	answer, err := m.loop.Plan(ctx, groups, m.known())
 	if err != nil {
 		return ha.Answer{}, err
 	}
@@ -294,11 +308,14 @@ func (w wishing) drain(ctx context.Context, r ha.Request) (ha.Answer, error) {
 		return refused(fmt.Sprintf("there is no node %s that runs groups", name)), nil
 	}
 	on := r.Verb == ha.VerbDrain
-	err := w.change(ctx, wishNode+string(name), func([]byte) (any, error) {
+	err := w.change(ctx, wishNode+string(name), func(old []byte) (any, error) {
 		if !on {
 			return nil, nil
 		}
-		return nodeWish{Drained: true, By: r.By, At: time.Now().UTC()}, nil
+		var n nodeWish
+		_ = json.Unmarshal(old, &n)
+		n.Drained, n.By, n.At = true, r.By, time.Now().UTC()
+		return n, nil
 	})
 	if err != nil {
 		return ha.Answer{}, err
@@ -307,6 +324,57 @@ func (w wishing) drain(ctx context.Context, r ha.Request) (ha.Answer, error) {
 		return accepted("gemel resume "+string(name), fmt.Sprintf("all groups leave %s, and none comes", name)), nil
 	}
 	return accepted("gemel drain "+string(name), fmt.Sprintf("%s takes groups again", name)), nil
+}
+
+// maintain begins or ends the maintenance of a group, a node or the cluster.
+func (w wishing) maintain(ctx context.Context, r ha.Request) (ha.Answer, error) {
+	m := w.m
+	var until time.Time
+	if r.Value != "" {
+		d, err := time.ParseDuration(r.Value)
+		if err != nil {
+			return refused(fmt.Sprintf("%q is no duration", r.Value)), nil
+		}
+		until = time.Now().UTC().Add(d).Truncate(time.Second)
+	}
+	key, what := wishGroup+r.Target.Name, "group "+r.Target.Name
+	undo := "gemel maintenance group/" + r.Target.Name + " --end"
+	change := func(old []byte) (any, error) {
+		var g groupWish
+		_ = json.Unmarshal(old, &g)
+		g.Until, g.By, g.At = until, r.By, time.Now().UTC()
+		return g, nil
+	}
+	if r.Target.Kind == ha.KindNode {
+		name := ha.Node(r.Target.Name)
+		what, undo = "node "+r.Target.Name, "gemel maintenance node/"+r.Target.Name+" --end"
+		switch {
+		case name == "":
+			name, what, undo = wholeCluster, "the cluster", "gemel maintenance cluster --end"
+		case !slices.ContainsFunc(m.o.Identity.Peers, func(p manifest.Peer) bool { return p.Name == name && !p.Witness }):
+			return refused(fmt.Sprintf("there is no node %s that runs groups", name)), nil
+		}
+		key = wishNode + string(name)
+		change = func(old []byte) (any, error) {
+			var n nodeWish
+			_ = json.Unmarshal(old, &n)
+			n.Until, n.By, n.At = until, r.By, time.Now().UTC()
+			if until.IsZero() && !n.Drained {
+				return nil, nil
+			}
+			return n, nil
+		}
+	} else if !slices.ContainsFunc(m.problem(), func(g place.Group) bool { return string(g.Name) == r.Target.Name }) {
+		return refused("there is no group " + r.Target.Name), nil
+	}
+	if err := w.change(ctx, key, change); err != nil {
+		return ha.Answer{}, err
+	}
+	if until.IsZero() {
+		return accepted("", fmt.Sprintf("the maintenance of %s is over", what)), nil
+	}
+	return accepted(undo, fmt.Sprintf("%s is in maintenance until %s: nothing is granted or moved there by itself, also not after a loss",
+		what, until.Format(time.RFC3339))), nil
 }
 
 // clear lets a group go to the nodes again that it was barred from.
@@ -330,7 +398,7 @@ func (w wishing) lock(ctx context.Context, r ha.Request) (ha.Answer, error) {
 		var g groupWish
 		_ = json.Unmarshal(old, &g)
 		g.Locked, g.By, g.At = on, r.By, time.Now().UTC()
-		if !on && g.Node == "" && len(g.Barred) == 0 {
+		if !on && g.Node == "" && len(g.Barred) == 0 && g.Until.IsZero() {
 			return nil, nil
 		}
 		return g, nil

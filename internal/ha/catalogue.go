@@ -114,4 +114,6 @@ var catalogue = [...]Entry{
 	{AddressConflict, "address-conflict", "Another machine uses a service address", Info, "Somebody else answered for an address of a group that is active here.", "Clients may reach the wrong machine.",
 		"The detail names its hardware address: find it, and take the address from it.", false},
 	{StoreLed, "store-led", "Store led by another member", Info, "The lead of the cluster's store was moved to the member that is named.", "None.", "Nothing.", false},
+	{GroupRefused, "group-refused", "Move of a group refused", Info, "Something asks for the group to move, and it stays.", "It stays where it is.",
+		"See the reason; gemel why GROUP tells more.", false},
 }

@@ -91,6 +91,7 @@ const (
 	Stalled
 	AddressConflict
 	StoreLed
+	GroupRefused
 )
 
 // An Entry of the catalogue says what a code means to a person.

@@ -223,6 +223,9 @@ const (
 	VerbMove   Verb = "move"   // a group; Value is the node, empty: wherever it belongs besides
 	VerbDrain  Verb = "drain"  // have all groups leave a node, and none come
 	VerbResume Verb = "resume" // take a drain back
+	// VerbMaintain is maintenance of a group, a node, or with a node without a name the
+	// cluster; Value is how long, empty: it ends.
+	VerbMaintain Verb = "maintain"
 	// VerbRecovery and VerbEscalation set a dynamic item; Value is its word.
 	VerbRecovery   Verb = "set-recovery"
 	VerbEscalation Verb = "set-escalation"

@@ -36,9 +36,11 @@ type Backend struct {
 	// Cluster takes what is asked of groups and nodes of a cluster; nil: this machine
 	// is of none.
 	Cluster func(ctx context.Context, r ha.Request) (ha.Answer, error)
-	Rolls   rolls // nil: this daemon knows nothing of clusters
-	Asks    asks
-	Life    life
+	// Plan says where groups belong; nil: this machine is of no cluster.
+	Plan  func(ctx context.Context, q *gemelv1.PlanRequest) (*gemelv1.PlanResponse, error)
+	Rolls rolls // nil: this daemon knows nothing of clusters
+	Asks  asks
+	Life  life
 	// Keep keeps a manifest that was replaced and returns the command that puts it
 	// in force again, or nothing. Nil keeps none.
 	Keep  func(manifest []byte) string

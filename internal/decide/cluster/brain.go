@@ -19,7 +19,10 @@ type Mind struct {
 	Facts  []place.Node  // what is known of nodes beside their keys: health, capacity
 	Start  ha.Instant    // when this machine could first hear anybody
 	Fences []ha.Node     // nodes that a fence device can turn off
-	Plant  []Flaw
+	// Alarmed are the groups of which a brain of this node said before that they have no
+	// node, in an alarm that stands still.
+	Alarmed []ha.Group
+	Plant   []Flaw
 }
 
 // A Brain decides about nodes and grants while it holds the epoch. It is used by
@@ -36,7 +39,14 @@ type Brain struct {
 	calm  []calm
 	cold  cold
 	last  outcome
+	said  said
 	way   way
+}
+
+// said is what this brain has told of the placement.
+type said struct {
+	alarmed []ha.Group                   // without a node: the alarm stands
+	refused map[ha.Group]map[string]bool // moves, by their reasons
 }
 
 // way is what is on its way to the store, and when it is looked at next.
@@ -50,8 +60,9 @@ type way struct {
 
 // outcome is the last placement, and what it was made of.
 type outcome struct {
-	of place.Problem
-	is place.Answer
+	of   place.Problem
+	is   place.Answer
+	told bool
 }
 
 // cold tells whether the cluster only begins.
@@ -113,7 +124,7 @@ type pending struct {
 // nothing that a life before waited for, and knows nothing that it knew.
 func NewBrain(m Mind) *Brain {
 	return &Brain{mind: m, bad: plant(m.Plant), ear: ear{me: m.Node, start: m.Start, silence: m.Timers.Silence, listed: m.Listed,
-		whole: map[ha.Node]ha.Instant{}}}
+		whole: map[ha.Node]ha.Instant{}}, said: said{slices.Clone(m.Alarmed), map[ha.Group]map[string]bool{}}}
 }
 
 // Want changes what the manifest and its operators ask for, and what is known of the
@@ -157,6 +168,9 @@ func (b *Brain) Step(now ha.Instant, in ha.Input) []ha.Action {
 				w.off = true
 			}
 		}
+	}
+	if !b.held && len(b.said.alarmed) > 0 {
+		hush(b, nil, "this node does not decide any more")
 	}
 	if b.now >= b.way.next {
 		b.way.next = b.now.Add(b.mind.Timers.Silence / 4)
