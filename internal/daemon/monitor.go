@@ -164,6 +164,7 @@ func live(ctx context.Context, o Options, link *proc.Link, b books, f inForce) e
 	h.engine = e
 	b.tell(e)
 	if h.member != nil {
+		g.start(roles{o, board}.run)
 		h.member.h, h.member.facts.board = h, board
 		h.member.decide(e, orders{h.member}.rights)
 		g.start(h.member.run)

@@ -2,6 +2,7 @@ package lab
 
 import (
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 
@@ -97,6 +98,17 @@ func TestPlacement(t *testing.T) {
 	a.must("maintenance", "node/b", "--end")
 	b.must("maintenance", "group/g", "--end")
 	b.Until("g has left the node where its program was given up", func(s *gemelv1.Snapshot) bool { return groupOn(s) == "b active" })
+	// Whoever watches is told on both.
+	for i, want := range map[*Instance]string{a: "group=g\nrole=standby\nfence=1.2\nnode=b\n", b: "group=g\nrole=active\nfence=1.2\nnode=b\n"} {
+		if !poll(func() bool { got, err := os.ReadFile(i.Path("run/role/g")); return err == nil && string(got) == want }) {
+			got, err := os.ReadFile(i.Path("run/role/g"))
+			t.Errorf("the role file says %q (%v), want %q", got, err, want)
+		}
+	}
+	env, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", Process(b.Status(), "vital").GetPid()))
+	if err != nil || !strings.Contains(string(env), "GEMEL_ROLE_FILE="+b.Path("run/role/g")+"\x00") {
+		t.Errorf("the program was not told its role file: %v, %q", err, env)
+	}
 	if e := b.must("why", "g"); !strings.Contains(fmt.Sprint(e["events"]), "Group active") {
 		t.Errorf("why g: %v", e)
 	}
