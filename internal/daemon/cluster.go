@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"gemel/internal/clock"
@@ -133,13 +134,19 @@ type member struct {
 	clerk   *roll.Clerk // nil: the cluster was set up by hand
 	facts   *facts
 	was     former
-	took    ha.Rev // of the cluster's manifest that is in force here; for follow alone
+	took    taken
 
 	mu     sync.Mutex
 	wished wished
 	groups []manifest.Group // of the manifest in force
 
 	sight sight
+}
+
+// taken is which of the cluster's manifests is in force here.
+type taken struct {
+	rev     ha.Rev // for follow alone
+	version atomic.Uint64
 }
 
 // former is what a node brings to its cluster from before.

@@ -98,6 +98,20 @@ func TestPlacement(t *testing.T) {
 	a.must("maintenance", "node/b", "--end")
 	b.must("maintenance", "group/g", "--end")
 	b.Until("g has left the node where its program was given up", func(s *gemelv1.Snapshot) bool { return groupOn(s) == "b active" })
+	// The cluster keeps the versions of its manifest.
+	if v := b.must("manifest", "--versions")["versions"].([]any); len(v) != 2 {
+		t.Errorf("versions: %v", v)
+	}
+	b.must("rollback")
+	a.Until("a has taken the version of before", func(*gemelv1.Snapshot) bool {
+		return strings.Contains(text(a.must("manifest"), "manifest"), "apart: [g]")
+	})
+	if v := a.must("manifest", "--versions")["versions"].([]any); len(v) != 3 {
+		t.Errorf("versions after the rollback: %v", v)
+	}
+	if o, code := a.tool("rollback", "9"); code != 4 {
+		t.Errorf("rollback to a version that is not there: exit %d, %v", code, o)
+	}
 	// Whoever watches is told on both.
 	for i, want := range map[*Instance]string{a: "group=g\nrole=standby\nfence=1.2\nnode=b\n", b: "group=g\nrole=active\nfence=1.2\nnode=b\n"} {
 		if !poll(func() bool { got, err := os.ReadFile(i.Path("run/role/g")); return err == nil && string(got) == want }) {
