@@ -192,6 +192,7 @@ func newMember(o Options, boot, kept string) (*member, error) {
 	if err != nil {
 		return nil, errors.Join(err, m.client.Close())
 	}
+	m.parts.made = newMade(m)
 	if err := m.enrol(); err != nil {
 		return nil, errors.Join(err, m.client.Close())
 	}
@@ -394,6 +395,7 @@ func (m *member) run(ctx context.Context) error {
 	g := newGroup(ctx)
 	g.start(m.station.Run)
 	g.start(m.parts.keeper.Run)
+	g.start(m.parts.made.run)
 	m.enrolled(g)
 	if m.loop != nil {
 		g.start(m.loop.Run)

@@ -77,6 +77,19 @@ func (w *wished) read(docs []store.Doc) {
 	}
 }
 
+// freed are the groups that an operator let go to a node again.
+func (w *wished) freed(before map[ha.Group]groupWish, node ha.Node) []ha.Group {
+	var all []ha.Group
+	for name, old := range before {
+		_, was := old.Barred[node]
+		if _, is := w.groups[name].Barred[node]; was && !is {
+			all = append(all, name)
+		}
+	}
+	slices.Sort(all)
+	return all
+}
+
 // wishing takes what operators ask for in a cluster, and keeps it in the store.
 type wishing struct{ m *member }
 
@@ -103,8 +116,13 @@ func (w wishing) follow(ctx context.Context) error {
 			cancel()
 			if err == nil {
 				m.mu.Lock()
+				before := m.wished.groups
 				m.wished.read(docs)
+				freed := m.wished.freed(before, m.o.Identity.Name)
 				m.mu.Unlock()
+				for _, g := range freed {
+					m.h.engine.Tell(ha.GroupFreed{Group: g})
+				}
 				m.want()
 			}
 			refused = tellRefused(m, refused, sharing{m}.take(ctx))
@@ -270,15 +288,17 @@ func (w wishing) other(g place.Group, now ha.Node) ha.Node {
 	return ""
 }
 
-// bar keeps a group from a node on which one of its programs was given up.
-func (w wishing) bar(ctx context.Context, name ha.Group, node ha.Node, p ha.Process) error {
+// bar keeps a group from nodes, as from one on which a program of it was given up.
+func (w wishing) bar(ctx context.Context, name ha.Group, until time.Time, why string, nodes ...ha.Node) error {
 	return w.change(ctx, wishGroup+string(name), func(old []byte) (any, error) {
 		var g groupWish
 		_ = json.Unmarshal(old, &g)
 		if g.Barred == nil {
 			g.Barred = map[ha.Node]bar{}
 		}
-		g.Barred[node] = bar{time.Now().UTC().Add(barFor), fmt.Sprintf("%s was given up there", p)}
+		for _, n := range nodes {
+			g.Barred[n] = bar{until.UTC(), why}
+		}
 		return g, nil
 	})
 }

@@ -113,5 +113,11 @@ var catalogue = [...]Entry{
 	{Stalled, "stalled", "This node stood still", Info, "Gemel on this node did not run for longer than a heartbeat: the machine was overloaded, stopped or asleep.", "None, unless it lasted as long as the authority.", "Find what stalls it.", false},
 	{AddressConflict, "address-conflict", "Another machine uses a service address", Info, "Somebody else answered for an address of a group that is active here.", "Clients may reach the wrong machine.",
 		"The detail names its hardware address: find it, and take the address from it.", false},
+	{PartUnfit, "part-unfit", "Part of a group could not run here", Info, "A script or a resource agent was asked whether it could run on this node, and said no.",
+		"None now; the group could not be started here.", "See the reason: a missing program, a parameter, a file.", false},
+	{NodeFenced, "node-fenced", "Node turned off", Info, "A fence device turned a suspected node off, and confirmed it.", "Its groups are granted to others at once.",
+		"Find out why it was cut off before you turn it on.", false},
+	{FenceFailed, "fence-failed", "Node not turned off", Info, "A fence device was to turn a suspected node off, and did not confirm it.", "Its groups go to others when its authority is over by every clock, as without a device.",
+		"See the reason, and test the device: the next time may need it.", false},
 	{StoreLed, "store-led", "Store led by another member", Info, "The lead of the cluster's store was moved to the member that is named.", "None.", "Nothing.", false},
 }

@@ -91,6 +91,9 @@ const (
 	Stalled
 	AddressConflict
 	StoreLed
+	PartUnfit // a part of a group could not run on this node
+	NodeFenced
+	FenceFailed
 )
 
 // An Entry of the catalogue says what a code means to a person.
