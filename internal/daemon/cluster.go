@@ -138,7 +138,7 @@ type member struct {
 	wished wished
 	groups []manifest.Group // of the manifest in force
 
-	sight sight
+	sight sight // of a witness
 }
 
 // sight is what a witness, which has no brain to tell it, last read of the store.
@@ -192,7 +192,7 @@ func newMember(o Options, boot, kept string) (*member, error) {
 	if err != nil {
 		return nil, errors.Join(err, m.client.Close())
 	}
-	m.parts.made = newMade(m)
+	m.parts.made, m.parts.fences = newMade(m), newFences(m)
 	if err := m.enrol(); err != nil {
 		return nil, errors.Join(err, m.client.Close())
 	}
@@ -261,7 +261,8 @@ func (m *member) decide(e *engine.Engine, rights func([]ha.Right)) {
 		Clock: clock.Machine(), Log: m.o.Log, Store: m.client, Engine: e, Mind: mind,
 		Self: cluster.Self{Node: id.Name, Boot: m.boot, Era: m.o.era(), Timers: timers(id.Timers), Incarnation: m.kept},
 		Hear: m.heart.hear, Say: m.heart.say, Rights: rights,
-		Draw: func() ha.Incarnation { return ha.Incarnation(rand.Text()) },
+		Draw:    func() ha.Incarnation { return ha.Incarnation(rand.Text()) },
+		TurnOff: m.parts.fences.turnOff,
 	})
 }
 

@@ -54,6 +54,7 @@ const partBound = 5 * time.Second
 type parts struct {
 	keeper *addr.Keeper
 	made   *made
+	fences *fences
 	stop   time.Duration // before the end of an authority nothing is begun
 
 	mu     sync.Mutex

@@ -112,6 +112,7 @@ func (w wishing) follow(ctx context.Context) error {
 		for {
 			within, cancel := context.WithTimeout(ctx, wishBound)
 			docs, _, err := m.client.Docs(within, wishes)
+			m.parts.fences.follow(within)
 			m.look(within)
 			cancel()
 			if err == nil {

@@ -254,6 +254,9 @@ type GroupView struct {
 	Reason string
 }
 
+// outside says what of a group with scripts or resource agents no deadline reaches.
+const outside = "what its scripts and agents leave in their control groups is killed at a deadline; what else they did, as a mount or an address, is not taken away"
+
 // Groups returns the picture of each group, sorted by name; none on a machine of no
 // cluster.
 func (m *Machine) Groups() []GroupView {
@@ -267,6 +270,9 @@ func (m *Machine) Groups() []GroupView {
 		switch {
 		case want && g.told:
 			v.State = "active"
+			if len(g.cfg.Scripts)+len(g.cfg.OCF) > 0 {
+				v.Reason = outside
+			}
 		case want && g.mem.Fence != (ha.Fence{}):
 			v.State, v.Reason = "starting", g.waits(len(g.cfg.Parts())+1)
 			if v.Reason == "" && !g.started() {

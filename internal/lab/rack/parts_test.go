@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"gemel/internal/clock"
+	"gemel/internal/ha"
 	"gemel/internal/need"
 )
 
@@ -116,6 +117,22 @@ func (d db) lives(t *testing.T, n *Node) {
 	})
 }
 
+// goes waits until the daemon lives on a node, to which the group was asked to go. On a
+// busy machine that node is missed for a moment, and what was asked for is over.
+func (d db) goes(t *testing.T, n *Node) {
+	t.Helper()
+	var asked ha.Instant
+	before := len(d.calls(string(n.Name) + " start"))
+	eventually(t, "the group comes to "+string(n.Name), func() bool {
+		if clock.Now() > asked.Add(5e9) {
+			asked = clock.Now()
+			n.Tool("move", string(Group), string(n.Name))
+		}
+		return len(d.calls(string(n.Name)+" start")) > before
+	})
+	d.lives(t, n)
+}
+
 // eventually waits for something.
 func eventually(t *testing.T, what string, is func() bool) {
 	t.Helper()
@@ -179,7 +196,7 @@ func TestScriptThatHangsAtStop(t *testing.T) {
 		t.Errorf("started without a proof of stop: %q", s)
 	}
 	d.how(t, "stop", "")
-	d.lives(t, other)
+	d.goes(t, other)
 	if s := d.stays(t); len(s) != 2 {
 		t.Errorf("the daemon lived on %v", s)
 	}
@@ -242,7 +259,8 @@ func nowhere(t *testing.T, d db, reason string) {
 	}
 	a, b := r.Node("a"), r.Node("b")
 	eventually(t, "it is told why", func() bool { return strings.Contains(a.Tool("alarms"), reason) })
-	eventually(t, "it is barred everywhere", func() bool { return strings.Contains(b.Tool("why", "not", string(Group), "on", "b"), "started nowhere") || strings.Contains(b.Tool("why", string(Group)), "started nowhere") })
+	pass(1e9) // asked sooner it would be a request that the other node could fulfil
+	eventually(t, "it is barred everywhere", func() bool { return strings.Contains(b.Tool("move", string(Group), "b"), "started nowhere") })
 	must(t, a.Crash())
 	eventually(t, "the node is evicted", func() bool { return strings.Contains(b.Tool("status"), "evicted") })
 	if s := append(d.calls("a start"), d.calls("b start")...); len(s) != 1 {
@@ -269,7 +287,7 @@ func TestScriptOfAnotherUser(t *testing.T) {
 	// Its stop cannot be executed, which proves nothing.
 	eventually(t, "it is told", func() bool { return strings.Contains(n.Tool("alarms"), "permission denied") })
 	must(t, os.Chmod(filepath.Join(string(d), "db"), 0o755))
-	d.lives(t, otherOf(r, n))
+	d.goes(t, otherOf(r, n))
 	if s := d.stays(t); len(s) != 2 {
 		t.Errorf("the daemon lived on %v", s)
 	}
