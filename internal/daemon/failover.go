@@ -39,6 +39,14 @@ func (o escape) failover(tell func(ha.Input)) func(ha.Failover) {
 				o.nowhere(f)
 				return
 			}
+			if f.Group != "" {
+				out.Outcome, out.Detail = ha.Moved, fmt.Sprintf("%s runs elsewhere", f.Group)
+				if err := o.away(ctx, f.Group, f); err != nil {
+					out.Outcome, out.Detail, out.StillActive = ha.Refused, err.Error(), true
+				}
+				tell(out)
+				return
+			}
 			var why []string
 			groups := o.concerned(f)
 			for _, g := range groups {
@@ -70,7 +78,7 @@ func (o escape) concerned(f ha.Failover) []ha.Group {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, g := range m.groups {
-		if (f.All || f.Group == g.Name || f.Group == "" && slices.Contains(g.Run, f.Process)) && m.holder(g.Name) == m.o.Identity.Name {
+		if (f.All || slices.Contains(g.Run, f.Process)) && m.holder(g.Name) == m.o.Identity.Name {
 			all = append(all, g.Name)
 		}
 	}

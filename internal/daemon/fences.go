@@ -169,8 +169,13 @@ func (f *fences) test() {
 			if o.Kind == contract.Done {
 				o = d.Check(m.h.group.ctx)
 			}
-			if o.Kind != contract.Done && m.h.group.ctx.Err() == nil {
-				m.h.engine.Note(ha.FenceFailed, ha.Subject{Kind: ha.KindNode, Name: string(n)}, "at a test of its device: "+strings.TrimSpace(o.Reason))
+			about := ha.Subject{Kind: ha.KindNode, Name: string(n)}
+			switch {
+			case m.h.group.ctx.Err() != nil:
+			case o.Kind != contract.Done:
+				m.h.engine.Note(ha.FenceFailed, about, "at a test of its device: "+strings.TrimSpace(o.Reason))
+			default:
+				m.h.engine.Note(ha.FenceWorks, about, o.Reason)
 			}
 		})
 	}

@@ -119,5 +119,6 @@ var catalogue = [...]Entry{
 		"Find out why it was cut off before you turn it on.", false},
 	{FenceFailed, "fence-failed", "Node not turned off", Info, "A fence device was to turn a suspected node off, and did not confirm it.", "Its groups go to others when its authority is over by every clock, as without a device.",
 		"See the reason, and test the device: the next time may need it.", false},
+	{FenceWorks, "fence-works", "Fence device works", Info, "The node that decides asked the fence device of a node whether it could be used, and it could.", "None.", "Nothing.", false},
 	{StoreLed, "store-led", "Store led by another member", Info, "The lead of the cluster's store was moved to the member that is named.", "None.", "Nothing.", false},
 }

@@ -94,6 +94,7 @@ const (
 	PartUnfit // a part of a group could not run on this node
 	NodeFenced
 	FenceFailed
+	FenceWorks
 )
 
 // An Entry of the catalogue says what a code means to a person.

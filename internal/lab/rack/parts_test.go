@@ -39,7 +39,9 @@ type db string
 
 func newDB(t *testing.T) db {
 	t.Helper()
-	dir := t.TempDir()
+	dir, err := os.MkdirTemp("/tmp", "rack-db-") // where every user gets
+	must(t, err)
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	must(t, os.Chmod(dir, 0o777))
 	for name, text := range map[string]string{"db": dbScript, "live": dbLive} {
 		must(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o755))
@@ -243,7 +245,7 @@ func TestScriptThatDoesNotStart(t *testing.T) {
 		d.how(t, "start", "kill -9 $$")
 		nowhere(t, d, "killed by signal 9")
 	})
-	t.Run("late, after 10 MB of output", func(t *testing.T) {
+	t.Run("after 10 MB of output", func(t *testing.T) {
 		d := newDB(t)
 		d.how(t, "start", "head -c 10000000 /dev/zero | tr '\\0' x; exit 77")
 		nowhere(t, d, "exit code 77")
