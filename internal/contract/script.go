@@ -11,13 +11,13 @@ import (
 // A Script is a program with the entry points start, stop and validate, as the
 // external scripts of Serviceguard's packages have them. It is a Part.
 type Script struct {
-	Path  string // absolute; not needed where Commands has all
+	Path string // absolute; not needed where Commands has all
 	// Commands are what is run for an entry point (start, stop, validate, check). One
 	// that is not in it is run as Path with the name of the entry point.
 	Commands map[string][]string
-	Group string
-	Node  string
-	Env   []string // more of the environment, NAME=VALUE
+	Group    string
+	Node     string
+	Env      []string // more of the environment, NAME=VALUE
 	// Checks says that the script has an entry point `check` as well: 0 runs, 3 does
 	// not, everything else failed. Serviceguard's have none.
 	Checks bool

@@ -34,7 +34,7 @@ type Command struct {
 	// SIGPIPE.
 	Leave bool
 	Out   *os.File // with Leave: where the output goes; nil: nowhere
-	Most  int // bytes of output that are kept; zero: 4 KiB
+	Most  int      // bytes of output that are kept; zero: 4 KiB
 }
 
 // Ended is how a Command ended.

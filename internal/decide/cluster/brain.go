@@ -89,9 +89,9 @@ type wait struct {
 	after  ha.Incarnation // that the former one was followed by
 	until  ha.Instant
 	fence  ha.Instant // not before is a fence device ordered
-	turned bool // a fence device was ordered
-	off    bool // it has confirmed
-	looked bool // what its end leads to was decided
+	turned bool       // a fence device was ordered
+	off    bool       // it has confirmed
+	looked bool       // what its end leads to was decided
 }
 
 // calm keeps a node that clears its suspicions from being suspected again and again.
