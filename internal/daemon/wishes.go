@@ -217,7 +217,7 @@ func accepted(undo, text string, facts ...ha.Fact) ha.Answer {
 func (w wishing) move(ctx context.Context, r ha.Request) (ha.Answer, error) {
 	m := w.m
 	name, to := ha.Group(r.Target.Name), ha.Node(r.Value)
-	now, ok := m.record(name)
+	now, ok := m.current(ctx, name)
 	if !ok {
 		return refused("what the store says of " + string(name) + " is not known here yet: try again in a moment"), nil
 	}
@@ -258,6 +258,23 @@ func (w wishing) move(ctx context.Context, r ha.Request) (ha.Answer, error) {
 		undo = fmt.Sprintf("gemel move %s %s", name, now.Node)
 	}
 	return accepted(undo, fmt.Sprintf("%s goes to %s", name, to), ha.Fact{Name: "to", Value: string(to)}), nil
+}
+
+// current is what the store says of a group now. What this node heard last may be older
+// than the grant: a wish under the fence of then would be over at once.
+func (m *member) current(ctx context.Context, name ha.Group) (ha.GroupRecord, bool) {
+	ctx, cancel := context.WithTimeout(ctx, wishBound)
+	defer cancel()
+	r := m.client.Read(ctx)
+	if r.Error != "" {
+		return m.record(name)
+	}
+	for _, g := range r.Groups {
+		if g.Group == name {
+			return g.GroupRecord, true
+		}
+	}
+	return ha.GroupRecord{}, true
 }
 
 // whyNot says why a group would not go where it was asked to.

@@ -319,3 +319,20 @@ func TestAgentsOfAGroup(t *testing.T) {
 }
 
 func there(path string) error { _, err := os.Stat(path); return err }
+
+// What is asked for in the same instant in which the group became active is not
+// forgotten: the node that is asked may not have heard of the grant yet.
+func TestAskedAtOnce(t *testing.T) {
+	r := racked(t, Options{})
+	for _, n := range r.Nodes() {
+		must(t, n.Start())
+	}
+	n := active(t, r, "")
+	to := otherOf(r, n)
+	for !strings.Contains(n.Tool("move", string(Group), string(to.Name)), "goes to") {
+		pass(10e6) // it may not know the other one yet
+	}
+	eventually(t, "it is done, or over", func() bool {
+		return strings.Contains(to.Tool("status"), "active  "+string(to.Name)) || !strings.Contains(to.Tool("status"), "asked for on")
+	})
+}
