@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"gemel/internal/clock"
 	"gemel/internal/ha"
 	"gemel/internal/need"
@@ -334,5 +336,52 @@ func TestAskedAtOnce(t *testing.T) {
 	}
 	eventually(t, "it is done, or over", func() bool {
 		return strings.Contains(to.Tool("status"), "active  "+string(to.Name)) || !strings.Contains(to.Tool("status"), "asked for on")
+	})
+}
+
+// The monitor's death is nothing to a part; its holder's is the loss of it, and what it
+// held is stopped before it is started again.
+func TestScriptWithoutMonitorOrHolder(t *testing.T) {
+	d := newDB(t)
+	r := begun(t, Options{Parts: d.part("")})
+	n := active(t, r, "")
+	d.lives(t, n)
+	must(t, n.Signal(unix.SIGKILL, "monitor"))
+	must(t, r.Whole(bound))
+	d.lives(t, n)
+	if s := d.calls(string(n.Name) + " st"); len(s) != 1 {
+		t.Errorf("the death of the monitor: %q", s)
+	}
+	holder := 0
+	for _, p := range n.Processes() {
+		if w := words(p.PID, "cmdline"); len(w) == 2 && w[1] == "part" {
+			holder = p.PID
+		}
+	}
+	if holder == 0 {
+		t.Fatalf("no holder among %v", n.Processes())
+	}
+	must(t, unix.Kill(holder, unix.SIGKILL))
+	eventually(t, "it is stopped and started again", func() bool { return len(d.calls(string(n.Name)+" st")) >= 3 })
+	if s := d.calls(string(n.Name) + " st"); len(s) != 3 || !strings.Contains(s[1], " stop ") {
+		t.Errorf("the death of the holder: %q", s)
+	}
+	d.lives(t, n)
+	if s := d.stays(t); len(s) != 1 {
+		t.Errorf("the daemon lived on %v", s)
+	}
+}
+
+// An agent that is not there: every node says so, and the group runs nowhere.
+func TestAgentThatIsMissing(t *testing.T) {
+	r := racked(t, Options{Parts: `require-level: 1, ocf: [{name: d, agent: "ocf:heartbeat:NoSuchAgent"}]`})
+	for _, n := range r.Nodes() {
+		must(t, n.Start())
+	}
+	for _, n := range []*Node{r.Node("a"), r.Node("b")} {
+		eventually(t, "it is told before it matters", func() bool { return strings.Contains(n.Tool("events"), "ocf d could not run on "+string(n.Name)) })
+	}
+	eventually(t, "both were tried", func() bool {
+		return strings.Contains(r.Node("a").Tool("events"), "no such file") && strings.Contains(r.Node("b").Tool("alarms"), "no such file")
 	})
 }
