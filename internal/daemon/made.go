@@ -189,6 +189,9 @@ func (x *made) start(a ha.StartPart) {
 		x.tell(ha.PartDone{Group: a.Group, Part: a.Part, On: true, Detail: "another order for it is on its way"})
 	case h.alive:
 		h.ask = a
+		if _, bound, err := x.recipe(h, a, false); err == nil {
+			x.limit(h, bound)
+		}
 		x.look(h)
 	case a.Again:
 		x.tell(ha.PartDone{Group: a.Group, Part: a.Part, On: true, Detail: "nothing holds it any more"})
@@ -215,6 +218,10 @@ func (x *made) stop(a ha.StopPart) {
 	}
 	h.ask = a
 	if h.alive {
+		if spec, _, err := x.recipe(h, ha.StartPart{Group: a.Group, Part: a.Part, Fence: a.Fence, Start: h.start}, false); err == nil {
+			// A shadow that took over from another one does not know how long it may take.
+			x.send(proc.Order{Kind: proc.OrderSpec, Process: h.name, Spec: spec})
+		}
 		x.send(proc.Order{Kind: proc.OrderStop, Process: h.name, Start: h.start})
 		return
 	}
@@ -232,15 +239,15 @@ func (x *made) clear(h *held, a ha.StopPart) {
 // margin is how long a holder may take beside its commands.
 const margin = 10 * time.Second
 
-// launch has the shadow start a holder. x.mu is held.
-func (x *made) launch(h *held, a ha.StartPart, alone bool) error {
+// recipe is what the shadow is told of a holder, and how long it may take. x.mu is held.
+func (x *made) recipe(h *held, a ha.StartPart, alone bool) (*proc.Spec, time.Duration, error) {
 	cfg, ok := x.cfg[h.name]
 	if !ok {
-		return fmt.Errorf("%s is not in the manifest any more, so that nobody knows how it is stopped: put it back, or restart this machine", a.Part)
+		return nil, 0, fmt.Errorf("%s is not in the manifest any more, so that nobody knows how it is stopped: put it back, or restart this machine", a.Part)
 	}
 	o, err := x.order(cfg, a.Fence, a.Start)
 	if err != nil {
-		return err
+		return nil, 0, err
 	}
 	t := manifest.Timeouts{}
 	if cfg.script != nil {
@@ -251,34 +258,55 @@ func (x *made) launch(h *held, a ha.StartPart, alone bool) error {
 	o.OnlyStop, o.Validate = alone, !alone && !x.valid[h.name]
 	b, err := json.Marshal(o)
 	if err != nil {
-		return fmt.Errorf("telling how %s is made: %w", a.Part, err)
+		return nil, 0, fmt.Errorf("telling how %s is made: %w", a.Part, err)
 	}
 	exe, err := x.m.o.exe()
 	if err != nil {
-		return err
+		return nil, 0, err
 	}
-	output := manifest.Output{Mode: "capture", Size: 10 << 20, Keep: 5, Rate: 8 << 20, Merge: true}
 	spec, err := x.m.h.resolve(manifest.Process{Name: h.name, Command: []string{exe, "part"}, Directory: "/", Umask: 0o022,
-		Stop: manifest.Stop{Signal: int(unix.SIGTERM), Grace: t.Stop + margin}, Output: output})
+		Stop: manifest.Stop{Signal: int(unix.SIGTERM), Grace: t.Stop + margin}, Output: holderOutput()})
 	if err != nil {
-		return err
+		return nil, 0, err
 	}
 	spec.Env = append(spec.Env, hold.Variable+"="+string(b))
 	if !alone || x.m.parts.lives(a.Group, a.Fence) {
 		spec.Group = a.Group
 	}
-	if err := x.m.h.outputs.Open(h.name, output); err != nil {
-		return err
-	}
-	h.start, h.alive, h.alone = a.Start, true, alone
 	bound := t.Stop + margin
 	if !alone {
 		bound += t.Start + 3*t.Validate
 	}
-	h.bound = time.AfterFunc(bound, func() { x.send(proc.Order{Kind: proc.OrderStop, Process: h.name, Start: a.Start, Kill: true}) })
-	x.send(proc.Order{Kind: proc.OrderSpec, Process: h.name, Spec: &spec})
+	return &spec, bound, nil
+}
+
+func holderOutput() manifest.Output {
+	return manifest.Output{Mode: "capture", Size: 10 << 20, Keep: 5, Rate: 8 << 20, Merge: true}
+}
+
+// launch has the shadow start a holder. x.mu is held.
+func (x *made) launch(h *held, a ha.StartPart, alone bool) error {
+	spec, bound, err := x.recipe(h, a, alone)
+	if err != nil {
+		return err
+	}
+	if err := x.m.h.outputs.Open(h.name, holderOutput()); err != nil {
+		return err
+	}
+	h.start, h.alive, h.alone = a.Start, true, alone
+	x.limit(h, bound)
+	x.send(proc.Order{Kind: proc.OrderSpec, Process: h.name, Spec: spec})
 	x.send(proc.Order{Kind: proc.OrderStart, Process: h.name, Start: a.Start})
 	return nil
+}
+
+// limit has a holder killed that does not answer in time. x.mu is held.
+func (x *made) limit(h *held, bound time.Duration) {
+	if h.bound != nil {
+		h.bound.Stop()
+	}
+	name, start := h.name, h.start
+	h.bound = time.AfterFunc(bound, func() { x.send(proc.Order{Kind: proc.OrderStop, Process: name, Start: start, Kill: true}) })
 }
 
 func (x *made) send(o proc.Order) {
