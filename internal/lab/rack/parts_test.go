@@ -385,3 +385,42 @@ func TestAgentThatIsMissing(t *testing.T) {
 		return strings.Contains(r.Node("a").Tool("events"), "no such file") && strings.Contains(r.Node("b").Tool("alarms"), "no such file")
 	})
 }
+
+// A stop that hangs when the group's deadline comes is killed with what it was to stop,
+// and the other node begins.
+func TestScriptThatHangsAtTheDeadline(t *testing.T) {
+	d := newDB(t)
+	r := begun(t, Options{Parts: strings.ReplaceAll(d.part(""), "stop: 2s", "stop: 1m")})
+	n := active(t, r, "")
+	other := otherOf(r, n)
+	d.lives(t, n)
+	d.how(t, "stop", `if [ "$GEMEL_ROLE" = active ]; then echo $$ >"$d/hangs"; setsid sleep 1000 & wait; fi`)
+	hangs := filepath.Join(string(d), "hangs")
+	var asked ha.Instant
+	eventually(t, "its stop hangs", func() bool {
+		if clock.Now() > asked.Add(5e9) {
+			asked = clock.Now()
+			n.Tool("move", string(Group), string(other.Name))
+		}
+		return there(hangs) == nil
+	})
+	must(t, r.Sever(n, Blue, Red))
+	d.lives(t, other)
+	b, err := os.ReadFile(hangs)
+	must(t, err)
+	pid, err := strconv.Atoi(strings.TrimSpace(string(b)))
+	must(t, err)
+	if s := state(pid); s != 0 && s != 'Z' { // who inherits it may be slow to reap
+		t.Errorf("the stop still runs as %d", pid)
+	}
+	for _, p := range n.Processes() {
+		if w := words(p.PID, "cmdline"); len(w) > 0 && w[0] == "sleep" {
+			t.Errorf("what it started still runs as %d", p.PID)
+		}
+	}
+	if s := d.stays(t); len(s) != 2 {
+		t.Errorf("the daemon lived on %v", s)
+	}
+	must(t, r.Heal())
+	must(t, r.Whole(bound))
+}
