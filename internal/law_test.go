@@ -52,6 +52,7 @@ var law = map[string]place{
 	"internal/evidence":          {floor: 40},
 	"internal/contract/metadata": {floor: 39},
 	"internal/contract":          {floor: 40},
+	"internal/contract/hold":     {floor: 41},
 	"internal/store":             {floor: 40},
 	"internal/netpath":           {floor: 40},
 	"internal/addr":              {floor: 40},

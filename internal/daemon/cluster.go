@@ -140,7 +140,7 @@ type member struct {
 	wished wished
 	groups []manifest.Group // of the manifest in force
 
-	sight sight
+	sight sight // of a witness
 }
 
 // taken is which of the cluster's manifests is in force here.
@@ -221,6 +221,7 @@ func newMember(o Options, boot string, past journal.Past) (*member, error) {
 	if err != nil {
 		return nil, errors.Join(err, m.client.Close())
 	}
+	m.parts.made, m.parts.fences = newMade(m), newFences(m)
 	if err := m.enrol(); err != nil {
 		return nil, errors.Join(err, m.client.Close())
 	}
@@ -291,7 +292,8 @@ func (m *member) decide(e *engine.Engine, rights func([]ha.Right)) {
 		Clock: clock.Machine(), Log: m.o.Log, Store: m.client, Engine: e, Mind: mind,
 		Self: cluster.Self{Node: id.Name, Boot: m.was.boot, Era: m.o.era(), Timers: timers(id.Timers), Incarnation: m.was.incarnation, Away: away},
 		Hear: m.heart.hear, Say: m.heart.say, Rights: rights,
-		Draw: func() ha.Incarnation { return ha.Incarnation(rand.Text()) },
+		Draw:    func() ha.Incarnation { return ha.Incarnation(rand.Text()) },
+		TurnOff: m.parts.fences.turnOff,
 	})
 }
 
@@ -443,6 +445,7 @@ func (m *member) run(ctx context.Context) error {
 	g := newGroup(ctx)
 	g.start(m.station.Run)
 	g.start(m.parts.keeper.Run)
+	g.start(m.parts.made.run)
 	m.enrolled(g)
 	if m.loop != nil {
 		g.start(m.loop.Run)

@@ -87,6 +87,19 @@ func (w *wished) read(docs []store.Doc) {
 	}
 }
 
+// freed are the groups that an operator let go to a node again.
+func (w *wished) freed(before map[ha.Group]groupWish, node ha.Node) []ha.Group {
+	var all []ha.Group
+	for name, old := range before {
+		_, was := old.Barred[node]
+		if _, is := w.groups[name].Barred[node]; was && !is {
+			all = append(all, name)
+		}
+	}
+	slices.Sort(all)
+	return all
+}
+
 // wishing takes what operators ask for in a cluster, and keeps it in the store.
 type wishing struct{ m *member }
 
@@ -110,12 +123,18 @@ func (w wishing) follow(ctx context.Context) error {
 			within, cancel := context.WithTimeout(ctx, wishBound)
 			docs, _, err := m.client.Docs(within, wishes)
 			said, _, err2 := m.client.Docs(within, factsBelow)
+			m.parts.fences.follow(within)
 			m.look(within)
 			cancel()
 			if err == nil && err2 == nil {
 				m.mu.Lock()
+				before := m.wished.groups
 				m.wished.read(append(docs, said...))
+				freed := m.wished.freed(before, m.o.Identity.Name)
 				m.mu.Unlock()
+				for _, g := range freed {
+					m.h.engine.Tell(ha.GroupFreed{Group: g})
+				}
 				m.want()
 				m.facts.stir()
 			}
@@ -212,7 +231,7 @@ func accepted(undo, text string, facts ...ha.Fact) ha.Answer {
 func (w wishing) move(ctx context.Context, r ha.Request) (ha.Answer, error) {
 	m := w.m
 	name, to := ha.Group(r.Target.Name), ha.Node(r.Value)
-	now, ok := m.record(name)
+	now, ok := m.current(ctx, name)
 	if !ok {
 		return refused("what the store says of " + string(name) + " is not known here yet: try again in a moment"), nil
 	}
@@ -255,6 +274,23 @@ func (w wishing) move(ctx context.Context, r ha.Request) (ha.Answer, error) {
 	return accepted(undo, fmt.Sprintf("%s goes to %s", name, to), ha.Fact{Name: "to", Value: string(to)}), nil
 }
 
+// current is what the store says of a group now. What this node heard last may be older
+// than the grant: a wish under the fence of then would be over at once.
+func (m *member) current(ctx context.Context, name ha.Group) (ha.GroupRecord, bool) {
+	ctx, cancel := context.WithTimeout(ctx, wishBound)
+	defer cancel()
+	r := m.client.Read(ctx)
+	if r.Error != "" {
+		return m.record(name)
+	}
+	for _, g := range r.Groups {
+		if g.Group == name {
+			return g.GroupRecord, true
+		}
+	}
+	return ha.GroupRecord{}, true
+}
+
 // whyNot says why a group would not go where it was asked to.
 func whyNot(c place.Choice, to ha.Node) string {
 	for _, r := range c.Refused {
@@ -284,15 +320,17 @@ func (w wishing) other(g place.Group, now ha.Node) ha.Node {
 	return ""
 }
 
-// bar keeps a group from a node on which one of its programs was given up.
-func (w wishing) bar(ctx context.Context, name ha.Group, node ha.Node, p ha.Process) error {
+// bar keeps a group from nodes, as from one on which a program of it was given up.
+func (w wishing) bar(ctx context.Context, name ha.Group, until time.Time, why string, nodes ...ha.Node) error {
 	return w.change(ctx, wishGroup+string(name), func(old []byte) (any, error) {
 		var g groupWish
 		_ = json.Unmarshal(old, &g)
 		if g.Barred == nil {
 			g.Barred = map[ha.Node]bar{}
 		}
-		g.Barred[node] = bar{time.Now().UTC().Add(barFor), fmt.Sprintf("%s was given up there", p)}
+		for _, n := range nodes {
+			g.Barred[n] = bar{until.UTC(), why}
+		}
 		return g, nil
 	})
 }

@@ -102,6 +102,11 @@ func (c *Cluster) Want(groups []place.Group, facts []place.Node) {
 	c.inbox.put(turn{do: func() { c.brain.Want(groups, facts) }})
 }
 
+// Fences says which nodes a fence device can turn off.
+func (c *Cluster) Fences(nodes []ha.Node) {
+	c.inbox.put(turn{do: func() { cluster.Fences(c.brain, nodes) }})
+}
+
 // Plan returns where groups would belong if this was asked for, these were the facts, and
 // those nodes lost. It is as good as what this node knows.
 func (c *Cluster) Plan(ctx context.Context, groups []place.Group, facts []place.Node, lost ...ha.Node) (place.Answer, error) {

@@ -91,6 +91,10 @@ const (
 	Stalled
 	AddressConflict
 	StoreLed
+	PartUnfit // a part of a group could not run on this node
+	NodeFenced
+	FenceFailed
+	FenceWorks
 	GroupRefused
 )
 

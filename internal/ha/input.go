@@ -118,7 +118,8 @@ type (
 
 	// FailedOver answers a Failover.
 	FailedOver struct {
-		Process Process `json:"process"` // who asked
+		Process Process `json:"process"`         // who asked
+		Group   Group   `json:"group,omitempty"` // for which a part asked; Process is empty then
 		Outcome Outcome `json:"outcome"`
 		Detail  string  `json:"detail"`
 		// StillActive: at least one of the groups that were asked about is still

@@ -99,9 +99,10 @@ type wait struct {
 	key    ha.Rev         // of the suspicion; zero: it is for a former incarnation
 	after  ha.Incarnation // that the former one was followed by
 	until  ha.Instant
-	turned bool // a fence device was ordered
-	off    bool // it has confirmed
-	looked bool // what its end leads to was decided
+	fence  ha.Instant // not before is a fence device ordered
+	turned bool       // a fence device was ordered
+	off    bool       // it has confirmed
+	looked bool       // what its end leads to was decided
 }
 
 // calm keeps a node that clears its suspicions from being suspected again and again.
@@ -132,6 +133,9 @@ func NewBrain(m Mind) *Brain {
 func (b *Brain) Want(groups []place.Group, facts []place.Node) {
 	b.mind.Groups, b.mind.Facts = groups, facts
 }
+
+// Fences says which nodes a fence device can turn off.
+func Fences(b *Brain, nodes []ha.Node) { b.mind.Fences = nodes }
 
 // Step takes one fact and returns what is to be done about it.
 func (b *Brain) Step(now ha.Instant, in ha.Input) []ha.Action {
@@ -259,7 +263,7 @@ func await(b *Brain, n ha.KeyedNode) {
 		}) {
 			return
 		}
-		w.until = b.now.Add(span(b, n))
+		w.until, w.fence = b.now.Add(span(b, n)), b.now.Add(b.mind.Timers.Silence)
 		b.waits = append(b.waits, w)
 	}
 	if n.State == ha.NodeSuspect {
@@ -419,7 +423,7 @@ func (b *Brain) keep(r ha.NodeRecord, at ha.Rev, began ha.Instant) {
 		if b.bad[flawSend] {
 			from = began
 		}
-		b.waits = append(b.waits, wait{node: r.Node, key: at, until: from.Add(span(b, *n))})
+		b.waits = append(b.waits, wait{node: r.Node, key: at, until: from.Add(span(b, *n)), fence: b.now.Add(b.mind.Timers.Silence)})
 	}
 }
 

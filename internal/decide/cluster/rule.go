@@ -53,7 +53,9 @@ func (b *Brain) evict() bool {
 		if w.key == 0 || n == nil || n.State != ha.NodeSuspect || n.Key != w.key && !b.bad[flawInherit] {
 			continue
 		}
-		if !w.turned && slices.Contains(b.mind.Fences, w.node) {
+		// A node that lives clears its suspicion within a few round trips; it is not to be
+		// turned off for that.
+		if !w.turned && b.now >= w.fence && slices.Contains(b.mind.Fences, w.node) {
 			w.turned = true
 			b.order(ha.TurnOff{Node: w.node, Key: w.key, Why: because("fence", "its suspicion is written")})
 		}

@@ -62,6 +62,16 @@ func tools(tb testing.TB) {
 // begun is a rack whose group is active. At its end everything is judged.
 func begun(t *testing.T, o Options) *Rack {
 	t.Helper()
+	r := racked(t, o)
+	if err := r.Begin(bound); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// racked is a rack on which nothing was started. At its end everything is judged.
+func racked(t *testing.T, o Options) *Rack {
+	t.Helper()
 	tools(t)
 	var err error
 	if o.Gemel, err = built(); err != nil {
@@ -86,9 +96,6 @@ func begun(t *testing.T, o Options) *Rack {
 			t.Error(err)
 		}
 	})
-	if err := r.Begin(bound); err != nil {
-		t.Fatal(err)
-	}
 	return r
 }
 
