@@ -48,7 +48,7 @@ type wire struct {
 	first map[string]int          // which of them to try first
 	doors map[string]net.Listener // by voter
 	open  map[net.Conn]bool
-	told  map[string]time.Time // when a refusal was last written down, by its text and address
+	told  map[string]time.Time // when a refusal was last written down, by its text, address and reason
 	shut  bool
 	work  sync.WaitGroup
 }
@@ -206,13 +206,18 @@ func (w *wire) tell(what, at string, err error) {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if last, ok := w.told[what+at]; ok && time.Since(last) < quietTime {
+	// A connection that broke off, which has other words each time, hides no refusal.
+	key := what + at
+	if op := new(net.OpError); !errors.As(err, &op) || remote(err) {
+		key += err.Error()
+	}
+	if last, ok := w.told[key]; ok && time.Since(last) < quietTime {
 		return
 	}
 	if len(w.told) > 100 {
 		clear(w.told)
 	}
-	w.told[what+at] = time.Now()
+	w.told[key] = time.Now()
 	w.log.Warn(what, "at", at, "error", err)
 }
 
