@@ -15,4 +15,4 @@ gzip -9nc "$parts/gemel-store" >"$parts/gemel-store.gz"
 quote() { printf '"%s"' "$(sed 's/[\\"]/\\&/g' <<<"$1")"; }
 printf '{"Replace": {%s: %s}}\n' "$(quote "$PWD/cmd/gemel/gemel-store.gz")" "$(quote "$parts/gemel-store.gz")" >"$parts/overlay.json"
 go build -trimpath -tags slim -overlay "$parts/overlay.json" \
-	-ldflags "-s -w -X main.packedSum=$sum ${version:+-X main.version=$version}" -o "$out/gemel" ./cmd/gemel
+	-ldflags "-s -w -X main.packedSum=$sum${version:+ -X main.version=$version}" -o "$out/gemel" ./cmd/gemel
