@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"gemel/internal/clock"
-	"gemel/internal/config"
 	"gemel/internal/decide/cluster"
 	"gemel/internal/decide/place"
 	"gemel/internal/engine"
@@ -34,21 +33,11 @@ import (
 func NodeFile(p places.Places) string { return roll.HomeOf(p).Node }
 
 // Identify reads who this node is; nil if it is of no cluster.
-func Identify(p places.Places) (*manifest.Identity, error) {
-	path := NodeFile(p)
-	b, err := os.ReadFile(path)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("reading who this node is: %w", err)
-	}
-	return config.ParseNode(path, b)
-}
+func Identify(p places.Places) (*manifest.Identity, error) { return roll.HomeOf(p).Identity() }
 
 // The places of a node's cluster, in its data and run directories.
 func (o Options) clusterDir() string  { return filepath.Join(o.Places.Data, "cluster") }
-func (o Options) storeSocket() string { return filepath.Join(o.Places.Run, "store.sock") }
+func (o Options) storeSocket() string { return o.Places.StoreSocket() }
 
 // storeProcess is the name of the store's member among the programs of the node.
 const storeProcess ha.Process = "gemel-store"
@@ -74,37 +63,6 @@ func (o Options) own() ([]ha.Own, error) {
 	}
 	return []ha.Own{{Name: storeProcess, Command: []string{exe, "store",
 		"--data-dir", o.Places.Data, "--run-dir", o.Places.Run, "--socket", o.Places.Socket}}}, nil
-}
-
-// Store runs this node's member of the cluster's store until ctx ends.
-func Store(ctx context.Context, o Options) (int, error) {
-	id := o.Identity
-	if id == nil {
-		return 1, fmt.Errorf("this machine is of no cluster: there is no %s", NodeFile(o.Places))
-	}
-	o.hurry()
-	m := store.Member{
-		Name: string(id.Name), Dir: filepath.Join(o.Places.Data, "store"), Socket: o.storeSocket(),
-		Token: id.Cluster.Token, Heartbeat: id.Timers.Tick, Election: id.Timers.Election, Plain: true,
-	}
-	if m.Token == "" {
-		m.Token = id.Cluster.ID
-	}
-	if tls, err := o.home().TLS(id.Cluster.ID); err != nil {
-		return 1, err
-	} else if tls.Cert != "" {
-		m.TLS, m.Plain = tls, false
-	} else {
-		o.Log.Warn("the members of the store speak without TLS: this node has no certificates, which gemel init and gemel join make", "node", NodeFile(o.Places))
-	}
-	m.Cluster = voters(id)
-	m.Listen = m.Cluster[m.Name]
-	m.Join = o.home().Joining()
-	m.Moved = o.moved(ctx)
-	if err := store.Serve(ctx, m, o.Log); err != nil {
-		return 1, err
-	}
-	return 0, nil
 }
 
 // hurry has this process of a node scheduled in real time, where that is allowed.

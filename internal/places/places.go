@@ -112,3 +112,6 @@ func (p Places) Make() error {
 	}
 	return nil
 }
+
+// StoreSocket is where the member of the cluster's store on this machine is asked.
+func (p Places) StoreSocket() string { return filepath.Join(p.Run, "store.sock") }

@@ -42,8 +42,9 @@ var built = sync.OnceValues(func() (string, error) {
 		return "", err
 	}
 	path := filepath.Join(dir, "gemel")
-	c := exec.Command("go", "build", "-buildvcs=false", "-o", path, "gemel/cmd/gemel")
-	c.Env = append(os.Environ(), "CGO_ENABLED=0")
+	// As make builds it: what is in a cluster runs the store from the part that gemel
+	// carries. The tests of internal/lab run it linked in.
+	c := exec.Command("bash", "../../../scripts/build.sh", dir)
 	if out, err := c.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("building gemel: %w\n%s", err, out)
 	}

@@ -1,4 +1,4 @@
-package store
+package member
 
 import (
 	"bytes"
@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"gemel/internal/ha"
+	"gemel/internal/store"
 )
 
 func ctxFor(t *testing.T, d time.Duration) context.Context {
@@ -23,7 +24,7 @@ func member(n ha.Node, inc string) *ha.NodeRecord {
 	return &ha.NodeRecord{Node: n, Incarnation: ha.Incarnation(inc), State: ha.NodeMember, Life: 1500 * time.Millisecond}
 }
 
-func mustWrite(t *testing.T, c *Client, w ha.WriteStore) ha.Rev {
+func mustWrite(t *testing.T, c *store.Client, w ha.WriteStore) ha.Rev {
 	t.Helper()
 	got := c.Write(ctxFor(t, 5*time.Second), w)
 	if !got.OK {
@@ -33,7 +34,7 @@ func mustWrite(t *testing.T, c *Client, w ha.WriteStore) ha.Rev {
 }
 
 // semantics is what the model in internal/sim promises, asked of the real thing.
-func semantics(t *testing.T, c *Client) {
+func semantics(t *testing.T, c *store.Client) {
 	ctx := ctxFor(t, 20*time.Second)
 	none := c.Node(ctx, "n")
 	if none.Error != "" || none.Key != 0 || none.At == 0 {
@@ -90,28 +91,28 @@ func semantics(t *testing.T, c *Client) {
 	}
 }
 
-func docs(t *testing.T, c *Client) {
+func docs(t *testing.T, c *store.Client) {
 	ctx := ctxFor(t, 20*time.Second)
 	d, err := c.Doc(ctx, "manifest/current")
 	if err != nil || d.Rev != 0 || d.Value != nil {
 		t.Fatalf("%+v, %v", d, err)
 	}
 	large := bytes.Repeat([]byte("gemel "), (1<<20)/6)
-	at, err := c.PutDocs(ctx, Doc{Key: "manifest/v/1", Value: large}, Doc{Key: "manifest/current", Value: []byte("1")})
+	at, err := c.PutDocs(ctx, store.Doc{Key: "manifest/v/1", Value: large}, store.Doc{Key: "manifest/current", Value: []byte("1")})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if d, err = c.Doc(ctx, "manifest/v/1"); err != nil || d.Rev != at || !bytes.Equal(d.Value, large) {
 		t.Fatalf("%d bytes at %d, %v", len(d.Value), d.Rev, err)
 	}
-	if _, err := c.PutDocs(ctx, Doc{Key: "manifest/v/2", Value: []byte("x")}, Doc{Key: "manifest/current", Value: []byte("2")}); !errors.Is(err, ErrRefused) || errors.Is(err, ErrUnknown) {
+	if _, err := c.PutDocs(ctx, store.Doc{Key: "manifest/v/2", Value: []byte("x")}, store.Doc{Key: "manifest/current", Value: []byte("2")}); !errors.Is(err, store.ErrRefused) || errors.Is(err, store.ErrUnknown) {
 		t.Fatalf("a pointer that somebody has moved: %v", err)
 	}
 	list, _, err := c.Docs(ctx, "manifest/")
 	if err != nil || len(list) != 2 || list[0].Key != "manifest/current" || list[1].Key != "manifest/v/1" {
 		t.Fatalf("%d documents, %v", len(list), err)
 	}
-	if _, err := c.PutDoc(ctx, "big", 0, make([]byte, docLimit+1)); !errors.Is(err, ErrRefused) {
+	if _, err := c.PutDoc(ctx, "big", 0, make([]byte, 1400<<10+1)); !errors.Is(err, store.ErrRefused) {
 		t.Fatalf("one that is too large: %v", err)
 	} else {
 		t.Log(err)
@@ -120,25 +121,25 @@ func docs(t *testing.T, c *Client) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.PutDocs(ctx, Doc{Key: "setting", Rev: next}, Doc{Key: "manifest/v/1", Rev: at}); err != nil {
+	if _, err := c.PutDocs(ctx, store.Doc{Key: "setting", Rev: next}, store.Doc{Key: "manifest/v/1", Rev: at}); err != nil {
 		t.Fatal(err)
 	}
 	if d, err := c.Doc(ctx, "setting"); err != nil || d.Rev != 0 {
 		t.Fatalf("taken away: %+v, %v", d, err)
 	}
-	if _, err := c.PutDoc(ctx, "", 0, nil); !errors.Is(err, ErrRefused) {
+	if _, err := c.PutDoc(ctx, "", 0, nil); !errors.Is(err, store.ErrRefused) {
 		t.Fatalf("no key: %v", err)
 	}
 }
 
 // fills shows that documents leave room for who decides.
-func fills(t *testing.T, c *Client) {
+func fills(t *testing.T, c *store.Client) {
 	ctx := ctxFor(t, 60*time.Second)
 	var err error
 	for i := 0; err == nil && i < 80; i++ {
 		_, err = c.PutDoc(ctx, fmt.Sprintf("fill/%d", i), 0, make([]byte, 1<<20))
 	}
-	if !errors.Is(err, ErrRefused) {
+	if !errors.Is(err, store.ErrRefused) {
 		t.Fatalf("documents may fill the store: %v", err)
 	}
 	t.Log(err)

@@ -1,4 +1,4 @@
-package store
+package member
 
 import (
 	"context"
@@ -14,9 +14,11 @@ import (
 	"time"
 
 	"gemel/internal/ha"
+	"gemel/internal/store"
+	"gemel/internal/store/disk"
 )
 
-// TestCluster is three voters in three processes under TLS, and all that happens
+// TestCluster is three voters in three processes under store.TLS, and all that happens
 // to them, one thing after the other.
 func TestCluster(t *testing.T) {
 	t.Parallel()
@@ -344,7 +346,7 @@ func refused(t *testing.T, r *rig, n, why string) {
 	t.Helper()
 	r.start(n)
 	p := r.gone(n)
-	if !strings.Contains(p.text(), ErrForeign.Error()) || !strings.Contains(p.text(), why) {
+	if !strings.Contains(p.text(), store.ErrForeign.Error()) || !strings.Contains(p.text(), why) {
 		t.Fatalf("member %s: %v: %q\n%s", n, p.cmd.ProcessState, p.text(), p.logged())
 	}
 	t.Log(p.text())
@@ -357,26 +359,26 @@ func wiped(t *testing.T, r *rig) {
 	rename(t, m.Dir, aside)
 	refused(t, r, "c", "is gone")
 	// With the mark gone as well, as on a new disk, the others know.
-	rename(t, markPath(m.Dir), aside+".mark")
+	rename(t, disk.MarkPath(m.Dir), aside+".mark")
 	refused(t, r, "c", "has served")
 	m.Join = true
 	r.members["c"] = m
 	refused(t, r, "c", "has served")
 	_ = os.RemoveAll(m.Dir)
-	_ = os.Remove(markPath(m.Dir))
+	_ = os.Remove(disk.MarkPath(m.Dir))
 	// Data without a mark, and the mark of another.
 	rename(t, aside, m.Dir)
 	refused(t, r, "c", "no mark")
-	b, err := os.ReadFile(markPath(r.members["b"].Dir))
+	b, err := os.ReadFile(disk.MarkPath(r.members["b"].Dir))
 	if err != nil {
 		t.Fatal(err)
 	}
-	write(t, markPath(m.Dir), strings.Replace(string(b), `"name":"b"`, `"name":"c"`, 1))
+	write(t, disk.MarkPath(m.Dir), strings.Replace(string(b), `"name":"b"`, `"name":"c"`, 1))
 	refused(t, r, "c", "its mark says member")
-	write(t, markPath(m.Dir), "{")
+	write(t, disk.MarkPath(m.Dir), "{")
 	refused(t, r, "c", "damaged")
-	_ = os.Remove(markPath(m.Dir))
-	rename(t, aside+".mark", markPath(m.Dir))
+	_ = os.Remove(disk.MarkPath(m.Dir))
+	rename(t, aside+".mark", disk.MarkPath(m.Dir))
 	r.up("c") // and with what it had it is who it was
 }
 
@@ -433,7 +435,7 @@ func replace(t *testing.T, r *rig) {
 	}
 	refused(t, r, "c", "older")
 	m := r.members["c"]
-	if err := Wipe(m.Dir); err != nil {
+	if err := disk.Wipe(m.Dir); err != nil {
 		t.Fatal(err)
 	}
 	m.Join = true
@@ -474,7 +476,7 @@ func replace(t *testing.T, r *rig) {
 	at := r.client(by).Node(ctxFor(t, 5*time.Second), "z")
 	mustWrite(t, r.client(by), ha.WriteStore{Puts: []ha.Put{{Key: ha.NodeKey("z"), Guard: at.Key, Node: member("z", "3")}}})
 	t.Logf("a read and a write after that: %v", time.Since(began))
-	if p := r.gone(lead); !strings.Contains(p.text(), ErrForeign.Error()) {
+	if p := r.gone(lead); !strings.Contains(p.text(), store.ErrForeign.Error()) {
 		t.Errorf("it ended with %q", p.text())
 	}
 }
@@ -490,7 +492,7 @@ func otherRole(t *testing.T, r *rig) {
 	}
 	by := r.others(gone)[0]
 	m := r.members[gone]
-	if err := Wipe(m.Dir); err != nil {
+	if err := disk.Wipe(m.Dir); err != nil {
 		t.Fatal(err)
 	}
 	m.Join, m.TLS = true, r.ca.issue("thief", "gemel://test/agent")

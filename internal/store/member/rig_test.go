@@ -1,4 +1,4 @@
-package store
+package member
 
 import (
 	"bufio"
@@ -28,6 +28,8 @@ import (
 	"go.etcd.io/etcd/client/pkg/v3/transport"
 	"go.etcd.io/etcd/server/v3/embed"
 	"golang.org/x/sys/unix"
+
+	"gemel/internal/store"
 )
 
 // The test binary is the member as well: one process for each.
@@ -104,7 +106,7 @@ type rig struct {
 	members map[string]Member
 	running map[string]*process
 	ca      *authority
-	dialed  map[string]*Client
+	dialed  map[string]*store.Client
 	clients map[string]string     // addresses of those that are not ours
 	within  func(string) []string // what a member's command line begins with
 }
@@ -129,7 +131,7 @@ var names = []string{"a", "b", "c", "d"}
 
 func newRig(t *testing.T, h how) *rig {
 	t.Helper()
-	r := &rig{t: t, root: t, dialed: map[string]*Client{}, dir: t.TempDir(), members: map[string]Member{}, running: map[string]*process{}}
+	r := &rig{t: t, root: t, dialed: map[string]*store.Client{}, dir: t.TempDir(), members: map[string]Member{}, running: map[string]*process{}}
 	if h.tls {
 		r.ca = newAuthority(t, r.dir)
 	}
@@ -305,12 +307,12 @@ func (r *rig) end() {
 }
 
 // client speaks to one member.
-func (r *rig) client(n string) *Client {
+func (r *rig) client(n string) *store.Client {
 	r.t.Helper()
 	if c := r.dialed[r.members[n].Socket]; c != nil {
 		return c
 	}
-	c, err := Dial(Config{Socket: r.members[n].Socket, Prefix: "/gemel/test/"})
+	c, err := store.Dial(store.Config{Socket: r.members[n].Socket, Prefix: "/gemel/test/"})
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -420,7 +422,7 @@ func (a *authority) file(name, kind string, der []byte) string {
 }
 
 // issue signs a certificate of a role for all of loopback.
-func (a *authority) issue(name, role string) TLS {
+func (a *authority) issue(name, role string) store.TLS {
 	a.t.Helper()
 	a.n++
 	key := newKey(a.t)
@@ -442,7 +444,7 @@ func (a *authority) issue(name, role string) TLS {
 	if err != nil {
 		a.t.Fatal(err)
 	}
-	return TLS{
+	return store.TLS{
 		Cert: a.file(name+".pem", "CERTIFICATE", der), Key: a.file(name+".key", "EC PRIVATE KEY", secret),
 		CA: filepath.Join(a.dir, "ca.pem"), Role: testRole,
 	}

@@ -1,4 +1,4 @@
-package store
+package disk
 
 import (
 	"errors"
@@ -13,49 +13,51 @@ import (
 // The kernel takes so many bytes of a path in the address of a socket.
 const sunPath = 107
 
-// A place is a path of a socket as an address. A long one goes through a
+// A Place is a path of a socket as an address. A long one goes through a
 // descriptor of its directory, which must stay open for as long as it is used.
-type place struct {
-	addr string
+type Place struct {
+	Addr string
 	dir  *os.File
 }
 
-func placeOf(path string) (place, error) {
+// PlaceOf returns the address of a path.
+func PlaceOf(path string) (Place, error) {
 	if len(path) <= sunPath {
-		return place{addr: path}, nil
+		return Place{Addr: path}, nil
 	}
 	dir, base := filepath.Split(path)
 	f, err := os.OpenFile(dir, unix.O_PATH|unix.O_DIRECTORY, 0)
 	if err != nil {
-		return place{}, fmt.Errorf("opening the directory of the store's socket: %w", err)
+		return Place{}, fmt.Errorf("opening the directory of the store's socket: %w", err)
 	}
-	p := place{addr: fmt.Sprintf("/proc/self/fd/%d/%s", f.Fd(), base), dir: f}
-	if len(p.addr) > sunPath {
-		p.close()
-		return place{}, fmt.Errorf("the name of the store's socket %q is too long: at most %d bytes", base, sunPath-len("/proc/self/fd/1234/"))
+	p := Place{Addr: fmt.Sprintf("/proc/self/fd/%d/%s", f.Fd(), base), dir: f}
+	if len(p.Addr) > sunPath {
+		p.Close()
+		return Place{}, fmt.Errorf("the name of the store's socket %q is too long: at most %d bytes", base, sunPath-len("/proc/self/fd/1234/"))
 	}
 	return p, nil
 }
 
-func (p place) close() {
+// Close gives the directory back. The address is of no use after that.
+func (p Place) Close() {
 	if p.dir != nil {
 		_ = p.dir.Close()
 	}
 }
 
-// dialSocket connects to a socket by its path.
-func dialSocket(d *net.Dialer, path string) (net.Conn, error) {
-	p, err := placeOf(path)
+// Dial connects to a socket by its path.
+func Dial(d *net.Dialer, path string) (net.Conn, error) {
+	p, err := PlaceOf(path)
 	if err != nil {
 		return nil, err
 	}
-	defer p.close()
-	return d.Dial("unix", p.addr)
+	defer p.Close()
+	return d.Dial("unix", p.Addr)
 }
 
-// clearSocket makes room for a socket. What was left behind is taken away; what
+// Clear makes room for a socket. What was left behind is taken away; what
 // somebody listens on, or is no socket, is not.
-func clearSocket(path string) error {
+func Clear(path string) error {
 	st, err := os.Lstat(path)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
@@ -66,7 +68,7 @@ func clearSocket(path string) error {
 	if st.Mode()&os.ModeSocket == 0 {
 		return fmt.Errorf("%s is in the way of the store's socket and is no socket; move it away", path)
 	}
-	c, err := dialSocket(&net.Dialer{}, path)
+	c, err := Dial(&net.Dialer{}, path)
 	if err == nil {
 		_ = c.Close()
 		return fmt.Errorf("somebody serves a store on %s already", path)

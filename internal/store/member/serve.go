@@ -1,4 +1,4 @@
-package store
+package member
 
 import (
 	"context"
@@ -22,13 +22,15 @@ import (
 	"go.etcd.io/etcd/server/v3/etcdserver/api/membership"
 	"go.etcd.io/etcd/server/v3/storage/wal"
 	"golang.org/x/sys/unix"
+
+	"gemel/internal/store"
+	"gemel/internal/store/disk"
 )
 
 const (
 	markEvery = 2 * time.Second
 	closeTime = 2 * time.Second // how long an end may take after all is on the disk
 	readAgain = 60 * time.Millisecond
-	leadPath  = "/gemel/lead"
 )
 
 // readIndexRetryTime is how long etcd waits for an answer to the question of each
@@ -53,7 +55,7 @@ func Serve(ctx context.Context, m Member, log *slog.Logger) error {
 	if err := os.MkdirAll(filepath.Dir(filepath.Clean(m.Dir)), 0o700); err != nil {
 		return fmt.Errorf("making room for the store: %w", err)
 	}
-	unlock, err := lock(m.Dir)
+	unlock, err := disk.Lock(m.Dir)
 	if err != nil {
 		return err
 	}
@@ -81,26 +83,26 @@ func Serve(ctx context.Context, m Member, log *slog.Logger) error {
 			return err
 		}
 	}
-	if err := clearSocket(m.Socket); err != nil {
+	if err := disk.Clear(m.Socket); err != nil {
 		return err
 	}
-	at, err := placeOf(m.Socket)
+	at, err := disk.PlaceOf(m.Socket)
 	if err != nil {
 		return err
 	}
-	defer at.close()
-	c := m.config(at.addr, z)
+	defer at.Close()
+	c := m.config(at.Addr, z)
 	var running atomic.Pointer[embed.Etcd]
-	c.UserHandlers = map[string]http.Handler{leadPath: leadHandler(&running)}
+	c.UserHandlers = map[string]http.Handler{store.LeadPath: leadHandler(&running)}
 	e, err := embed.StartEtcd(c)
 	if err != nil {
 		if strings.Contains(err.Error(), "has already been bootstrapped") {
-			return fmt.Errorf("%w: the cluster knows member %s and its data is not here: %w", ErrForeign, m.Name, err)
+			return fmt.Errorf("%w: the cluster knows member %s and its data is not here: %w", store.ErrForeign, m.Name, err)
 		}
 		return fmt.Errorf("starting the store: %w", err)
 	}
 	running.Store(e)
-	if err := os.Chmod(at.addr, 0o600); err != nil {
+	if err := os.Chmod(at.Addr, 0o600); err != nil {
 		return errors.Join(fmt.Errorf("the store's socket: %w", err), stop(e))
 	}
 	return watchOver(ctx, m, e, w)
@@ -138,7 +140,7 @@ func watchOver(ctx context.Context, m Member, e *embed.Etcd, w *wire) error {
 		case <-e.Server.StopNotify():
 			err := errors.Join(stop(e), errors.New("the store ended by itself"))
 			if e.Server.IsIDRemoved(uint64(e.Server.MemberID())) {
-				return fmt.Errorf("%w: member %s was removed from the cluster", ErrForeign, e.Server.MemberID())
+				return fmt.Errorf("%w: member %s was removed from the cluster", store.ErrForeign, e.Server.MemberID())
 			}
 			return err
 		case err := <-e.Err():
@@ -234,8 +236,8 @@ func strangers(ctx context.Context, m Member) error {
 			failed = append(failed, a.err)
 		}
 		for _, k := range a.known {
-			if len(k.ClientURLs) > 0 && slices.Contains(k.PeerURLs, peerURL(m.Name)) {
-				return fmt.Errorf("%w: the cluster knows member %s (%s) as one that has served, and there is no data of it here", ErrForeign, k.ID, k.Name)
+			if len(k.ClientURLs) > 0 && slices.Contains(k.PeerURLs, store.PeerURL(m.Name)) {
+				return fmt.Errorf("%w: the cluster knows member %s (%s) as one that has served, and there is no data of it here", store.ErrForeign, k.ID, k.Name)
 			}
 		}
 	}

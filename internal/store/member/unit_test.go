@@ -1,14 +1,15 @@
-package store
+package member
 
 import (
 	"errors"
 	"io/fs"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"gemel/internal/store"
 )
 
 // TestLinked fails when etcd has no such variable any more: then the linker makes
@@ -33,7 +34,7 @@ func TestMemberChecked(t *testing.T) {
 	if s := m.initial(); s != "a=unix://61:1,b=unix://62:1" {
 		t.Errorf("%q", s)
 	}
-	files := TLS{Cert: "c", Key: "k", CA: "a", Role: "r"}
+	files := store.TLS{Cert: "c", Key: "k", CA: "a", Role: "r"}
 	for want, change := range map[string]func(*Member){
 		"name":               func(m *Member) { m.Name = "a=b" },
 		"directory":          func(m *Member) { m.Dir = "x" },
@@ -61,68 +62,9 @@ func TestMemberChecked(t *testing.T) {
 	if _, err := m.checked(); err != nil {
 		t.Error(err)
 	}
-	m.TLS, m.Plain = TLS{}, true
+	m.TLS, m.Plain = store.TLS{}, true
 	if _, err := m.checked(); err != nil {
 		t.Error(err)
-	}
-}
-
-func TestDialRefuses(t *testing.T) {
-	for want, c := range map[string]Config{
-		"prefix":        {Socket: "/x"},
-		"slash":         {Socket: "/x", Prefix: "/gemel"},
-		"absolute":      {Socket: "x", Prefix: "/g/"},
-		"not both":      {Socket: "/x", Endpoints: []string{"https://a"}, Prefix: "/g/"},
-		"neither":       {Prefix: "/g/"},
-		"only loopback": {Endpoints: []string{"http://10.0.0.1:2379"}, Prefix: "/g/"},
-		"https://HOST":  {Endpoints: []string{"10.0.0.1:2379"}, Prefix: "/g/"},
-		"reading":       {Endpoints: []string{"https://10.0.0.1:2379"}, TLS: TLS{CA: "/nowhere"}, Prefix: "/g/"},
-		"certificate":   {Endpoints: []string{"http://[::1]:2379", "https://10.0.0.1"}, TLS: TLS{Cert: "/nowhere", Key: "/nowhere"}, Prefix: "/g/"},
-	} {
-		if _, err := Dial(c); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("want %q: %v", want, err)
-		}
-	}
-}
-
-func TestClearSocket(t *testing.T) {
-	dir := t.TempDir()
-	path := filepath.Join(dir, strings.Repeat("long", 30), "sock")
-	if err := os.Mkdir(filepath.Dir(path), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if len(path) <= sunPath {
-		t.Fatal("the path is not long enough for this test")
-	}
-	if err := clearSocket(path); err != nil {
-		t.Fatal(err)
-	}
-	at, err := placeOf(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer at.close()
-	l, err := net.Listen("unix", at.addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	l.(*net.UnixListener).SetUnlinkOnClose(false)
-	if err := clearSocket(path); err == nil || !strings.Contains(err.Error(), "already") {
-		t.Fatalf("one that somebody serves: %v", err)
-	}
-	_ = l.Close()
-	if err := clearSocket(path); err != nil {
-		t.Fatalf("one that was left: %v", err)
-	}
-	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
-		t.Fatal(err)
-	}
-	write(t, path, "precious")
-	if err := clearSocket(path); err == nil || !strings.Contains(err.Error(), "no socket") {
-		t.Fatalf("a file: %v", err)
-	}
-	if _, err := placeOf(filepath.Join(dir, strings.Repeat("x", 100))); err == nil {
-		t.Error("a name that is too long is taken")
 	}
 }
 
@@ -159,23 +101,5 @@ func TestLongSocket(t *testing.T) {
 	r.halt("a")
 	if _, err := os.Lstat(m.Socket); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("the socket is still there: %v", err)
-	}
-}
-
-func TestFsync(t *testing.T) {
-	dir := t.TempDir()
-	p50, p99, err := Fsync(dir, 100)
-	if err != nil || p50 <= 0 || p99 < p50 {
-		t.Fatalf("%v %v %v", p50, p99, err)
-	}
-	t.Logf("fdatasync of 2300 bytes: p50 %v, p99 %v", p50, p99)
-	if left, err := os.ReadDir(dir); err != nil || len(left) != 0 {
-		t.Errorf("%v, %v", left, err)
-	}
-	if _, _, err := Fsync(dir, 0); err == nil {
-		t.Error("no writes are measured")
-	}
-	if _, _, err := Fsync(filepath.Join(dir, "nowhere"), 1); err == nil {
-		t.Error("a disk that is not there is measured")
 	}
 }

@@ -1,4 +1,4 @@
-package store
+package member
 
 import (
 	"context"
@@ -11,16 +11,18 @@ import (
 	"os"
 	"slices"
 	"strings"
+
+	"gemel/internal/store"
 )
 
 // greet makes a connection that came in one of the other voter's.
 //
 // may says which voters there are.
-func (t TLS) greet(ctx context.Context, c net.Conn, may func(name string) bool) (net.Conn, error) {
-	if t.empty() {
+func greet(ctx context.Context, t store.TLS, c net.Conn, may func(name string) bool) (net.Conn, error) {
+	if t == (store.TLS{}) {
 		return c, nil
 	}
-	conf, err := t.voter(x509.ExtKeyUsageClientAuth, may)
+	conf, err := voter(t, x509.ExtKeyUsageClientAuth, may)
 	if err != nil {
 		return nil, err
 	}
@@ -32,11 +34,11 @@ func (t TLS) greet(ctx context.Context, c net.Conn, may func(name string) bool) 
 // call makes a connection that went out one of the other voter's.
 //
 // name is the voter that is meant.
-func (t TLS) call(ctx context.Context, c net.Conn, name string) (net.Conn, error) {
-	if t.empty() {
+func call(ctx context.Context, t store.TLS, c net.Conn, name string) (net.Conn, error) {
+	if t == (store.TLS{}) {
 		return c, nil
 	}
-	conf, err := t.voter(x509.ExtKeyUsageServerAuth, func(n string) bool { return n == name })
+	conf, err := voter(t, x509.ExtKeyUsageServerAuth, func(n string) bool { return n == name })
 	if err != nil {
 		return nil, err
 	}
@@ -47,7 +49,7 @@ func (t TLS) call(ctx context.Context, c net.Conn, name string) (net.Conn, error
 }
 
 // voter returns what both ends have in common. All files are read anew.
-func (t TLS) voter(use x509.ExtKeyUsage, may func(string) bool) (*tls.Config, error) {
+func voter(t store.TLS, use x509.ExtKeyUsage, may func(string) bool) (*tls.Config, error) {
 	own, err := tls.LoadX509KeyPair(t.Cert, t.Key)
 	if err != nil {
 		return nil, fmt.Errorf("our certificate for the other voters: %w", err)
@@ -60,14 +62,14 @@ func (t TLS) voter(use x509.ExtKeyUsage, may func(string) bool) (*tls.Config, er
 	if !roots.AppendCertsFromPEM(authority) {
 		return nil, fmt.Errorf("the authority of the voters: %s holds no certificate", t.CA)
 	}
-	revoked, err := t.revoked()
+	list, err := revoked(t)
 	if err != nil {
 		return nil, err
 	}
 	return &tls.Config{
 		MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{own}, SessionTicketsDisabled: true,
 		VerifyConnection: func(s tls.ConnectionState) error {
-			return t.admit(s.PeerCertificates, peerRule{roots, use, revoked, may})
+			return admit(t, s.PeerCertificates, peerRule{roots, use, list, may})
 		},
 	}, nil
 }
@@ -81,7 +83,7 @@ type peerRule struct {
 }
 
 // admit says why the certificate of another voter is not taken, or nil.
-func (t TLS) admit(certs []*x509.Certificate, by peerRule) error {
+func admit(t store.TLS, certs []*x509.Certificate, by peerRule) error {
 	if len(certs) == 0 {
 		return errors.New("it shows no certificate")
 	}
@@ -97,7 +99,7 @@ func (t TLS) admit(certs []*x509.Certificate, by peerRule) error {
 	for _, u := range leaf.URIs {
 		names = append(names, u.String())
 	}
-	if !slices.ContainsFunc(names, func(n string) bool { return t.fits(n, by.may) }) {
+	if !slices.ContainsFunc(names, func(n string) bool { return fits(t, n, by.may) }) {
 		return fmt.Errorf("its certificate is for %q and not for %q, or for another voter than was meant", names, t.Role)
 	}
 	revoked := by.revoked
@@ -118,7 +120,7 @@ func (t TLS) admit(certs []*x509.Certificate, by peerRule) error {
 }
 
 // fits reports whether a URI name is that of a voter who may be at the other end.
-func (t TLS) fits(uri string, may func(name string) bool) bool {
+func fits(t store.TLS, uri string, may func(name string) bool) bool {
 	if !strings.HasSuffix(t.Role, "/") {
 		return uri == t.Role
 	}
@@ -127,7 +129,7 @@ func (t TLS) fits(uri string, may func(name string) bool) bool {
 }
 
 // revoked reads the list of revoked certificates; nil: there is none.
-func (t TLS) revoked() (*x509.RevocationList, error) {
+func revoked(t store.TLS) (*x509.RevocationList, error) {
 	if t.CRL == "" {
 		return nil, nil
 	}

@@ -1,4 +1,4 @@
-package store
+package member
 
 import (
 	"context"
@@ -14,23 +14,24 @@ import (
 
 	"gemel/internal/ha"
 	"gemel/internal/need"
+	"gemel/internal/store"
 	"golang.org/x/sys/unix"
 )
 
-// TestExternal speaks to an etcd of three that is not ours, over TLS and IPv6.
+// TestExternal speaks to an etcd of three that is not ours, over store.TLS and IPv6.
 func TestExternal(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, how{n: 3, v6: true, tls: true})
 	r.clients = map[string]string{}
-	conf := Config{Prefix: "/gemel/one/", TLS: r.ca.issue("client", "gemel://test/node")}
+	conf := store.Config{Prefix: "/gemel/one/", TLS: r.ca.issue("client", "gemel://test/node")}
 	for _, n := range []string{"a", "b", "c"} {
 		r.clients[n] = "https://" + freeAddr(t, true)
 		conf.Endpoints = append(conf.Endpoints, r.clients[n])
 	}
 	r.up("a", "b", "c")
-	dial := func(c Config) *Client {
+	dial := func(c store.Config) *store.Client {
 		t.Helper()
-		out, err := Dial(c)
+		out, err := store.Dial(c)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -69,13 +70,17 @@ func TestExternal(t *testing.T) {
 		}
 	})
 	t.Run("hedge", func(t *testing.T) {
+		// Who is asked first, and has answered, stands still: neither dead nor alive.
+		const still = "a"
+		c := dial(conf)
+		if got := c.Node(ctxFor(t, 5*time.Second), "n"); got.Error != "" {
+			t.Fatal(got.Error)
+		}
 		ctx, cancel := context.WithCancel(t.Context())
 		news := make(chan ha.Rev, 100)
 		var done sync.WaitGroup
 		done.Go(func() { c.Watch(ctx, func(at ha.Rev) { news <- at }) })
 		<-news
-		// Whoever answered last stands still: neither dead nor alive.
-		still := names[int(c.first.Load())%3]
 		r.running[still].signal(syscall.SIGSTOP)
 		var took []time.Duration
 		for range 5 {
@@ -141,7 +146,7 @@ func TestFullDisk(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := c.PutDocs(ctxFor(t, time.Second), Doc{Key: d.Key, Rev: d.Rev}); err != nil && !errors.Is(err, ErrUnknown) {
+		if _, err := c.PutDocs(ctxFor(t, time.Second), store.Doc{Key: d.Key, Rev: d.Rev}); err != nil && !errors.Is(err, store.ErrUnknown) {
 			t.Log(err)
 		}
 		select {

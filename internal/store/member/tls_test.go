@@ -1,4 +1,4 @@
-package store
+package member
 
 import (
 	"crypto/rand"
@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"gemel/internal/store"
 )
 
 // TestAdmit is who is taken for a voter.
@@ -15,7 +17,7 @@ func TestAdmit(t *testing.T) {
 	dir := t.TempDir()
 	ours, theirs := newAuthority(t, dir), newAuthority(t, t.TempDir())
 	good := ours.issue("good", testRole)
-	revoked := ours.issue("revoked", testRole)
+	withdrawn := ours.issue("revoked", testRole)
 	list := func(a *authority, serial int64) string {
 		der, err := x509.CreateRevocationList(rand.Reader, &x509.RevocationList{
 			Number: big.NewInt(1), ThisUpdate: time.Now(), NextUpdate: time.Now().Add(time.Hour),
@@ -28,7 +30,7 @@ func TestAdmit(t *testing.T) {
 	}
 	for _, c := range []struct {
 		name, want string
-		cert       TLS
+		cert       store.TLS
 		crl        string
 	}{
 		{name: "good", cert: good},
@@ -38,25 +40,25 @@ func TestAdmit(t *testing.T) {
 		{name: "wildcard", cert: ours.issue("wild", "gemel://test/*"), want: "is for"},
 		{name: "other authority", cert: theirs.issue("stranger", testRole), want: "unknown authority"},
 		{name: "not on the list", cert: good, crl: list(ours, 3)},
-		{name: "revoked", cert: revoked, crl: list(ours, 3), want: "was revoked"},
+		{name: "revoked", cert: withdrawn, crl: list(ours, 3), want: "was revoked"},
 		{name: "list of another", cert: good, crl: list(theirs, 99), want: "is not of the authority"},
 	} {
 		role := good
 		role.CRL = c.crl
 		roots := x509.NewCertPool()
 		roots.AddCert(ours.cert)
-		list, err := role.revoked()
+		list, err := revoked(role)
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, use := range []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth} {
-			err = role.admit(load(t, c.cert), peerRule{roots, use, list, nil})
+			err = admit(role, load(t, c.cert), peerRule{roots, use, list, nil})
 			if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
 				t.Errorf("%s: want %q: %v", c.name, c.want, err)
 			}
 		}
 	}
-	if err := good.admit(nil, peerRule{}); err == nil {
+	if err := admit(good, nil, peerRule{}); err == nil {
 		t.Error("nobody is taken")
 	}
 	named := good
@@ -65,21 +67,21 @@ func TestAdmit(t *testing.T) {
 	roots.AddCert(ours.cert)
 	for uri, want := range map[string]bool{"gemel://test/peer/b": true, "gemel://test/peer/c": false, "gemel://test/peer/": false,
 		"gemel://test/node/b": false, "gemel://test/peer/b/b": false, "gemel://other/peer/b": false} {
-		err := named.admit(load(t, ours.issue("named", uri)), peerRule{roots, x509.ExtKeyUsageClientAuth, nil, func(n string) bool { return n == "b" }})
+		err := admit(named, load(t, ours.issue("named", uri)), peerRule{roots, x509.ExtKeyUsageClientAuth, nil, func(n string) bool { return n == "b" }})
 		if (err == nil) != want {
 			t.Errorf("voter b shows %s: %v", uri, err)
 		}
 	}
 	bad := good
 	bad.CRL = filepath.Join(dir, "nowhere")
-	if _, err := bad.voter(x509.ExtKeyUsageClientAuth, nil); err == nil {
+	if _, err := voter(bad, x509.ExtKeyUsageClientAuth, nil); err == nil {
 		t.Error("a list that cannot be read is none")
 	}
 }
 
-func load(t *testing.T, f TLS) []*x509.Certificate {
+func load(t *testing.T, f store.TLS) []*x509.Certificate {
 	t.Helper()
-	conf, err := TLS{Cert: f.Cert, Key: f.Key, CA: f.CA}.voter(x509.ExtKeyUsageClientAuth, nil)
+	conf, err := voter(store.TLS{Cert: f.Cert, Key: f.Key, CA: f.CA}, x509.ExtKeyUsageClientAuth, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

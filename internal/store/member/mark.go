@@ -1,4 +1,4 @@
-package store
+package member
 
 import (
 	"encoding/json"
@@ -12,8 +12,10 @@ import (
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/server/v3/storage/wal"
 	"go.uber.org/zap"
-	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
+
+	"gemel/internal/store"
+	"gemel/internal/store/disk"
 )
 
 // A mark says beside a data directory whose data it is and how far it was at
@@ -33,11 +35,9 @@ type mark struct {
 
 func hex(id uint64) string { return strconv.FormatUint(id, 16) }
 
-func markPath(dir string) string { return filepath.Clean(dir) + ".mark" }
-
 // readMark returns the mark of a data directory; nil: there is none.
 func readMark(dir string) (*mark, error) {
-	b, err := os.ReadFile(markPath(dir))
+	b, err := os.ReadFile(disk.MarkPath(dir))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -46,7 +46,7 @@ func readMark(dir string) (*mark, error) {
 	}
 	var m mark
 	if err := json.Unmarshal(b, &m); err != nil {
-		return nil, fmt.Errorf("%w: the mark %s is damaged: %w", ErrForeign, markPath(dir), err)
+		return nil, fmt.Errorf("%w: the mark %s is damaged: %w", store.ErrForeign, disk.MarkPath(dir), err)
 	}
 	return &m, nil
 }
@@ -58,7 +58,7 @@ func (m mark) write(dir string) (err error) {
 	if err != nil {
 		return fmt.Errorf("the mark of the store: %w", err)
 	}
-	path := markPath(dir)
+	path := disk.MarkPath(dir)
 	if err := replaceFile(path, append(b, '\n')); err != nil {
 		return fmt.Errorf("writing the mark of the store: %w", err)
 	}
@@ -78,15 +78,7 @@ func replaceFile(path string, b []byte) error {
 	if err := os.Rename(path+".new", path); err != nil {
 		return err
 	}
-	return syncDir(filepath.Dir(path))
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return disk.Sync(filepath.Dir(path))
 }
 
 // walDir is where etcd keeps its log below a data directory.
@@ -105,12 +97,12 @@ func logOf(dir string) (*mark, error) {
 		err = errors.New("it says no snapshot, not even the first")
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%w: reading the log of the store in %s: %w", ErrForeign, where, err)
+		return nil, fmt.Errorf("%w: reading the log of the store in %s: %w", store.ErrForeign, where, err)
 	}
 	snap := snaps[len(snaps)-1]
 	w, err := wal.OpenForRead(none, where, snap)
 	if err != nil {
-		return nil, fmt.Errorf("%w: opening the log of the store in %s: %w", ErrForeign, where, err)
+		return nil, fmt.Errorf("%w: opening the log of the store in %s: %w", store.ErrForeign, where, err)
 	}
 	meta, state, entries, err := w.ReadAll()
 	_ = w.Close()
@@ -119,7 +111,7 @@ func logOf(dir string) (*mark, error) {
 		err = proto.Unmarshal(meta, &id)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%w: reading the log of the store in %s: %w", ErrForeign, where, err)
+		return nil, fmt.Errorf("%w: reading the log of the store in %s: %w", store.ErrForeign, where, err)
 	}
 	m := &mark{Cluster: hex(id.GetClusterID()), Member: hex(id.GetNodeID()), Index: snap.GetIndex(), Term: state.GetTerm()}
 	if n := len(entries); n > 0 {
@@ -145,51 +137,17 @@ func identify(m Member) (fresh bool, err error) {
 	case is != nil && is.Member == "" && is.Name == m.Name:
 		return false, nil // its first start was cut off
 	case is == nil:
-		return false, fmt.Errorf("%w: %s holds data of member %s, and no mark says that it is ours", ErrForeign, m.Dir, has.Member)
+		return false, fmt.Errorf("%w: %s holds data of member %s, and no mark says that it is ours", store.ErrForeign, m.Dir, has.Member)
 	case has == nil:
-		return false, fmt.Errorf("%w: the data of member %s is gone from %s (it was at entry %d)", ErrForeign, is.Member, m.Dir, is.Index)
+		return false, fmt.Errorf("%w: the data of member %s is gone from %s (it was at entry %d)", store.ErrForeign, is.Member, m.Dir, is.Index)
 	case is.Name != m.Name:
-		return false, fmt.Errorf("%w: %s is of %q and this is %q", ErrForeign, m.Dir, is.Name, m.Name)
+		return false, fmt.Errorf("%w: %s is of %q and this is %q", store.ErrForeign, m.Dir, is.Name, m.Name)
 	case is.Cluster != has.Cluster || is.Member != has.Member:
 		return false, fmt.Errorf("%w: %s holds data of member %s of cluster %s, and its mark says member %s of cluster %s",
-			ErrForeign, m.Dir, has.Member, has.Cluster, is.Member, is.Cluster)
+			store.ErrForeign, m.Dir, has.Member, has.Cluster, is.Member, is.Cluster)
 	case has.Index < is.Index || has.Term < is.Term:
 		return false, fmt.Errorf("%w: the data in %s is older than it was: entry %d of term %d, its mark says %d of %d",
-			ErrForeign, m.Dir, has.Index, has.Term, is.Index, is.Term)
+			store.ErrForeign, m.Dir, has.Index, has.Term, is.Index, is.Term)
 	}
 	return false, nil
-}
-
-// Wipe takes away data and mark of a member that is nobody any more. It must have
-// been removed from its cluster before; it comes back by being added.
-func Wipe(dir string) error {
-	unlock, err := lock(dir)
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	// The data goes first: what is left by a failure between is refused still.
-	for _, path := range []string{dir, markPath(dir) + ".new", markPath(dir)} {
-		if err := os.RemoveAll(path); err != nil {
-			return fmt.Errorf("wiping the store: %w", err)
-		}
-	}
-	if err := syncDir(filepath.Dir(filepath.Clean(dir))); err != nil {
-		return fmt.Errorf("wiping the store: %w", err)
-	}
-	return nil
-}
-
-// lock takes a data directory for this process. The lock ends with it.
-func lock(dir string) (unlock func(), err error) {
-	path := filepath.Clean(dir) + ".lock"
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("locking the store: %w", err)
-	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		_ = f.Close()
-		return nil, fmt.Errorf("locking the store: %s is held by another process: %w", path, err)
-	}
-	return func() { _ = f.Close() }, nil
 }

@@ -1,9 +1,8 @@
-package store
+package member
 
 import (
 	"context"
 	"encoding/binary"
-	hexcode "encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -11,9 +10,12 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"gemel/internal/store"
 )
 
 const (
@@ -46,16 +48,13 @@ type wire struct {
 	first map[string]int          // which of them to try first
 	doors map[string]net.Listener // by voter
 	open  map[net.Conn]bool
-	told  map[string]time.Time // when a refusal was last written down, by its text and address
+	told  map[string]time.Time // when a refusal was last written down, by its text, address and reason
 	shut  bool
 	work  sync.WaitGroup
 }
 
-// door is the name of a voter's socket, and its address for etcd. A port must be
-// there, or HTTP adds one.
-func door(name string) string { return hexcode.EncodeToString([]byte(name)) + ":1" }
-
-func peerURL(name string) string { return "unix://" + door(name) }
+// door is the name of a voter's socket, below the directory of this process.
+func door(name string) string { return strings.TrimPrefix(store.PeerURL(name), "unix://") }
 
 func doorsDir(dir string) string { return filepath.Clean(dir) + ".peers" }
 
@@ -128,7 +127,7 @@ func (w *wire) accept(l net.Listener, do func(net.Conn)) {
 				return
 			}
 			if err != nil {
-				wait(context.Background(), 50*time.Millisecond) // no descriptor is free
+				time.Sleep(50 * time.Millisecond) // no descriptor is free
 				continue
 			}
 			if w.keep(c) {
@@ -179,7 +178,7 @@ func (w *wire) close() error {
 func (w *wire) arrived(c net.Conn) {
 	ctx, cancel := context.WithTimeout(context.Background(), reachTime)
 	defer cancel()
-	far, err := w.m.TLS.greet(ctx, c, w.knows)
+	far, err := greet(ctx, w.m.TLS, c, w.knows)
 	if err != nil {
 		host, _, _ := net.SplitHostPort(c.RemoteAddr().String())
 		w.tell("a connection to the store was refused", host, err)
@@ -207,13 +206,18 @@ func (w *wire) tell(what, at string, err error) {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if last, ok := w.told[what+at]; ok && time.Since(last) < quietTime {
+	// A connection that broke off, which has other words each time, hides no refusal.
+	key := what + at
+	if op := new(net.OpError); !errors.As(err, &op) || remote(err) {
+		key += err.Error()
+	}
+	if last, ok := w.told[key]; ok && time.Since(last) < quietTime {
 		return
 	}
 	if len(w.told) > 100 {
 		clear(w.told)
 	}
-	w.told[what+at] = time.Now()
+	w.told[key] = time.Now()
 	w.log.Warn(what, "at", at, "error", err)
 }
 
@@ -308,7 +312,7 @@ func (w *wire) dial(ctx context.Context, at, name string) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	far, err := w.m.TLS.call(ctx, c, name)
+	far, err := call(ctx, w.m.TLS, c, name)
 	if err != nil {
 		_ = c.Close()
 		w.tell("a voter could not be called", at, err)

@@ -1,4 +1,4 @@
-package store
+package member
 
 import (
 	"errors"
@@ -15,14 +15,13 @@ import (
 
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.uber.org/zap"
+
+	"gemel/internal/store"
 )
 
 const (
 	peerPort = "5316"
 
-	// A request carries a document and what comes with it; see docLimit.
-	requestLimit = 2 << 20
-	quota        = 64 << 20
 	// Two voters come at once, so that there are never two in all.
 	maxLearners = 2
 	// Operations of one transaction: a brain that evicts a node moves all its groups.
@@ -62,7 +61,7 @@ type Member struct {
 	// Token tells clusters apart that have the same addresses. A cluster that is
 	// restored gets another one.
 	Token string
-	TLS   TLS
+	TLS   store.TLS
 	// Plain lets voters speak without TLS over more than loopback.
 	Plain bool
 	// Heartbeat and Election are etcd's timers, in whole milliseconds; zero is
@@ -72,22 +71,6 @@ type Member struct {
 	// Ready is called once, when the member serves.
 	Ready func() `json:"-"`
 }
-
-// TLS names the files of one side. They are read at each handshake: a new
-// certificate is put there by renaming. Empty is no TLS.
-type TLS struct {
-	Cert, Key string
-	CA        string
-	CRL       string
-	// Role is the URI name that a voter's certificate must have, byte for byte, at
-	// both ends of each connection. If it ends with a slash the voter's own name
-	// follows: who is called must be the one that was meant, and who calls one that is
-	// in the cluster. Certificates of other roles are refused even if the same
-	// authority signed them. Clients of an external etcd leave it empty.
-	Role string
-}
-
-func (t TLS) empty() bool { return t == TLS{} }
 
 // checked returns the member with its defaults, or what is wrong with it.
 func (m Member) checked() (Member, error) {
@@ -112,7 +95,7 @@ func (m Member) checked() (Member, error) {
 			fmt.Sprintf("the store's timers %v and %v must be whole milliseconds", m.Heartbeat, m.Election)},
 		{m.Election < 5*m.Heartbeat || m.Election > 50*time.Second,
 			fmt.Sprintf("the store's election time-out %v must be at least 5 heartbeats (%v) and at most 50s", m.Election, 5*m.Heartbeat)},
-		{!m.TLS.empty() && (m.TLS.Cert == "" || m.TLS.Key == "" || m.TLS.CA == "" || m.TLS.Role == ""),
+		{m.TLS != (store.TLS{}) && (m.TLS.Cert == "" || m.TLS.Key == "" || m.TLS.CA == "" || m.TLS.Role == ""),
 			"TLS between voters needs all of certificate, key, CA and role"},
 	} {
 		if c.bad {
@@ -123,7 +106,7 @@ func (m Member) checked() (Member, error) {
 		host, _, err := splitAddr(at)
 		if err != nil {
 			wrong = append(wrong, err)
-		} else if m.TLS.empty() && !m.Plain && !loopback(host) {
+		} else if m.TLS == (store.TLS{}) && !m.Plain && !store.Loopback(host) {
 			wrong = append(wrong, fmt.Errorf("voters speak over %s without TLS: only loopback may do so; give a certificate, a key and a CA", at))
 		}
 	}
@@ -146,17 +129,12 @@ func splitAddr(at string) (host, port string, err error) {
 	return host, port, nil
 }
 
-func loopback(host string) bool {
-	ip, err := netip.ParseAddr(host)
-	return host == "localhost" || err == nil && ip.Unmap().IsLoopback()
-}
-
 // initial returns the voters as etcd wants them: "a=unix://61:1,b=unix://62:1". The
 // addresses are not among it: they may change without etcd.
 func (m Member) initial() string {
 	var out []string
 	for _, name := range slices.Sorted(maps.Keys(m.Cluster)) {
-		out = append(out, name+"="+peerURL(name))
+		out = append(out, name+"="+store.PeerURL(name))
 	}
 	return strings.Join(out, ",")
 }
@@ -182,7 +160,7 @@ func (m Member) config(socket string, log *zap.Logger) *embed.Config {
 	c.TickMs, c.ElectionMs = uint(m.Heartbeat/time.Millisecond), uint(m.Election/time.Millisecond)
 	c.PreVote, c.StrictReconfigCheck = true, true
 	c.MaxLearners = maxLearners
-	c.QuotaBackendBytes, c.MaxRequestBytes, c.MaxTxnOps = quota, requestLimit, txnLimit
+	c.QuotaBackendBytes, c.MaxRequestBytes, c.MaxTxnOps = store.Quota, store.RequestLimit, txnLimit
 	c.AutoCompactionMode, c.AutoCompactionRetention = embed.CompactorModeRevision, keepRevisions
 	c.SnapshotCount, c.SnapshotCatchUpEntries = snapshotEvery, snapshotCatchUp
 	c.MaxSnapFiles, c.MaxWalFiles = 2, 2
