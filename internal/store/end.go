@@ -22,6 +22,9 @@ const (
 	receiveWindow = 2 << 20
 )
 
+// errClosed ends what is asked of a client that was closed.
+var errClosed = errors.New("this client of the store is closed")
+
 // An end is one way to the store. There is one connection at a time, which is made
 // when somebody needs it.
 type end struct {
@@ -91,7 +94,7 @@ func (e *end) look() (*line, <-chan struct{}, time.Duration, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.shut {
-		return nil, nil, 0, errors.New("the client is closed")
+		return nil, nil, 0, errClosed
 	}
 	if e.line != nil && !e.line.dead() {
 		return e.line, nil, 0, nil

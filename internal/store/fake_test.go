@@ -28,6 +28,8 @@ type fake struct {
 	rev     int64
 	txn     func(context.Context) error
 	asked   atomic.Int64
+	watch   etcdserverpb.WatchServer // nil: it has none
+	server  *grpc.Server
 }
 
 func (f *fake) Status(context.Context, *etcdserverpb.StatusRequest) (*etcdserverpb.StatusResponse, error) {
@@ -68,6 +70,10 @@ func (f *fake) serve(t *testing.T, path string) (stop func()) {
 	s := grpc.NewServer()
 	etcdserverpb.RegisterMaintenanceServer(s, f)
 	etcdserverpb.RegisterKVServer(s, f)
+	if f.watch != nil {
+		etcdserverpb.RegisterWatchServer(s, f.watch)
+	}
+	f.server = s
 	done := make(chan struct{})
 	go func() { defer close(done); _ = s.Serve(l) }()
 	return sync.OnceFunc(func() { s.Stop(); <-done })

@@ -169,7 +169,7 @@ func repeat[T any](ctx context.Context, c *pool, try func(context.Context, *end)
 				return r.v, nil
 			}
 			last = r.err
-			if len(c.ends) == 1 && (errors.Is(last, ErrForeign) || errors.Is(last, ErrVersion)) {
+			if errors.Is(last, errClosed) || len(c.ends) == 1 && (errors.Is(last, ErrForeign) || errors.Is(last, ErrVersion)) {
 				return none, fmt.Errorf("%s: %w", c.ends[0].name, last)
 			}
 			if running == 0 {
