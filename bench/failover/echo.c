@@ -1,11 +1,11 @@
 /* echo ADDRESS PORT: the service. Answers each datagram of 8 bytes with these, the inode of the network namespace
  * that it runs in (nobody tells it which node it is, so nobody is wrong) and the instant (CLOCK_BOOTTIME, ns).
  * Bound to the service address whether or not that is there: it answers from there only. It is a part of the measure: it
- * takes real time, or the best nice value, so that what else the machine does is not taken for an outage. */
+ * takes the best nice value, so that what else the machine does is not taken for an outage. Not real time: no service has it,
+ * and what a machine does that goes on after a pause depends on who runs first. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
-#include <sched.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,8 +25,7 @@ int main(int c, char **v) {
 	setsockopt(s, IPPROTO_IP, IP_FREEBIND, &one, sizeof one);
 	setsockopt(s, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
 	if (bind(s, (void *)&a, sizeof a)) { perror("echo: bind"); return 1; }
-	struct sched_param sp = {.sched_priority = 40};
-	if (sched_setscheduler(0, SCHED_FIFO, &sp)) setpriority(PRIO_PROCESS, 0, -20);
+	setpriority(PRIO_PROCESS, 0, -20);
 	mlockall(MCL_CURRENT | MCL_FUTURE);
 	for (;;) {
 		uint64_t b[3];
