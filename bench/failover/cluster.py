@@ -5,7 +5,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 from common import *
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-BIN = os.environ.get("BENCH_BIN", "/tmp/bench/bin")
+BIN = os.environ.get("BENCH_BIN") or os.path.abspath(os.path.join(HERE, "..", "..", ".bench", "bin"))
 VIP, PLAIN, PORT = "10.77.3.100", "10.77.3.101", "7077"
 boot = lambda: time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
@@ -26,7 +26,7 @@ class Cluster:
                         FO_VIP=VIP + "/24", FO_PLAIN=PLAIN + "/24", FO_DIR=self.dir, FO_OPT=opt, FO_BIN=BIN)
         for k in [k for k in self.env if k.startswith(("GEMEL_", "NOTIFY_", "INVOCATION_"))]:
             del self.env[k]
-        self.inode, self.echos, self.stopped, self.trees = {}, [], [], set()
+        self.inode, self.echos, self.stopped, self.trees, self.alive = {}, [], [], set(), 0
 
     # -- parts ---------------------------------------------------------------
     def script(self, *v, check=True, timeout=180, out=subprocess.PIPE):
@@ -142,6 +142,7 @@ class Cluster:
 
     def revive(self, n):
         self.net("plug", n)
+        self.alive = boot()
         self.net("on", n)
         self.serve(n)
         self.script("boot", n, out=subprocess.DEVNULL)
@@ -174,6 +175,7 @@ class Cluster:
         self.net("on", n)
         stopped = list(self.stopped)
         random.shuffle(stopped)
+        self.alive = boot()
         with at_once():
             for p in stopped:
                 try:

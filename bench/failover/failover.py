@@ -14,7 +14,8 @@ COMMON = ("kill", "cut", "freeze")
 GEMEL = ("apart", "brain", "move", "monitor", "shadow", "store", "daemons")
 HOLD = 1.0        # seconds for which a fault lasts on after the other node was seen to answer
 CALM = {"pacemaker": 2.0}  # seconds of a well cluster before the next trial; else one
-QUIET = 2.5       # seconds after a fault that shall not be noticed
+QUIET = {"gemel-normal": 2.2, "gemel-fast": 1.2}  # seconds after a fault that shall not be noticed: more than an authority lasts
+PERIOD = {"gemel": 0.3}  # seconds in which a fault falls at random: more than the longest period of heartbeats; else one
 BLINK = 10 * MS   # a client that asked nothing for longer paused
 
 
@@ -38,7 +39,6 @@ class Trials:
                 faults = plan[name][v]
                 self.rand.shuffle(faults)
                 self.turn(name, faults)
-                self.save()
 
     def turn(self, name, faults):
         c, t = Cluster(name), now()
@@ -46,10 +46,13 @@ class Trials:
             c.up()
             self.say(f"{name}: up after {(now() - t) / NS:.1f} s, load {os.getloadavg()[0]:.2f}")
             if self.a.q and c.gemel:
-                self.note(c, "quiet", Trial(c, self.rand, VIP).quiet(self.a.q))
+                self.note(c, "quiet", Trial(c, self.rand, VIP, False).quiet(self.a.q))
+            well = False  # at the end of the trial before
             for f in faults:
-                t = Trial(c, self.rand, PLAIN if f == "move" else VIP)
-                self.note(c, f, t.run(f))
+                t = Trial(c, self.rand, PLAIN if f == "move" else VIP, well)
+                r = t.run(f)
+                self.note(c, f, r)
+                well = r.get("well", False)
                 if t.broken:
                     self.say(f"{name}: the cluster is not well again; what was left of this turn is left out")
                     break
@@ -66,11 +69,12 @@ class Trials:
         if "error" in r:
             text += r["error"]
         else:
-            text += f"{r['from']} -> {r['to']}, outage {r['outage_ms']:.1f} ms, missed {r['missed']}, overlap {r['overlap_ms']:.1f} ms"
+            text += f"{r['from']} -> {r['to']}, outage {r['outage_ms']:.1f} ms, missed {r['missed']}, overlap {r['overlap_ms']:.1f} ms (address {r['address_ms']:.1f})"
             text += f", later {r['after_ms']:.1f} ms, well after {r['well_s']:.1f} s"
             if r["client_pause_ms"] > BLINK / MS:
                 text += f" (THE CLIENT ITSELF PAUSED for {r['client_pause_ms']:.1f} ms)"
         self.say(text)
+        self.save()
 
     def save(self):
         save(self.a.o, {"seed": self.a.s, "trials": self.done, "cpus": os.cpu_count(), "kernel": os.uname().release,
@@ -80,8 +84,8 @@ class Trials:
 class Trial:
     """One fault. The probe runs from before it until the cluster is well again."""
 
-    def __init__(self, c, rand, vip):
-        self.c, self.rand, self.vip, self.broken = c, rand, vip, False
+    def __init__(self, c, rand, vip, well):
+        self.c, self.rand, self.vip, self.well, self.broken = c, rand, vip, well, False
 
     def probe(self):
         path = os.path.join(self.c.dir, "seen")
@@ -130,7 +134,7 @@ class Trial:
                 return {"error": "never well: " + self.lacks()}
             t0 = boot()
             time.sleep(seconds)
-            return self.result(seen, x, t0, boot(), boot())
+            return self.result(seen, x, t0, boot(), boot(), {})
         return self.measured(do)
 
     def run(self, fault):
@@ -173,12 +177,13 @@ class Trial:
                 moved = seen.other(t0, x)
             time.sleep(HOLD)
         else:
-            time.sleep(QUIET)
+            time.sleep(QUIET.get(self.c.name, 2.2))
         t1 = boot()
         heal(x)
         well = self.calm(seen, 120)
         self.broken = not well
-        r = self.result(seen, x, t0, t1, boot())
+        off = {x: self.c.alive} if fault in ("kill", "brain", "apart", "freeze") else {}
+        r = self.result(seen, x, t0, t1, boot(), off)
         r.update(extra, fault_ms=fault_ms, moved=moved, well=bool(well))
         if not well:
             r["lacks"] = self.lacks()
@@ -193,22 +198,33 @@ class Trial:
     def begin(self, fault, seen):
         """The active node at an instant when all is well, and how often it was another one before the fault could be done."""
         for restless in range(5):
-            x = self.calm(seen, 90)
+            x = self.still(seen) if self.well and not restless else None
+            x = x or self.calm(seen, 90)
             if x and fault in ("brain", "apart"):
                 x = self.gather(seen, fault)
             else:  # at any instant of everybody's periods
-                time.sleep(self.rand.random())
+                time.sleep(self.rand.random() * PERIOD.get(self.c.kind, 1.0))
             if not x or seen.steady(300) == x:
                 return x, restless
         return None, restless
 
-    def result(self, seen, x, t0, t1, t2):
+    def still(self, seen):
+        """The active node, if all was well a moment ago and somebody answers."""
+        for _ in range(100):
+            if x := seen.steady(230):
+                return x
+            time.sleep(0.01)
+        return None
+
+    def result(self, seen, x, t0, t1, t2, off):
         out, began, missed = seen.outage(t0 - 100 * MS, t1)
         after, _, _ = seen.outage(t1, t2 - 50 * MS)
         overlap, at = seen.overlap(t0 - 100 * MS, t2)
+        address = seen.address(t0 - 100 * MS, t2, off)
         k = seen.first(t1) - 20
         return {"from": x, "to": seen.answer(k, 0)[1], "outage_ms": out / MS, "missed": missed, "after_ms": after / MS,
-                "overlap_ms": overlap / MS, "overlap_at_ms": (at - t0) / MS if at else None, "began_ms": (began - t0) / MS,
+                "overlap_ms": overlap / MS, "address_ms": address / MS,
+                "overlap_at_ms": (at - t0) / MS if at else None, "began_ms": (began - t0) / MS,
                 "client_pause_ms": seen.pause(t0 - 100 * MS, t2) / MS, "real_time": seen.real_time, "well_s": (t2 - t1) / NS,
                 "lasted_s": (t1 - t0) / NS, "t0": t0}
 

@@ -6,8 +6,8 @@
  * at it, whatever became of its links.
  *
  * FILE is words of 64 bits: 8 of a head (magic, sources, capacity in rounds, rounds, real time obtained, 0, 0, 0), then
- * for each round: when it was sent, and for each source: when the answer came (0: none), who answered, when by its
- * own word. All by CLOCK_BOOTTIME in ns. One process in real time and memory that is locked: what the
+ * for each round: when it was sent, and for each source: when the answer came (0: none), who answered (without an answer: 1 if the
+ * question could be sent, which from inside means that the address is there), when by its own word. All by CLOCK_BOOTTIME in ns. One process in real time and memory that is locked: what the
  * bench does beside cannot hold it up, and if something did, the time between two rounds says so. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -84,7 +84,8 @@ int main(int c, char **v) {
 		if (p[n].revents && read(t, &x, 8) == 8) {
 			if (k == rounds) return 0;
 			w[HEAD + k * width] = now();
-			for (int i = 0; i < n; i++) sendto(p[i].fd, &k, 8, 0, (void *)&to, sizeof to);
+			for (int i = 0; i < n; i++)
+				w[HEAD + k * width + 2 + 3 * i] = sendto(p[i].fd, &k, 8, 0, (void *)&to, sizeof to) == 8;
 			__atomic_store_n(&w[3], ++k, __ATOMIC_RELEASE);
 		}
 	}

@@ -111,6 +111,20 @@ class Seen:
                 out.append([t, t])
         return out
 
+    def address(self, t0, t1, of):
+        """How long the address was on two nodes at once. of says from when on each node's counts: that of a machine that
+        is off is nowhere."""
+        total, last = 0, None
+        for k in range(self.first(t0), self.first(t1)):
+            s = self.sent(k)
+            here = [self.w[HEAD + k * self.width + 5 + 3 * i] != 0 and s >= of.get(n, 0) for i, n in enumerate(self.nodes)]
+            if sum(here) > 1:
+                total += s - last if last else MS
+                last = s
+            else:
+                last = None
+        return total
+
     def overlap(self, t0, t1):
         """How long two nodes were active at once. One answer is a millisecond of activity."""
         all, total, began = [self.spans(i, t0, t1) for i in range(len(self.nodes))], 0, None

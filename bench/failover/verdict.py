@@ -43,7 +43,7 @@ for fault, what in FAULTS.items():
     rows = [(n, of(n, fault)) for n in names if of(n, fault)]
     if not rows:
         continue
-    print(f"\n{fault}: {what}\n  {'ms':16s} {'n':>3s} {'min':>8s} {'median':>8s} {'p90':>8s} {'max':>8s}   missed   overlap: median, max"
+    print(f"\n{fault}: {what}\n  {'ms':16s} {'n':>3s} {'min':>8s} {'median':>8s} {'p90':>8s} {'max':>8s}   missed   overlap: median, max (address: max)"
           "   later: max   well again: s")
     for n, ts in rows:
         o, v, a = [t["outage_ms"] for t in ts], [t["overlap_ms"] for t in ts], [t["after_ms"] for t in ts]
@@ -55,7 +55,7 @@ for fault, what in FAULTS.items():
         notes += [f"the client itself paused in {paused}, up to {max(t['client_pause_ms'] for t in ts):.0f} ms"] * bool(paused)
         notes += [f"it moved by itself before {sum(t['restless'] for t in ts)} of the faults"] * bool(sum(t.get("restless", 0) for t in ts))
         print(f"  {n:16s} {s['n']:3d} {s['min']:8.1f} {s['median']:8.1f} {pct(o, 90):8.1f} {s['max']:8.1f} {sum(t['missed'] for t in ts):8d}"
-              f"   {stats(v)['median']:9.1f} {max(v):9.1f}   {max(a):10.1f}   {stats([t['well_s'] for t in ts])['median']:6.1f}"
+              f"   {stats(v)['median']:9.1f} {max(v):9.1f} {max(t['address_ms'] for t in ts):9.1f}     {max(a):10.1f}   {stats([t['well_s'] for t in ts])['median']:6.1f}"
               + ("   " + "; ".join(notes) if notes else ""))
 if idle:
     print("\none node of three, nothing happens, for " + f"{idle['seconds']:g} s: CPU of a core in %, PSS in MiB")
