@@ -20,6 +20,7 @@ type heart struct {
 
 	mu      sync.Mutex
 	said    ha.Said
+	hears   []ha.Node // as the payload says
 	payload []byte
 	heard   []netpath.Heard // reused
 }
@@ -57,13 +58,22 @@ func (h *heart) incarnation() ha.Incarnation {
 }
 
 // hear returns when each node was heard last on any network, what it said then, and
-// this node itself.
+// this node itself. If it hears other nodes than before, the others are told at once:
+// somebody may wait for that word before it suspects one.
 func (h *heart) hear() []ha.Heard {
+	all, news := h.listen()
+	if news {
+		h.station.Hurry()
+	}
+	return all
+}
+
+// listen is hear, and says whether this node hears others than before.
+func (h *heart) listen() (all []ha.Heard, news bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	now := h.now()
 	h.heard = h.station.Heard(h.heard[:0])
-	var all []ha.Heard
 	for _, p := range h.heard {
 		if p.Last == 0 {
 			continue
@@ -91,8 +101,9 @@ func (h *heart) hear() []ha.Heard {
 	slices.Sort(hears)
 	all = append(all, ha.Heard{Node: h.me, At: now, Said: h.said, Hears: hears})
 	slices.SortFunc(all, func(a, b ha.Heard) int { return strings.Compare(string(a.Node), string(b.Node)) })
-	h.payload = h.encode(hears)
-	return all
+	news = !slices.Equal(hears, h.hears)
+	h.hears, h.payload = hears, h.encode(hears)
+	return all, news
 }
 
 // encode makes the payload. What does not fit says least: with a key of zero nobody

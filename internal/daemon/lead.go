@@ -15,22 +15,37 @@ const (
 )
 
 // listen keeps what a witness says current: whom it hears. A node with a brain
-// listens for that anyway.
+// listens for that anyway. A brain believes its silence of a node only when the witness
+// has stopped saying that it hears that one: it looks in the instant at which it does.
 func (m *member) listen(ctx context.Context) error {
 	if m.loop != nil {
 		<-ctx.Done()
 		return ctx.Err()
 	}
-	t := time.NewTicker(m.o.Identity.Timers.Silence / 2)
+	silence := m.o.Identity.Timers.Silence
+	t := time.NewTimer(0)
 	defer t.Stop()
 	for {
-		m.heart.hear()
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-t.C:
 		}
+		all := m.heart.hear()
+		t.Reset(lull(all, m.heart.now(), silence))
 	}
+}
+
+// lull is how long it takes until the next of those who are heard is silent, if nothing
+// more is heard of it, and half a silence at most.
+func lull(all []ha.Heard, now ha.Instant, silence time.Duration) time.Duration {
+	wait := silence / 2
+	for _, h := range all {
+		if d := h.At.Add(silence).Sub(now); d > 0 {
+			wait = min(wait, d)
+		}
+	}
+	return wait
 }
 
 // lead has the witness lead the store: then the death of a node, or a split between

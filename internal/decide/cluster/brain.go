@@ -143,6 +143,9 @@ func (b *Brain) Step(now ha.Instant, in ha.Input) []ha.Action {
 	switch in := in.(type) {
 	case ha.Hearing:
 		b.ear.listen(in.Nodes)
+		// The next look is at the latest when a silence is complete, and not up to a quarter
+		// of one later.
+		b.way.next = min(b.way.next, b.ear.falls(b.way.next))
 		b.decide()
 	case ha.StoreRead:
 		if in.ID == b.way.read {
@@ -210,10 +213,11 @@ func (b *Brain) decide() {
 	}
 	switch {
 	case b.way.write != nil || b.way.read != 0:
-	case !b.store.known && (b.held || b.way.asked == 0 || b.now.Sub(b.way.asked) >= b.mind.Timers.Silence):
+	case !b.store.known && (b.held || b.way.asked == 0 || b.now.Sub(b.way.asked) >= b.mind.Timers.Silence || b.orphaned()):
 		b.look()
 	case !b.store.known:
-		// Who does not hold the epoch asks once in a silence, and not at each look.
+		// Who does not hold the epoch asks once in a silence, and not at each look, as long as
+		// who holds it is heard.
 	case !b.held:
 		b.aspire()
 	default:
@@ -327,23 +331,53 @@ func (e *ear) silent(name ha.Node, times int) bool {
 	return e.now.Sub(last) >= e.silence*timesOf(times)
 }
 
+// falls is the first instant after now and before another one at which a silence of a
+// node is complete if nothing more is heard of it: the first one, or a further one that a
+// node behind in the list waits for.
+func (e *ear) falls(before ha.Instant) ha.Instant {
+	for _, n := range e.listed {
+		heard := max(e.hearing(n).At, e.start)
+		for i := range e.listed {
+			for _, last := range []ha.Instant{heard, max(min(heard, e.whole[n]), e.start)} {
+				if t := last.Add(e.silence * timesOf(i+1)); n != e.me && t > e.now && t < before {
+					before = t
+				}
+			}
+		}
+	}
+	return before
+}
+
+// rank is the place of this node among those that may take the epoch. Who holds it has
+// none: if it is lost, it gets no silence of its own to come first.
+func (b *Brain) rank() int {
+	rank := 1
+	for _, n := range b.mind.Listed {
+		if n == b.mind.Node {
+			break
+		}
+		if b.mind.eligible(n) && n != b.store.Brain.Node {
+			rank++
+		}
+	}
+	return rank
+}
+
+// orphaned reports whether another node held the epoch when that was read last, and is
+// lost for as long as it is this node's turn.
+func (b *Brain) orphaned() bool {
+	holder := b.store.Brain.Node
+	return holder != "" && holder != b.mind.Node && b.ear.lost(holder, b.rank())
+}
+
 // aspire takes the epoch if nobody who is before this node is heard, and whoever
 // holds it is lost.
 func (b *Brain) aspire() {
 	if !b.mind.eligible(b.mind.Node) {
 		return
 	}
-	rank := 1
-	for _, n := range b.mind.Listed {
-		if n == b.mind.Node {
-			break
-		}
-		if b.mind.eligible(n) {
-			rank++
-		}
-	}
-	holder := b.store.Brain.Node
-	if holder != "" && holder != b.mind.Node && !b.ear.lost(holder, rank) {
+	holder, rank := b.store.Brain.Node, b.rank()
+	if holder != "" && holder != b.mind.Node && !b.orphaned() {
 		b.store.known = false // who holds it is asked for again at the next look
 		return
 	}

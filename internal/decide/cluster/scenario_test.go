@@ -44,6 +44,7 @@ type around struct {
 	rev   ha.Rev
 	keys  map[string]kept
 	alive []ha.Node
+	gone  map[ha.Node]ha.Heard // what was heard last of those who are not alive any more
 	said  map[ha.Node]ha.Said
 	hears map[ha.Node][]ha.Node
 	hold  bool // answers of the store wait for their own line
@@ -59,7 +60,8 @@ type kept struct {
 }
 
 func play(t *testing.T, text string) string {
-	s := &theatre{t: t, around: around{keys: map[string]kept{}, said: map[ha.Node]ha.Said{}, hears: map[ha.Node][]ha.Node{}}}
+	s := &theatre{t: t, around: around{keys: map[string]kept{}, said: map[ha.Node]ha.Said{},
+		hears: map[ha.Node][]ha.Node{}, gone: map[ha.Node]ha.Heard{}}}
 	lines := bufio.NewScanner(strings.NewReader(text))
 	for lines.Scan() {
 		line := lines.Text()
@@ -266,6 +268,9 @@ func (s *theatre) hearing() ha.Hearing {
 		}
 		in.Nodes = append(in.Nodes, ha.Heard{Node: n, At: s.now, Said: s.said[n], Hears: hears})
 	}
+	for _, h := range s.gone {
+		in.Nodes = append(in.Nodes, h)
+	}
 	slices.SortFunc(in.Nodes, func(a, b ha.Heard) int { return cmp.Compare(a.Node, b.Node) })
 	return in
 }
@@ -274,10 +279,17 @@ func (s *theatre) hearing() ha.Hearing {
 func (s *theatre) fact(word string, rest []string) {
 	switch word {
 	case "alive":
-		s.alive = nil
+		s.alive, s.gone = nil, map[ha.Node]ha.Heard{}
 		for _, n := range rest {
 			s.alive = append(s.alive, ha.Node(n))
 		}
+	case "silent": // from now on; what they said last is known
+		for _, h := range s.hearing().Nodes {
+			if slices.Contains(rest, string(h.Node)) {
+				s.gone[h.Node] = h
+			}
+		}
+		s.alive = slices.DeleteFunc(s.alive, func(n ha.Node) bool { return slices.Contains(rest, string(n)) })
 	case "hears": // hears b: c
 		s.hears[ha.Node(rest[0])] = names[ha.Node](strings.Join(rest[1:], ","))
 	case "says": // says a i1@5 web
