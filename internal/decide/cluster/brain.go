@@ -350,7 +350,7 @@ func (e *ear) falls(before ha.Instant) ha.Instant {
 
 // rank is the place of this node among those that may take the epoch. Who holds it has
 // none: if it is lost, it gets no silence of its own to come first.
-func (b *Brain) rank() int {
+func rank(b *Brain) int {
 	rank := 1
 	for _, n := range b.mind.Listed {
 		if n == b.mind.Node {
@@ -367,7 +367,7 @@ func (b *Brain) rank() int {
 // lost for as long as it is this node's turn.
 func (b *Brain) orphaned() bool {
 	holder := b.store.Brain.Node
-	return holder != "" && holder != b.mind.Node && b.ear.lost(holder, b.rank())
+	return holder != "" && holder != b.mind.Node && b.ear.lost(holder, rank(b))
 }
 
 // aspire takes the epoch if nobody who is before this node is heard, and whoever
@@ -376,7 +376,7 @@ func (b *Brain) aspire() {
 	if !b.mind.eligible(b.mind.Node) {
 		return
 	}
-	holder, rank := b.store.Brain.Node, b.rank()
+	holder, rank := b.store.Brain.Node, rank(b)
 	if holder != "" && holder != b.mind.Node && !b.orphaned() {
 		b.store.known = false // who holds it is asked for again at the next look
 		return

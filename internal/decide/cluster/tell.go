@@ -35,7 +35,7 @@ func (b *Brain) tell(p *pending) {
 		case put.Group != nil:
 			say(ha.GroupGranted, ha.OfGroup(put.Group.Group), "to "+string(put.Group.Node)+", fence "+put.Group.Fence.String())
 		case put.Node != nil:
-			b.tellNode(*put.Node, say)
+			tellNode(b, *put.Node, say)
 		}
 	}
 }
@@ -84,7 +84,7 @@ func hush(b *Brain, but []ha.Group, why string) {
 	})
 }
 
-func (b *Brain) tellNode(r ha.NodeRecord, say func(ha.Code, ha.Subject, string)) {
+func tellNode(b *Brain, r ha.NodeRecord, say func(ha.Code, ha.Subject, string)) {
 	was := b.store.node(r.Node)
 	switch {
 	case was == nil:
