@@ -137,7 +137,7 @@ var owners = map[string][]string{
 	"github.com/vishvananda/netlink":      {"internal/addr", "internal/netpath"},
 	"github.com/mdlayher":                 {"internal/addr", "internal/netpath"},
 	"github.com/gosnmp/gosnmp":            {"internal/snmp", "internal/notify"},
-	"github.com/cilium/ebpf":              {"internal/deadman"},
+	"github.com/cilium/ebpf":              {"internal/proc/gate"},
 	"github.com/google/nftables":          {"internal/deadman"},
 	"github.com/fsnotify/fsnotify":        {"internal/replica"},
 	"github.com/google/renameio":          {"internal/replica"},

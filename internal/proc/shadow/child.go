@@ -104,6 +104,9 @@ func (ps *programs) prepare(p ha.Process, start ha.StartID, park bool) (n *succe
 	if n.group, err = s.tree.Make(p, start, pr.spec); err != nil {
 		return n, err
 	}
+	if n.owner != "" {
+		s.rights.gates.hold(s, n.owner, n.group)
+	}
 	slot, err := s.table.Claim(start, p)
 	if err != nil {
 		return n, err
@@ -233,6 +236,7 @@ func (c *child) disarm() {
 // moment after the last process.
 func (ps *programs) removeGroup(g *spawn.Cgroup) {
 	s := ps.of
+	s.rights.gates.release(g)
 	err := g.Remove()
 	if err == nil {
 		g.Close()

@@ -20,6 +20,7 @@ type rights struct {
 	guard guardian
 	soon  bool   // the thread of the loop has real-time scheduling
 	slow  string // why it has not, although it was asked for
+	gates gates
 }
 
 // inherit takes over the deadlines of the shadow before this one, if it had any.
@@ -104,6 +105,7 @@ func (r *rights) close() {
 		r.event = -1
 	}
 	r.guard.close(r.of)
+	r.gates.close()
 }
 
 // give carries out OrderRights.
@@ -131,6 +133,7 @@ func (r *rights) give(list []proc.Right) {
 		s.c.Log.Warn("a right was not taken", "group", x.Right.Group, "fence", x.Right.Fence, "err", x.Err)
 		r.refuse(x.Right, x.Err)
 	}
+	r.gates.open(r, list, given.Refused)
 	for _, g := range given.Changed {
 		r.rearm(g)
 	}

@@ -1,0 +1,174 @@
+package gate
+
+import (
+	"bufio"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"gemel/internal/clock"
+	"gemel/internal/ha"
+	"gemel/internal/need"
+)
+
+// TestMain plays the program in the control group: it says where it listens, and
+// answers.
+func TestMain(m *testing.M) {
+	if os.Getenv("GATE_TEST_ECHO") != "" {
+		c, err := net.ListenPacket("udp", os.Getenv("GATE_TEST_ECHO"))
+		if err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+		fmt.Println(c.LocalAddr())
+		b := make([]byte, 64)
+		for {
+			n, from, err := c.ReadFrom(b)
+			if err != nil {
+				os.Exit(1)
+			}
+			_, _ = c.WriteTo(b[:n], from) // at the gate it is refused
+		}
+	}
+	os.Exit(m.Run())
+}
+
+// echo runs that program in a control group.
+func echo(t *testing.T, dir, at string) net.Conn {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	c := exec.Command(self)
+	c.Env = append(os.Environ(), "GATE_TEST_ECHO="+at)
+	c.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(f.Fd())}
+	out, err := c.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = c.Process.Kill()
+		_ = c.Wait() // it was killed
+	})
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := net.Dial("udp", line[:len(line)-1])
+	if err != nil {
+		t.Fatalf("%s: %v", line, err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	return conn
+}
+
+// answers asks once.
+func answers(t *testing.T, c net.Conn, patience time.Duration) bool {
+	t.Helper()
+	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Write([]byte("?")); err != nil {
+		return false
+	}
+	_, err := c.Read(make([]byte, 8))
+	return err == nil
+}
+
+func TestGate(t *testing.T) {
+	need.Root(t)
+	root := need.CgroupV2(t)
+	for _, at := range []string{"127.0.0.1:0", "[::1]:0"} {
+		t.Run(at, func(t *testing.T) {
+			dir, err := os.MkdirTemp(root, "gate-test-")
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() {
+				for range 500 { // until the program is reaped
+					if os.Remove(dir) == nil {
+						return
+					}
+					time.Sleep(time.Millisecond)
+				}
+				t.Errorf("%s is left", filepath.Base(dir))
+			})
+			c := echo(t, dir, at)
+			if !answers(t, c, time.Minute) {
+				t.Fatal("no answer without a gate")
+			}
+			g, err := New()
+			need.Done(t, err, "loading a program for the packets of a control group")
+			defer g.Close()
+			held, err := g.Hold(dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if answers(t, c, 50*time.Millisecond) {
+				t.Error("an answer before there was a deadline")
+			}
+			// From one instant to the other, with nobody doing anything.
+			end := clock.Now().Add(200 * time.Millisecond)
+			if err := g.Until(end); err != nil {
+				t.Fatal(err)
+			}
+			if !answers(t, c, time.Minute) && clock.Now() < end {
+				t.Error("no answer before the deadline")
+			}
+			last := ha.Instant(0)
+			for clock.Now() < end.Add(100*time.Millisecond) {
+				if sent := clock.Now(); answers(t, c, 20*time.Millisecond) {
+					last = sent
+				}
+			}
+			if last >= end {
+				t.Errorf("an answer to a question of %s after the deadline", last.Sub(end))
+			}
+			if err := g.Until(clock.Now().Add(time.Hour)); err != nil {
+				t.Fatal(err)
+			}
+			if !answers(t, c, time.Minute) {
+				t.Error("no answer after the deadline was put off")
+			}
+			if err := g.Until(0); err != nil {
+				t.Fatal(err)
+			}
+			if answers(t, c, 50*time.Millisecond) {
+				t.Error("an answer after the end")
+			}
+			if err := held.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if !answers(t, c, time.Minute) {
+				t.Error("no answer after the gate was taken away")
+			}
+		})
+	}
+}
+
+func TestNoControlGroup(t *testing.T) {
+	need.Root(t)
+	g, err := New()
+	need.Done(t, err, "loading a program for the packets of a control group")
+	defer g.Close()
+	if _, err := g.Hold(""); err == nil {
+		t.Error("held before nothing")
+	}
+	if _, err := g.Hold(t.TempDir()); err == nil {
+		t.Error("held before what is no control group")
+	}
+}
