@@ -17,10 +17,9 @@ PURGE      ?=
 
 # The product needs no C; only the race detector does.
 export CGO_ENABLED ?= 0
-BUILD = go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)'
 
 .DEFAULT_GOAL := build
-.PHONY: help go build arm64 run run-cluster test race lint fmt-check vet staticcheck law vuln check fuzz \
+.PHONY: help go build arm64 run run-one test race lint fmt-check vet staticcheck law vuln check fuzz \
         generate generate-check install uninstall setup clean list
 
 help: ## what can be made
@@ -33,19 +32,17 @@ go:
 	@bash scripts/go-version.sh
 
 build: go ## bin/gemel
-	@mkdir -p bin
-	$(BUILD) -o bin/ ./cmd/...
+	bash scripts/build.sh bin '$(VERSION)'
 
 arm64: go ## cross build of the same, in bin/arm64
-	@mkdir -p bin/arm64
-	GOOS=linux GOARCH=arm64 $(BUILD) -o bin/arm64/ ./cmd/...
+	GOOS=linux GOARCH=arm64 bash scripts/build.sh bin/arm64 '$(VERSION)'
 
-run: build ## the main job on a shipped example, with events as they happen
-	@bash scripts/demo.sh
-
-run-cluster: build ## two nodes and a witness on this machine, and a client that asks their service each millisecond
-	@$(BUILD) -o bin/hello ./examples/hello
+run: build ## two nodes and a witness on this machine, and a client that asks their service each millisecond
+	@go build -trimpath -ldflags '-s -w' -o bin/hello ./examples/hello
 	@bash scripts/cluster.sh
+
+run-one: build ## one machine: the daemon on a shipped example, with events as they happen
+	@bash scripts/demo.sh
 
 setup: ## what the tests need from the distribution; NO_INSTALL=1 only tells
 	@bash scripts/setup.sh

@@ -3,6 +3,7 @@ package internal
 import (
 	"fmt"
 	"go/ast"
+	"os/exec"
 	"path"
 	"slices"
 	"strconv"
@@ -52,7 +53,12 @@ var law = map[string]place{
 	"internal/evidence":          {floor: 40},
 	"internal/contract/metadata": {floor: 39},
 	"internal/contract":          {floor: 40},
+	"internal/contract/hold":     {floor: 41},
+	"internal/part":              {floor: 40},
+	"internal/store/etcdpb":      {floor: 39},
+	"internal/store/disk":        {floor: 39},
 	"internal/store":             {floor: 40},
+	"internal/store/member":      {floor: 41},
 	"internal/netpath":           {floor: 40},
 	"internal/addr":              {floor: 40},
 	"internal/replica":           {floor: 40},
@@ -62,6 +68,7 @@ var law = map[string]place{
 	// The loops.
 	"internal/engine": {floor: 50},
 	"internal/roll":   {floor: 50},
+	"internal/voter":  {floor: 51},
 
 	// Who may, and why.
 	"internal/access": {floor: 60},
@@ -90,6 +97,7 @@ var law = map[string]place{
 	"api/gemel/v1":     {floor: 0, published: true},
 	"api/gemel/v1/...": {floor: 1, published: true},
 	"cmd/gemel":        {floor: 90},
+	"cmd/gemel-store":  {floor: 90},
 	"cmd/gemel-agent":  {floor: 90},
 	"examples/...":     {floor: 5},
 	"bench/...":        {floor: 91},
@@ -122,8 +130,8 @@ var bannedTime = []string{"Now", "Since", "Until", "After", "AfterFunc", "Sleep"
 // owners says which packages may import a module from outside. A module that
 // is not here is in no package: add it here and in docs/dependencies.md.
 var owners = map[string][]string{
-	"go.etcd.io":                          {"internal/store"},
-	"go.uber.org/zap":                     {"internal/store"},
+	"go.etcd.io":                          {"internal/store/member"},
+	"go.uber.org/zap":                     {"internal/store/member"},
 	"github.com/goccy/go-yaml":            {"internal/config"},
 	"github.com/invopop/jsonschema":       {"internal/config"},
 	"github.com/vishvananda/netlink":      {"internal/addr", "internal/netpath"},
@@ -143,11 +151,12 @@ var owners = map[string][]string{
 	"github.com/systemd/slog-journal":     {"internal/daemon", "internal/notify"},
 	"github.com/prometheus/client_golang": {"internal/rpc", "internal/daemon"},
 	"go.opentelemetry.io/otel":            {"internal/daemon"},
-	"connectrpc.com/connect":              {"api/", "internal/rpc", "internal/remote", "internal/cli", "internal/agent"},
-	"google.golang.org/protobuf":          {"api/", "internal/rpc", "internal/remote", "internal/check", "internal/cli", "internal/store"},
-	"google.golang.org/grpc":              {"internal/check", "internal/store"},
+	"connectrpc.com/connect":              {"api/", "internal/rpc", "internal/remote", "internal/cli", "internal/agent", "internal/store"},
+	"google.golang.org/protobuf":          {"api/", "internal/rpc", "internal/remote", "internal/check", "internal/cli", "internal/store/"},
 	"golang.org/x/net/bpf":                {"internal/addr"},
-	"golang.org/x/net/ipv6":               {"internal/addr"},
+	"golang.org/x/net/icmp":               {"internal/check"},
+	"golang.org/x/net/ipv4":               {"internal/check"},
+	"golang.org/x/net/ipv6":               {"internal/addr", "internal/check"},
 	"golang.org/x/net/http2":              {"internal/check", "internal/rpc", "internal/remote"},
 	"github.com/spf13/cobra":              {"internal/cli", "internal/agent"},
 	"github.com/spf13/pflag":              {"internal/cli", "internal/agent"},
@@ -186,6 +195,10 @@ func breaches(t *tree) []string {
 				out = append(out, impurities(t, p.dir, f)...)
 			}
 		}
+	}
+	// With the member of the store comes all of etcd, into each process of the program.
+	for _, p := range []string{"internal/daemon", "internal/cli"} {
+		out = append(out, reaches(t, p, "internal/store/member", "internal/voter")...)
 	}
 	return append(out, reaches(t, "cmd/gemel-agent", "internal/store", "internal/web")...)
 }
@@ -337,6 +350,37 @@ func reaches(t *tree, from string, others ...string) []string {
 	return out
 }
 
+// heavy are modules that the shadow, the monitor and the guard do without: their
+// packages take memory in each process that has them, before main begins.
+var heavy = []string{"go.etcd.io", "google.golang.org/grpc", "google.golang.org/genproto", "github.com/prometheus", "go.opentelemetry.io",
+	"go.uber.org", "github.com/gogo", "github.com/grpc-ecosystem", "github.com/google/go-cmp", "github.com/golang/protobuf"}
+
+// TestSlim asks the go tool what is linked into gemel as make builds it. As a check
+// of this test it asks the same of the program that must have etcd.
+func TestSlim(t *testing.T) {
+	linked := func(pkg string) []string {
+		c := exec.Command("go", "list", "-e", "-deps", "-tags", "slim", pkg) // -e: what is embedded is made by make
+		c.Dir = ".."
+		out, err := c.Output()
+		if err != nil {
+			t.Fatalf("asking what is linked: %v", err)
+		}
+		var found []string
+		for _, dep := range strings.Fields(string(out)) {
+			if slices.ContainsFunc(heavy, func(h string) bool { return dep == h || strings.HasPrefix(dep, h+"/") }) {
+				found = append(found, dep)
+			}
+		}
+		return found
+	}
+	if found := linked("./cmd/gemel"); len(found) != 0 {
+		t.Errorf("the shadow and the monitor carry what only a member of the store needs:\n%s\ngo list -deps -tags slim ./cmd/gemel says by which way", strings.Join(found, "\n"))
+	}
+	if found := linked("./cmd/gemel-store"); len(found) < 50 {
+		t.Errorf("gemel-store has only %d packages of those: this test sees nothing", len(found))
+	}
+}
+
 // TestLawCatches plants one violation of each kind: a law that catches nothing
 // is worse than none.
 func TestLawCatches(t *testing.T) {
@@ -352,7 +396,7 @@ func TestLawCatches(t *testing.T) {
 		{"pure clock", "internal/decide/ladder/x.go", "package ladder; import clk \"time\"; var _ = clk.Now", "time.Now"},
 		{"pure goroutine", "internal/manifest/x.go", "package manifest; func f() { go f() }", "no goroutine"},
 		{"pure api", "internal/config/x.go", `package config; import _ "gemel"`, "only pure ones"},
-		{"etcd", "internal/engine/x.go", `package engine; import _ "go.etcd.io/etcd/client/v3"`, "only internal/store may"},
+		{"etcd", "internal/engine/x.go", `package engine; import _ "go.etcd.io/etcd/client/v3"`, "only internal/store/member may"},
 		{"netlink", "internal/proc/x.go", `package proc; import _ "github.com/vishvananda/netlink"`, "only internal/addr"},
 		{"yaml", "internal/cli/x.go", `package cli; import _ "github.com/goccy/go-yaml"`, "only internal/config may"},
 		{"snmp", "internal/engine/x.go", `package engine; import _ "github.com/gosnmp/gosnmp"`, "only internal/snmp"},
@@ -370,6 +414,12 @@ func TestLawCatches(t *testing.T) {
 			"cmd/gemel-agent/x.go", `package main; import _ "gemel/internal/engine"`,
 			"internal/engine/x.go", `package engine; import _ "gemel/internal/store"`,
 		)), "cmd/gemel-agent -> internal/engine -> internal/store")
+	})
+	t.Run("daemon and etcd", func(t *testing.T) {
+		wantComplaint(t, breaches(planted(t,
+			"internal/daemon/x.go", `package daemon; import _ "gemel/internal/roll"`,
+			"internal/roll/x.go", `package roll; import _ "gemel/internal/store/member"`,
+		)), "internal/daemon -> internal/roll -> internal/store/member")
 	})
 	t.Run("what is right passes", func(t *testing.T) {
 		report(t, "complaints about code that keeps the law", breaches(planted(t,

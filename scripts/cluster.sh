@@ -1,7 +1,7 @@
 #!/bin/bash
-# make run-cluster: two nodes and a witness on this one machine, a service that only one of them runs, and a client that asks it
-# each millisecond. As root each node has a network namespace and two networks of its own, and the service an address that moves
-# with it; else all are on loopback addresses. DEMO_SECONDS=20 ends it by itself.
+# make run: two nodes and a witness on this one machine, a service that only one of them runs, and a client that asks it each
+# millisecond. As root each node has a network namespace and two networks of its own, and the service an address that moves with
+# it; else all are on loopback addresses. At a terminal keys break things. DEMO_SECONDS=20 ends it by itself, after one move.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD/.run-cluster
@@ -20,8 +20,8 @@ at() { # NODE COMMAND...: runs it where the node is
 
 gemel() { # NODE ARGS...
 	local n=$1
-	shift
-	at "$n" "$PWD/bin/gemel" --data-dir "$root/$n/data" --run-dir "$root/$n/run" "$@"
+	shift # its input is not the keys'
+	at "$n" "$PWD/bin/gemel" --data-dir "$root/$n/data" --run-dir "$root/$n/run" "$@" </dev/null
 }
 
 finish() {
@@ -159,31 +159,120 @@ for ((i = 0; i < 600 && calm < 5; i++)); do # a monitor that is being replaced s
 	sleep 0.1
 done
 gemel alpha status
+
+# active is the node that has the group, as the witness reads it in the store.
+active() { gemel witness status --json 2>/dev/null | grep -o '"name":"web"[^{}]*"node":"[a-z]*"' | sed 's/.*"node":"//; s/"//' || true; }
+
+pid_of() { # NODE PROCESS: its pid, empty if it does not run
+	gemel "$1" status --json 2>/dev/null | grep -o "\"name\":\"$2\"[^{}]*\"pid\":[1-9][0-9]*" | sed 's/.*://' || true
+}
+
+# all_of tells every process of a node: what is in its namespace, or what its daemon knows and what was started with its directories.
+all_of() {
+	if [ ${#spaces[@]} -gt 0 ]; then
+		ip netns pids "gm$own-$1"
+		return
+	fi
+	pid_of "$1" hello
+	local p
+	for p in /proc/[0-9]*; do
+		if tr '\0' ' ' <"$p/cmdline" 2>/dev/null | grep -q -- "--data-dir $root/$1/data"; then echo "${p#/proc/}"; fi
+	done
+}
+
+link() { # NODE up|down: all its networks
+	local k
+	for k in 1 2 3; do ip -n "gm$own-switch" link set "$1-$k" "$2"; done
+}
+
+cut='' dead=''
+press() { # KEY: what it does, and what is to be seen of it
+	local n p
+	n=$(active)
+	case $1 in
+	m)
+		echo "gemel move web"
+		for p in alpha beta; do [ "$p" = "$dead" ] || [ "$p" = "$cut" ] || break; done
+		gemel "$p" move web || true
+		;;
+	p)
+		echo "kill -9 of the program on ${n:-no node}: it is started again where it is"
+		p=$(pid_of "${n:-alpha}" hello)
+		[ -z "$p" ] || kill -9 "$p"
+		;;
+	d)
+		echo "kill -9 of the daemon that decides on ${n:-no node}, its monitor: the program runs on"
+		p=$(gemel "${n:-alpha}" status --json | grep -o '"monitor":[1-9][0-9]*' | sed 's/.*://') || true
+		[ -z "$p" ] || kill -9 "$p"
+		;;
+	k)
+		if [ -n "$dead$cut" ] || [ -z "$n" ]; then
+			echo "one node is away already; b brings it back"
+			return
+		fi
+		echo "all of $n at once, as if its power was cut; b brings it back"
+		dead=$n
+		# Its links first, so that nothing tells the others.
+		if [ ${#spaces[@]} -gt 0 ]; then link "$n" down; fi
+		# shellcheck disable=SC2046
+		kill -9 $(all_of "$n") 2>/dev/null || true
+		;;
+	c)
+		if [ ${#spaces[@]} = 0 ]; then
+			echo "to cut a node off needs root: make run as root"
+		elif [ -n "$dead$cut" ] || [ -z "$n" ]; then
+			echo "one node is away already; b brings it back"
+		else
+			echo "$n is cut off from all networks: it stops what it has before the other begins; b heals it"
+			cut=$n
+			link "$n" down
+		fi
+		;;
+	b)
+		if [ -n "$cut" ]; then
+			echo "$cut reaches the networks again"
+			link "$cut" up
+			cut=''
+		elif [ -n "$dead" ]; then
+			echo "$dead boots"
+			if [ ${#spaces[@]} -gt 0 ]; then link "$dead" up; fi
+			start "$dead"
+			dead=''
+		else
+			echo "both nodes are there"
+		fi
+		;;
+	s)
+		for p in alpha beta; do [ "$p" = "$dead" ] || [ "$p" = "$cut" ] || break; done
+		gemel "$p" status || true
+		;;
+	q) finish 0 ;;
+	*) keys ;;
+	esac
+}
+
+keys() {
+	cat <<-KEYS
+
+		  m  move the group to the other node          k  kill the node that has it, all at once
+		  p  kill the program                          c  cut that node off from all networks
+		  d  kill a daemon (the monitor)               b  bring back what k or c took away
+		  s  status                                    q  end everything
+	KEYS
+}
+
 inside=''
 if [ ${#spaces[@]} -gt 0 ]; then inside="ip netns exec gm$own-\$n "; fi
-line="cd $PWD; g() { n=\$1; shift; ${inside}bin/gemel --data-dir $root/\$n/data --run-dir $root/\$n/run \"\$@\"; }"
 cat <<HINTS
 
-In a second terminal:
+In a second terminal, if you like ("g alpha move web", "g beta why web", "g beta plan --if 'node alpha lost'", "g beta events -f"):
 
-  $line
-HINTS
-try() { printf '  %-44s # %s\n' "$1" "$2"; }
-try "g beta status" "the nodes, the networks, the group"
-try "g alpha move web" "the group goes to the other node"
-try "kill -9 \$(g alpha status --json | grep -o '\"name\":\"hello\"[^{}]*\"pid\":[1-9][0-9]*' | sed 's/.*://')" "the program: it is started again where it is"
-if [ ${#spaces[@]} -gt 0 ]; then
-	try "kill -9 \$(ip netns pids gm$own-alpha)" "all of alpha at once, as if its power was cut"
-	try "for k in 1 2 3; do ip -n gm$own-switch link set alpha-\$k down; done" "alpha is cut off: it stops what it has before beta begins"
-	try "for k in 1 2 3; do ip -n gm$own-switch link set alpha-\$k up; done" "and comes back"
-fi
-try "g alpha drain alpha; g alpha resume alpha" "empty a node, and let it take groups again"
-try "g beta events -f" "what is decided, and why: g beta why"
-cat <<HINTS
+  cd $PWD; g() { n=\$1; shift; ${inside}bin/gemel --data-dir $root/\$n/data --run-dir $root/\$n/run "\$@"; }
 
-What a client sees that asks each millisecond; Ctrl-C ends everything:
+What a client sees that asks each millisecond:
 
 HINTS
+if [ -t 0 ]; then keys; fi
 words=''
 if [ ${#spaces[@]} -gt 0 ]; then words="ip netns exec gm$own-client"; fi
 $words "$PWD/bin/hello" ask "$service" &
@@ -202,4 +291,10 @@ if [ -n "${DEMO_SECONDS:-}" ]; then
 	fi
 	exit 0
 fi
-while kill -0 "$client" 2>/dev/null; do sleep 1; done
+while kill -0 "$client" 2>/dev/null; do
+	if [ ! -t 0 ]; then
+		sleep 1
+	elif read -rsn1 -t 1 key; then
+		press "$key"
+	fi
+done

@@ -1,5 +1,5 @@
 #!/bin/bash
-# make run: the daemon on an example, in a place of its own (.run), and its events in this terminal.
+# make run-one: the daemon on an example, in a place of its own (.run), and its events in this terminal.
 # DEMO_SECONDS=10 ends it by itself; DEMO_FILE is another manifest.
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -15,7 +15,7 @@ for tool in python3 cc go unshare; do
 	command -v $tool >/dev/null || { echo "There is no $tool: nothing can be compared." >&2; exit 1; }
 done
 sh bench/supervise/build.sh
-CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o "$BENCH_BIN/gemel" ./cmd/gemel
+bash scripts/build.sh "$BENCH_BIN"
 
 process_compose() { # from its module, which "go install" does not take: its main package is not where it says
 	local dir

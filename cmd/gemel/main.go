@@ -24,7 +24,7 @@ var version = "0.1.0"
 func main() {
 	os.Exit(cli.Main(cli.World{
 		Args: os.Args[1:], In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Version: version,
-		Run: half(50, daemon.Shadow), Store: half(50, daemon.Store), Guard: half(20, guard),
+		Run: half(50, daemon.Shadow), Store: half(50, store), Guard: half(20, guard), Part: half(50, daemon.Part),
 		// What a burst of starts leaves for good lies between its garbage: the more garbage
 		// there is at a time, the more memory those few objects keep from going back.
 		Monitor: half(30, monitor),

@@ -280,6 +280,9 @@ func order(a ha.Action) string {
 	case ha.Handle:
 		return fmt.Sprintf("the handler of the rung %s was run", a.Rung)
 	case ha.Failover:
+		if a.Nowhere {
+			return "it was to be started on no node"
+		}
 		if a.All {
 			return "all groups of this node were asked to move"
 		}

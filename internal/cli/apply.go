@@ -48,13 +48,18 @@ func apply(ctx context.Context, t *tool, file string, dry bool) error {
 	if _, err := config.Parse(file, b); err != nil {
 		return err
 	}
-	client, err := t.dial()
-	if err != nil {
-		return err
-	}
 	name := file
 	if abs, err := filepath.Abs(file); err == nil && file != "-" {
 		name = abs
+	}
+	return put(ctx, t, name, b, dry)
+}
+
+// put puts a manifest into force, and tells what that changes.
+func put(ctx context.Context, t *tool, name string, b []byte, dry bool) error {
+	client, err := t.dial()
+	if err != nil {
+		return err
 	}
 	var before *gemelv1.ManifestResponse
 	if !dry {

@@ -14,17 +14,34 @@ import (
 
 func whyCommand(t *tool) *cobra.Command {
 	return &cobra.Command{
-		Use: "why [NAME|NUMBER|node]", GroupID: "look", Args: args(0, 1),
+		Use: "why [NAME|NUMBER|node] | not GROUP on NODE", GroupID: "look", Args: args(0, 4),
 		Short: "the chain of facts and rules behind a state or an event",
 		Long: `Tells in plain sentences why a process, a check or the node is as it is, or how an event
 came about: which fact came, which rule fired on which values, what was done, and what
-came of it. Without an argument: what happened last.`,
-		Example:           "  gemel why nginx\n  gemel why 1042\n  gemel why",
+came of it. Without an argument: what happened last. Of a group of a cluster: why it is where
+it is, why not on each other node, and what happened to it last; "gemel why not GROUP on
+NODE" tells that of one node.`,
+		Example:           "  gemel why nginx\n  gemel why 1042\n  gemel why web\n  gemel why not web on beta\n  gemel why",
 		ValidArgsFunction: firstOnly(t.names(true, "node")),
 		RunE: func(c *cobra.Command, args []string) error {
+			if len(args) > 1 {
+				if len(args) != 4 || args[0] != "not" || args[2] != "on" {
+					return wrongUsage("gemel why takes one name or number, or: gemel why not GROUP on NODE")
+				}
+				return whyNot(c.Context(), t, strings.TrimPrefix(args[1], "group/"), args[3])
+			}
 			q, err := question(c.Context(), t, args)
 			if err != nil {
 				return err
+			}
+			if sub := q.GetSubject(); sub.GetKind() == gemelv1.Kind_KIND_GROUP {
+				s, err := t.snapshot(c.Context())
+				if err != nil {
+					return err
+				}
+				if s.GetCluster() != nil {
+					return whyGroup(c.Context(), t, s, sub.GetName())
+				}
 			}
 			client, err := t.dial()
 			if err != nil {

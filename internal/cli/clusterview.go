@@ -48,7 +48,7 @@ func groupColour(g *gemelv1.GroupStatus) string {
 		return green
 	case "standby", "elsewhere":
 		return plain
-	case "unplaced":
+	case "unplaced", "halted":
 		return red
 	}
 	return yellow

@@ -66,6 +66,15 @@ func storeCommand(t *tool) *cobra.Command {
 	}
 }
 
+// partCommand is how a part of a group that commands make is held; nobody types it.
+func partCommand(t *tool) *cobra.Command {
+	var o RunOptions
+	return &cobra.Command{
+		Use: "part", Hidden: true, Args: args(0, 0),
+		RunE: func(c *cobra.Command, args []string) error { return runHalf(c.Context(), t, t.w.Part, o, args) },
+	}
+}
+
 // guardCommand is how the shadow starts the process that keeps the deadlines of
 // groups beside it; nobody types it.
 func guardCommand(t *tool) *cobra.Command {

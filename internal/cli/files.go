@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -142,18 +143,21 @@ YAML then completes keys and marks mistakes: write
 }
 
 func manifestCommand(t *tool) *cobra.Command {
-	return &cobra.Command{
+	var version uint64
+	var list bool
+	c := &cobra.Command{
 		Use: "manifest", GroupID: "file", Args: args(0, 0),
-		Short: "print the manifest in force",
+		Short: "print the manifest in force, or another version of a cluster's",
 		Long: `Prints the manifest in force, byte for byte as it was applied. What was set by hand over
-it is not in it; gemel diff lists that. It may hold secrets and is for operators.`,
-		Example: "  gemel manifest > gemel.yaml",
+it is not in it; gemel diff lists that. It may hold secrets and is for operators. A cluster
+keeps the last 20 versions: --versions lists them, and gemel rollback brings one back.`,
+		Example: "  gemel manifest > gemel.yaml\n  gemel manifest --versions\n  gemel manifest --version 3 | gemel diff -",
 		RunE: func(c *cobra.Command, _ []string) error {
 			client, err := t.dial()
 			if err != nil {
 				return err
 			}
-			r, err := client.Manifest(c.Context(), &gemelv1.ManifestRequest{})
+			r, err := client.Manifest(c.Context(), &gemelv1.ManifestRequest{Version: version, Versions: list})
 			if err != nil {
 				return err
 			}
@@ -161,6 +165,10 @@ it is not in it; gemel diff lists that. It may hold secrets and is for operators
 				o := object(r)
 				o["manifest"] = string(r.GetManifest())
 				return t.printJSON(o)
+			}
+			if list {
+				listVersions(t, r.GetVersions())
+				return nil
 			}
 			text := r.GetManifest()
 			if t.out.terminal() {
@@ -170,6 +178,64 @@ it is not in it; gemel diff lists that. It may hold secrets and is for operators
 			return err
 		},
 	}
+	c.Flags().Uint64Var(&version, "version", 0, "this version of the cluster's: `NUMBER`")
+	c.Flags().BoolVar(&list, "versions", false, "list the versions that the cluster keeps")
+	c.MarkFlagsMutuallyExclusive("version", "versions")
+	return c
+}
+
+func listVersions(t *tool, all []*gemelv1.ManifestVersion) {
+	var rows [][]cell
+	for i, v := range all {
+		note := ""
+		if i == len(all)-1 {
+			note = "in force"
+		}
+		rows = append(rows, []cell{{text: strconv.FormatUint(v.GetVersion(), 10)}, {text: clockTime(v.GetAt().AsTime())}, {text: clean(v.GetName())}, {text: note}})
+	}
+	t.out.table(t.out, []string{"VERSION", "SINCE", "FROM", ""}, rows)
+}
+
+func rollbackCommand(t *tool) *cobra.Command {
+	var dry bool
+	c := &cobra.Command{
+		Use: "rollback [VERSION]", GroupID: "file", Args: args(0, 1),
+		Short: "put an earlier version of the cluster's manifest into force again",
+		Long: `Puts the version before the one in force, or VERSION, into force on all nodes of the cluster.
+It is applied as a new version, as gemel apply would; only what differs restarts. gemel
+manifest --versions lists what there is.`,
+		Example: "  gemel rollback --dry-run\n  gemel rollback 3",
+		RunE: func(c *cobra.Command, args []string) error {
+			client, err := t.dial()
+			if err != nil {
+				return err
+			}
+			var want uint64
+			if len(args) == 1 {
+				if want, err = strconv.ParseUint(args[0], 10, 64); err != nil || want == 0 {
+					return wrongUsage("%q is no version; gemel manifest --versions lists them", args[0])
+				}
+			} else {
+				r, err := client.Manifest(c.Context(), &gemelv1.ManifestRequest{Versions: true})
+				if err != nil {
+					return err
+				}
+				if n := len(r.GetVersions()); n < 2 {
+					return &ha.Error{Kind: ha.ErrRefused, Reason: "version", Hint: "gemel apply FILE makes a new one",
+						Err: fmt.Errorf("the cluster keeps no version before the one in force")}
+				} else {
+					want = r.GetVersions()[n-2].GetVersion()
+				}
+			}
+			r, err := client.Manifest(c.Context(), &gemelv1.ManifestRequest{Version: want})
+			if err != nil {
+				return err
+			}
+			return put(c.Context(), t, r.GetName(), r.GetManifest(), dry)
+		},
+	}
+	c.Flags().BoolVar(&dry, "dry-run", false, "only say what would change")
+	return c
 }
 
 func diffCommand(t *tool) *cobra.Command {

@@ -28,6 +28,8 @@ type World struct {
 	Run, Monitor func(ctx context.Context, o RunOptions) (int, error)
 	// Store runs this node's member of its cluster's store.
 	Store func(ctx context.Context, o RunOptions) (int, error)
+	// Part runs the program of a part of a group that commands make.
+	Part func(ctx context.Context, o RunOptions) (int, error)
 	// Guard runs the process that holds the deadlines of groups when no shadow does.
 	Guard func(ctx context.Context, o RunOptions) (int, error)
 	// Begin makes a cluster of this machine; Join makes it part of one.
@@ -185,13 +187,13 @@ status".`,
 // commands lists every command.
 func commands(t *tool) []*cobra.Command {
 	return []*cobra.Command{
-		runCommand(t), monitorCommand(t), storeCommand(t), guardCommand(t), readCommand(t), detachCommand(t), upgradeCommand(t), shutdownCommand(t),
-		statusCommand(t), eventsCommand(t), alarmsCommand(t), whyCommand(t), logsCommand(t), topCommand(t),
+		runCommand(t), monitorCommand(t), storeCommand(t), partCommand(t), guardCommand(t), readCommand(t), detachCommand(t), upgradeCommand(t), shutdownCommand(t),
+		statusCommand(t), eventsCommand(t), alarmsCommand(t), whyCommand(t), planCommand(t), logsCommand(t), topCommand(t),
 		evidenceCommand(t), replayCommand(t), catalogueCommand(t), whoamiCommand(t), getCommand(t),
 		startCommand(t), stopCommand(t), restartCommand(t), lockCommand(t), unlockCommand(t), clearCommand(t), setCommand(t),
-		moveCommand(t), drainCommand(t), resumeCommand(t),
+		moveCommand(t), drainCommand(t), resumeCommand(t), maintenanceCommand(t),
 		initCommand(t), joinCommand(t), tokenCommand(t), leaveCommand(t), renewCommand(t), backupCommand(t),
-		applyCommand(t), checkCommand(t), diffCommand(t), manifestCommand(t), schemaCommand(t), importCommand(t),
+		applyCommand(t), rollbackCommand(t), checkCommand(t), diffCommand(t), manifestCommand(t), schemaCommand(t), importCommand(t),
 		manCommand(t), versionCommand(t),
 	}
 }

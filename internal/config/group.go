@@ -145,11 +145,20 @@ func agentObject() object[manifest.Agent] {
 	return object[A]{fresh: fresh, fields: []field[A]{
 		at("name", nameKind[string]("resource"), func(a *A) *string { return &a.Name }, "Its name, for order and for events.").must(),
 		agent,
-		at("parameters", pairsKind("a name of letters, digits and underscores", parameterRule), func(a *A) *map[string]string { return &a.Parameters },
+		at("parameters", pairsKind("a name of letters, digits and underscores", resourceRule), func(a *A) *map[string]string { return &a.Parameters },
 			"What the agent is told, by the names of its own description."),
 		at("every", durationKind(time.Second, day), func(a *A) *time.Duration { return &a.Every }, "The time from one monitor to the next."),
 		at("timeouts", timeoutsObject(true).kind(), func(a *A) *manifest.Timeouts { return &a.Timeouts }, "After which its actions are killed."),
 	}}
+}
+
+// resourceRule is the rule for those of a resource agent: they become variables of a
+// shell.
+func resourceRule(key string) (string, bool) {
+	if hint, ok := parameterRule(key); !ok {
+		return hint, false
+	}
+	return "no variable of a shell can have a - in its name", !strings.Contains(key, "-")
 }
 
 // parameterRule is the rule for the names of an agent's parameters.

@@ -11,10 +11,13 @@ import (
 // A Script is a program with the entry points start, stop and validate, as the
 // external scripts of Serviceguard's packages have them. It is a Part.
 type Script struct {
-	Path  string // absolute
-	Group string
-	Node  string
-	Env   []string // more of the environment, NAME=VALUE
+	Path string // absolute; not needed where Commands has all
+	// Commands are what is run for an entry point (start, stop, validate, check). One
+	// that is not in it is run as Path with the name of the entry point.
+	Commands map[string][]string
+	Group    string
+	Node     string
+	Env      []string // more of the environment, NAME=VALUE
 	// Checks says that the script has an entry point `check` as well: 0 runs, 3 does
 	// not, everything else failed. Serviceguard's have none.
 	Checks bool
@@ -69,6 +72,9 @@ func (s Script) Check(ctx context.Context) Outcome {
 
 // Validate implements Part: here 1 and 2 mean the same.
 func (s Script) Validate(ctx context.Context) Outcome {
+	if s.Path == "" && len(s.Commands["validate"]) == 0 {
+		return Outcome{Done, -1, "", "nothing is asked before it is started"}
+	}
 	return s.entry(ctx, "validate", func(int) (Kind, string) { return Hard, "it cannot run on this node" })
 }
 
@@ -83,8 +89,12 @@ func soften(o Outcome) Outcome {
 
 // entry runs one entry point; failed says what a code other than 0 means.
 func (s Script) entry(ctx context.Context, entry string, failed func(code int) (Kind, string)) Outcome {
-	if !path.IsAbs(s.Path) || strings.ContainsRune(s.Path, 0) {
-		return Outcome{Fatal, -1, "", fmt.Sprintf("script %q: name it by its whole path, as /etc/gemel/db.sh", s.Path)}
+	argv := s.Commands[entry]
+	if len(argv) == 0 {
+		argv = []string{s.Path, entry}
+	}
+	if !path.IsAbs(argv[0]) || strings.ContainsRune(strings.Join(argv, ""), 0) {
+		return Outcome{Fatal, -1, "", fmt.Sprintf("script %q: name it by its whole path, as /etc/gemel/db.sh", argv[0])}
 	}
 	env := environment("GEMEL_GROUP="+s.Group, "SG_PACKAGE_NAME="+s.Group)
 	if entry != "validate" {
@@ -98,8 +108,8 @@ func (s Script) entry(ctx context.Context, entry string, failed func(code int) (
 		env = append(env, "GEMEL_NODE="+s.Node)
 	}
 	c := call{
-		run: s.Run, what: s.Path + " " + entry,
-		c: Command{Args: []string{s.Path, entry}, Env: append(env, s.Env...), Timeout: s.Timeouts[entry], Leave: entry == "start"},
+		run: s.Run, what: path.Base(argv[0]) + " (" + entry + ")",
+		c: Command{Args: argv, Env: append(env, s.Env...), Timeout: s.Timeouts[entry], Leave: entry == "start"},
 	}
 	e, o, ok := c.do(ctx)
 	if !ok {

@@ -19,7 +19,7 @@ func TestScript(t *testing.T) {
 		s := Script{Path: testdata(t, "script"), Group: "web", Node: "alpha", Checks: true, Env: []string{fmt.Sprintf("CODE=%d", code)}, Run: run}
 		ctx := t.Context()
 		start, stop, check, validate := s.Start(ctx), s.Stop(ctx), s.Check(ctx), s.Validate(ctx)
-		want(t, "start", start, is{kinds[0], code}, "script start")
+		want(t, "start", start, is{kinds[0], code}, "script (start)")
 		want(t, "stop", stop, is{kinds[1], code})
 		want(t, "check", check, is{kinds[2], code})
 		want(t, "validate", validate, is{kinds[3], code})

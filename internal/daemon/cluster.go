@@ -10,14 +10,15 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"gemel/internal/clock"
-	"gemel/internal/config"
 	"gemel/internal/decide/cluster"
 	"gemel/internal/decide/place"
 	"gemel/internal/engine"
 	"gemel/internal/ha"
+	"gemel/internal/journal"
 	"gemel/internal/manifest"
 	"gemel/internal/netpath"
 	"gemel/internal/places"
@@ -32,21 +33,11 @@ import (
 func NodeFile(p places.Places) string { return roll.HomeOf(p).Node }
 
 // Identify reads who this node is; nil if it is of no cluster.
-func Identify(p places.Places) (*manifest.Identity, error) {
-	path := NodeFile(p)
-	b, err := os.ReadFile(path)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("reading who this node is: %w", err)
-	}
-	return config.ParseNode(path, b)
-}
+func Identify(p places.Places) (*manifest.Identity, error) { return roll.HomeOf(p).Identity() }
 
 // The places of a node's cluster, in its data and run directories.
 func (o Options) clusterDir() string  { return filepath.Join(o.Places.Data, "cluster") }
-func (o Options) storeSocket() string { return filepath.Join(o.Places.Run, "store.sock") }
+func (o Options) storeSocket() string { return o.Places.StoreSocket() }
 
 // storeProcess is the name of the store's member among the programs of the node.
 const storeProcess ha.Process = "gemel-store"
@@ -74,37 +65,6 @@ func (o Options) own() ([]ha.Own, error) {
 		"--data-dir", o.Places.Data, "--run-dir", o.Places.Run, "--socket", o.Places.Socket}}}, nil
 }
 
-// Store runs this node's member of the cluster's store until ctx ends.
-func Store(ctx context.Context, o Options) (int, error) {
-	id := o.Identity
-	if id == nil {
-		return 1, fmt.Errorf("this machine is of no cluster: there is no %s", NodeFile(o.Places))
-	}
-	o.hurry()
-	m := store.Member{
-		Name: string(id.Name), Dir: filepath.Join(o.Places.Data, "store"), Socket: o.storeSocket(),
-		Token: id.Cluster.Token, Heartbeat: id.Timers.Tick, Election: id.Timers.Election, Plain: true,
-	}
-	if m.Token == "" {
-		m.Token = id.Cluster.ID
-	}
-	if tls, err := o.home().TLS(id.Cluster.ID); err != nil {
-		return 1, err
-	} else if tls.Cert != "" {
-		m.TLS, m.Plain = tls, false
-	} else {
-		o.Log.Warn("the members of the store speak without TLS: this node has no certificates, which gemel init and gemel join make", "node", NodeFile(o.Places))
-	}
-	m.Cluster = voters(id)
-	m.Listen = m.Cluster[m.Name]
-	m.Join = o.home().Joining()
-	m.Moved = o.moved(ctx)
-	if err := store.Serve(ctx, m, o.Log); err != nil {
-		return 1, err
-	}
-	return 0, nil
-}
-
 // hurry has this process of a node scheduled in real time, where that is allowed.
 func (o Options) hurry() {
 	if o.Identity == nil {
@@ -130,15 +90,42 @@ type member struct {
 	loop    *engine.Cluster // nil on a witness
 	parts   *parts
 	clerk   *roll.Clerk // nil: the cluster was set up by hand
-	kept    ha.Incarnation
-	boot    string
-	took    ha.Rev // of the cluster's manifest that is in force here; for follow alone
+	facts   *facts
+	was     former
+	took    taken
 
 	mu     sync.Mutex
 	wished wished
 	groups []manifest.Group // of the manifest in force
 
-	sight sight
+	sight sight // of a witness
+}
+
+// taken is which of the cluster's manifests is in force here.
+type taken struct {
+	rev     ha.Rev // for follow alone
+	version atomic.Uint64
+}
+
+// former is what a node brings to its cluster from before.
+type former struct {
+	boot        string
+	incarnation ha.Incarnation
+	alarms      []ha.Event // that stand
+}
+
+// alarmed are the groups of which an alarm says that they have no node, and whether one
+// says that the store is away.
+func (f former) alarmed() (groups []ha.Group, away bool) {
+	for _, e := range f.alarms {
+		switch e.Code {
+		case ha.GroupUnplaced:
+			groups = append(groups, ha.Group(e.Subject.Name))
+		case ha.StoreAway:
+			away = true
+		}
+	}
+	return groups, away
 }
 
 // sight is what a witness, which has no brain to tell it, last read of the store.
@@ -163,12 +150,12 @@ func (m *member) look(ctx context.Context) {
 
 // newMember prepares a node's place; nothing is sent before it runs. Nil: this
 // machine is of no cluster.
-func newMember(o Options, boot, kept string) (*member, error) {
+func newMember(o Options, boot string, past journal.Past) (*member, error) {
 	id := o.Identity
 	if id == nil {
 		return nil, nil
 	}
-	m := &member{o: o, boot: boot, kept: ha.Incarnation(strings.Trim(kept, `"`)),
+	m := &member{o: o, was: former{boot, ha.Incarnation(strings.Trim(past.Kept[cluster.KeptIncarnation], `"`)), past.Alarms},
 		heart: &heart{me: id.Name, now: clock.Now, silence: id.Timers.Silence}}
 	cfg := store.Config{Socket: o.nearest(), Prefix: "/gemel/" + id.Cluster.ID + "/"}
 	if id.Store.External() {
@@ -192,10 +179,12 @@ func newMember(o Options, boot, kept string) (*member, error) {
 	if err != nil {
 		return nil, errors.Join(err, m.client.Close())
 	}
+	m.parts.made, m.parts.fences = newMade(m), newFences(m)
 	if err := m.enrol(); err != nil {
 		return nil, errors.Join(err, m.client.Close())
 	}
 	m.heart.station = m.station
+	m.facts = newFacts(m)
 	return m, nil
 }
 
@@ -249,7 +238,8 @@ func (m *member) decide(e *engine.Engine, rights func([]ha.Right)) {
 	if id.Witness {
 		return
 	}
-	mind := cluster.Mind{Node: id.Name, Era: m.o.era(), Timers: timers(id.Timers), Start: clock.Now(), Facts: m.facts()}
+	alarmed, away := m.was.alarmed()
+	mind := cluster.Mind{Alarmed: alarmed, Node: id.Name, Era: m.o.era(), Timers: timers(id.Timers), Start: clock.Now(), Facts: m.known()}
 	for _, p := range id.Peers {
 		mind.Listed = append(mind.Listed, p.Name)
 		if p.Witness {
@@ -258,38 +248,57 @@ func (m *member) decide(e *engine.Engine, rights func([]ha.Right)) {
 	}
 	m.loop = engine.NewCluster(engine.ClusterSetup{
 		Clock: clock.Machine(), Log: m.o.Log, Store: m.client, Engine: e, Mind: mind,
-		Self: cluster.Self{Node: id.Name, Boot: m.boot, Era: m.o.era(), Timers: timers(id.Timers), Incarnation: m.kept},
+		Self: cluster.Self{Node: id.Name, Boot: m.was.boot, Era: m.o.era(), Timers: timers(id.Timers), Incarnation: m.was.incarnation, Away: away},
 		Hear: m.heart.hear, Say: m.heart.say, Rights: rights,
-		Draw: func() ha.Incarnation { return ha.Incarnation(rand.Text()) },
+		Draw:    func() ha.Incarnation { return ha.Incarnation(rand.Text()) },
+		TurnOff: m.parts.fences.turnOff,
 	})
 }
 
-// facts are what is known of the nodes beside their keys.
-func (m *member) facts() []place.Node {
+// known is what is known of the nodes beside their keys.
+func (m *member) known() []place.Node {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var all []place.Node
+	now := time.Now()
+	whole := now.Before(m.wished.nodes[wholeCluster].Until)
 	for _, p := range m.o.Identity.Peers {
-		all = append(all, place.Node{Name: p.Name, Witness: p.Witness, Level: 1, Drained: m.wished.nodes[p.Name].Drained})
+		w := m.wished.nodes[p.Name]
+		n := place.Node{Name: p.Name, Witness: p.Witness, Level: 1, Drained: w.Drained, Maintenance: whole || now.Before(w.Until)}
+		if f, ok := m.wished.facts[p.Name]; ok {
+			n.Release, n.Health, n.Reaches, n.Misses = f.Release, f.Health, f.Reaches, f.Misses
+			for _, c := range f.Capacity {
+				n.Capacity = append(n.Capacity, place.Amount(c))
+			}
+		}
+		all = append(all, n)
 	}
 	return all
 }
 
-// problem is what the manifest and its operators ask for.
-func (m *member) problem() []place.Group {
+// problemOf is what groups of a manifest, and operators, ask for.
+func (m *member) problemOf(groups []manifest.Group) []place.Group {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var all []place.Group
 	now := time.Now()
-	for _, g := range m.groups {
+	for _, g := range groups {
 		w := m.wished.groups[g.Name]
-		p := place.Group{Name: g.Name, Rules: place.RulesOf(g, now), Locked: w.Locked}
+		p := place.Group{Name: g.Name, Rules: place.RulesOf(g, now), Locked: w.Locked, Maintenance: now.Before(w.Until),
+			Failovers: m.wished.trails[g.Name].lately(g.FailoverLimit, now)}
 		if k, ok := m.record(g.Name); ok && w.Node != "" && (!w.Fence.Less(k.Fence) || k.Node == w.Node) {
 			p.Request = place.Request{Node: w.Node, Forced: w.Forced}
 		}
 		for _, n := range m.o.Identity.Peers {
+			at := place.At{Node: n.Name}
 			if b, ok := w.Barred[n.Name]; ok && now.Before(b.Until) {
-				p.At = append(p.At, place.At{Node: n.Name, Barred: b.Why})
+				at.Barred = b.Why
+			}
+			if h, ok := m.wished.facts[n.Name].Groups[g.Name]; ok {
+				at.Health = &h
+			}
+			if at.Barred != "" || at.Health != nil {
+				p.At = append(p.At, at)
 			}
 		}
 		all = append(all, p)
@@ -300,7 +309,7 @@ func (m *member) problem() []place.Group {
 // want tells the brain what is asked for.
 func (m *member) want() {
 	if m.loop != nil {
-		m.loop.Want(m.problem(), m.facts())
+		m.loop.Want(m.problem(), m.known())
 	}
 }
 
@@ -394,9 +403,11 @@ func (m *member) run(ctx context.Context) error {
 	g := newGroup(ctx)
 	g.start(m.station.Run)
 	g.start(m.parts.keeper.Run)
+	g.start(m.parts.made.run)
 	m.enrolled(g)
 	if m.loop != nil {
 		g.start(m.loop.Run)
+		g.start(m.facts.run) // a witness has nothing to say of itself
 	}
 	g.start(wishing{m}.follow)
 	g.start(m.listen)

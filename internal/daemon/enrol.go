@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"gemel/internal/ha"
-	"gemel/internal/manifest"
 	"gemel/internal/proc"
 	"gemel/internal/roll"
 )
@@ -42,54 +41,6 @@ func (o Options) era() uint64 {
 		return r.Era
 	}
 	return 1
-}
-
-// voters are where the members of the store are, by name.
-func voters(id *manifest.Identity) map[string][]string {
-	out := map[string][]string{}
-	for _, p := range id.Peers {
-		if !p.Voter {
-			continue
-		}
-		for _, at := range p.Store {
-			out[string(p.Name)] = append(out[string(p.Name)], at.String())
-		}
-	}
-	return out
-}
-
-// lookAgain is how often a member looks whether the others are elsewhere by now.
-const lookAgain = time.Second
-
-// moved tells a member of the store of each change of node.yaml, until ctx ends.
-func (o Options) moved(ctx context.Context) <-chan map[string][]string {
-	out := make(chan map[string][]string)
-	go func() {
-		tick := time.NewTicker(lookAgain)
-		defer tick.Stop()
-		var last os.FileInfo
-		for {
-			if st, err := os.Stat(NodeFile(o.Places)); err == nil && (last == nil || !os.SameFile(st, last) || st.ModTime() != last.ModTime()) {
-				last = st
-				id, err := Identify(o.Places)
-				if err != nil || id == nil {
-					o.Log.Warn("node.yaml cannot be read; the voters stay where they were", "error", err)
-				} else {
-					select {
-					case out <- voters(id):
-					case <-ctx.Done():
-						return
-					}
-				}
-			}
-			select {
-			case <-tick.C:
-			case <-ctx.Done():
-				return
-			}
-		}
-	}()
-	return out
 }
 
 // enrol gives a member its clerk. A cluster that was set up by hand has none.

@@ -34,7 +34,19 @@ func (o escape) failover(tell func(ha.Input)) func(ha.Failover) {
 		m.h.group.wg.Go(func() {
 			ctx, cancel := context.WithTimeout(m.h.group.ctx, failoverBound)
 			defer cancel()
-			out := ha.FailedOver{Process: f.Process, Outcome: ha.Refused}
+			out := ha.FailedOver{Process: f.Process, Group: f.Group, Outcome: ha.Refused}
+			if f.Nowhere {
+				o.nowhere(f)
+				return
+			}
+			if f.Group != "" {
+				out.Outcome, out.Detail = ha.Moved, fmt.Sprintf("%s runs elsewhere", f.Group)
+				if err := o.away(ctx, f.Group, f); err != nil {
+					out.Outcome, out.Detail, out.StillActive = ha.Refused, err.Error(), true
+				}
+				tell(out)
+				return
+			}
 			var why []string
 			groups := o.concerned(f)
 			for _, g := range groups {
@@ -88,7 +100,7 @@ func (o escape) away(ctx context.Context, g ha.Group, f ha.Failover) error {
 	m := o.m
 	me := m.o.Identity.Name
 	w := wishing{m}
-	answer, err := w.move(ctx, ha.Request{Verb: ha.VerbMove, Target: ha.OfGroup(g), By: fmt.Sprintf("the ladder of %s on %s", f.Process, me)})
+	answer, err := w.move(ctx, ha.Request{Verb: ha.VerbMove, Target: ha.OfGroup(g), By: fmt.Sprintf("the ladder of %s on %s", culprit(f), me)})
 	if err != nil {
 		return fmt.Errorf("%s does not move: %w", g, err)
 	}
@@ -96,7 +108,7 @@ func (o escape) away(ctx context.Context, g ha.Group, f ha.Failover) error {
 		return fmt.Errorf("%s does not move: %s", g, answer.Why.Text)
 	}
 	if f.Bar {
-		if err := w.bar(ctx, g, me, f.Process); err != nil {
+		if err := w.bar(ctx, g, time.Now().Add(barFor), culprit(f)+" was given up there", me); err != nil {
 			return err
 		}
 	}
@@ -110,6 +122,44 @@ func (o escape) away(ctx context.Context, g ha.Group, f ha.Failover) error {
 		case <-ctx.Done():
 			return fmt.Errorf("%s was not seen on another node within %s", g, ha.Span(failoverBound))
 		case <-look.C:
+		}
+	}
+}
+
+// culprit is for what a failover is.
+func culprit(f ha.Failover) string {
+	if f.Process != "" {
+		return string(f.Process)
+	}
+	return string(f.Part)
+}
+
+// forGood is how long a group is barred that is to be started nowhere: until an operator
+// clears it.
+const forGood = 100 * 365 * 24 * time.Hour
+
+// nowhere bars a group from every node, until that is in the store. The node that has it
+// does not start it meanwhile.
+func (o escape) nowhere(f ha.Failover) {
+	m := o.m
+	var all []ha.Node
+	for _, p := range m.o.Identity.Peers {
+		if !p.Witness {
+			all = append(all, p.Name)
+		}
+	}
+	for {
+		err := wishing{m}.bar(m.h.group.ctx, f.Group, time.Now().Add(forGood), f.Why.Text, all...)
+		if err == nil {
+			return
+		}
+		m.o.Log.Warn("a group is to be started on no node, and the store does not know that yet", "group", f.Group, "error", err)
+		again := time.NewTimer(time.Second)
+		select {
+		case <-m.h.group.ctx.Done():
+			again.Stop()
+			return
+		case <-again.C:
 		}
 	}
 }

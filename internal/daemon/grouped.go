@@ -53,6 +53,8 @@ const partBound = 5 * time.Second
 // lives.
 type parts struct {
 	keeper *addr.Keeper
+	made   *made
+	fences *fences
 	stop   time.Duration // before the end of an authority nothing is begun
 
 	mu     sync.Mutex
@@ -161,7 +163,7 @@ func address(part ha.Part) (addr.Address, bool) {
 func (p *parts) add(ctx context.Context, a ha.StartPart) error {
 	at, ok := address(a.Part)
 	if !ok {
-		return fmt.Errorf("%s was not started: this version starts addresses and programs of a group, and neither scripts nor resource agents; take it out of the manifest", a.Part)
+		return fmt.Errorf("%q is no part that this version knows", a.Part)
 	}
 	p.mu.Lock()
 	p.owner[at.Addr], p.names[at.Addr] = a.Group, string(a.Part)
@@ -256,6 +258,7 @@ func (o orders) applied(man *manifest.Manifest) {
 		return
 	}
 	m.parts.want(man)
+	m.parts.made.want(man)
 	m.mu.Lock()
 	m.groups = man.Groups
 	m.mu.Unlock()
@@ -278,8 +281,14 @@ func (o orders) rights(all []ha.Right) {
 	m.parts.may(all)
 }
 
+func (o orders) made(r proc.Report) bool { return o.m != nil && o.m.parts.made.report(r) }
+
 func (o orders) startPart(a ha.StartPart) {
 	m := o.m
+	if a.Part.Made() {
+		m.parts.made.start(a)
+		return
+	}
 	m.h.group.wg.Go(func() {
 		done := ha.PartDone{Group: a.Group, Part: a.Part, On: true, OK: true}
 		if err := m.parts.add(m.h.group.ctx, a); err != nil {
@@ -291,6 +300,10 @@ func (o orders) startPart(a ha.StartPart) {
 
 func (o orders) stopPart(a ha.StopPart) {
 	m := o.m
+	if a.Part.Made() {
+		m.parts.made.stop(a)
+		return
+	}
 	m.h.group.wg.Go(func() {
 		done := ha.PartDone{Group: a.Group, Part: a.Part, OK: true}
 		if err := m.parts.remove(a.Part); err != nil {

@@ -10,15 +10,15 @@ import (
 	"gemel/internal/ha"
 )
 
-// A part that this version does not start is refused with what to do, and never keeps a
-// group from leaving.
+// A part of a kind that this version does not know is refused, and never keeps a group
+// from leaving.
 func TestUnknownPart(t *testing.T) {
 	p := &parts{rights: map[ha.Group]ha.Right{}, owner: map[netip.Addr]ha.Group{}, names: map[netip.Addr]string{}}
-	err := p.add(context.Background(), ha.StartPart{Group: "web", Part: "script mount"})
-	if err == nil || !strings.Contains(err.Error(), "take it out of the manifest") {
+	err := p.add(context.Background(), ha.StartPart{Group: "web", Part: "mount srv"})
+	if err == nil || !strings.Contains(err.Error(), "no part that this version knows") {
 		t.Errorf("add: %v", err)
 	}
-	if err := p.remove("script mount"); err != nil {
+	if err := p.remove("mount srv"); err != nil {
 		t.Errorf("remove: %v", err)
 	}
 }

@@ -140,7 +140,7 @@ func (h *hands) edges() engine.Edges {
 		Watch: h.watch, Await: h.await, Judge: func(j ha.Judge) { h.checks.Judge(j.Check, j.On) },
 		Seek: h.attach.Seek, Launch: h.attach.Launch, Halt: h.attach.Stop,
 		Examine: h.examine, Handle: h.handle,
-		Failover: escape{h.member}.failover(tell), StartPart: orders{h.member}.startPart, StopPart: orders{h.member}.stopPart, Account: orders{h.member}.account, Lapsed: orders{h.member}.lapsed, Want: orders{h.member}.applied, Cluster: h.member.view, Depart: orders{h.member}.depart,
+		Failover: escape{h.member}.failover(tell), StartPart: orders{h.member}.startPart, StopPart: orders{h.member}.stopPart, Account: orders{h.member}.account, Lapsed: orders{h.member}.lapsed, Want: orders{h.member}.applied, Made: orders{h.member}.made, Cluster: h.member.view, Depart: orders{h.member}.depart,
 		Reboot: h.reboot, Notify: h.notify,
 		Kept: h.kept, Synced: h.pairing.synced, Half: h.half, Reload: h.reload, Admit: func(a manifest.Access) { h.admit(a) },
 		Runs: h.beats.Began, Gone: func(p ha.Process, s ha.StartID) { h.waits.end(p, s, forReady, forBeats) },

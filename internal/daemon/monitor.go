@@ -12,7 +12,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"gemel/internal/clock"
-	"gemel/internal/decide/cluster"
 	"gemel/internal/engine"
 	"gemel/internal/ha"
 	"gemel/internal/journal"
@@ -142,7 +141,7 @@ func live(ctx context.Context, o Options, link *proc.Link, b books, f inForce) e
 		return err
 	}
 	defer h.close()
-	if h.member, err = newMember(o, boot, past.Kept[cluster.KeptIncarnation]); err != nil {
+	if h.member, err = newMember(o, boot, past); err != nil {
 		return err
 	}
 	own, err := o.own()
@@ -165,7 +164,8 @@ func live(ctx context.Context, o Options, link *proc.Link, b books, f inForce) e
 	h.engine = e
 	b.tell(e)
 	if h.member != nil {
-		h.member.h = h
+		g.start(roles{o, board}.run)
+		h.member.h, h.member.facts.board = h, board
 		h.member.decide(e, orders{h.member}.rights)
 		g.start(h.member.run)
 	}

@@ -48,6 +48,8 @@ func newServer(o Options, h *hands, board *status.Board, feed *status.Feed, m *m
 	backend.Rolls = enrolment{h.member}
 	if h.member != nil {
 		backend.Cluster = wishing{h.member}.request
+		backend.Plan = planning{h.member}.plan
+		backend.Versions = sharing{h.member}
 	}
 	server := rpc.NewServer(backend, access.New(m.Node.Access, uint32(os.Geteuid())), o.Log)
 	h.admit = latest(h.group, server.Admit)

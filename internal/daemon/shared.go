@@ -2,16 +2,19 @@ package daemon
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
 	"gemel/internal/config"
 	"gemel/internal/engine"
 	"gemel/internal/ha"
+	"gemel/internal/rpc"
 	"gemel/internal/store"
 )
 
@@ -20,7 +23,8 @@ import (
 const (
 	manifestNow  = "manifest/now"
 	manifestEach = "manifest/version/"
-	manifestKept = 20 // versions
+	manifestTold = "manifest/about/" // of each version what manifestNow says of the last
+	manifestKept = 20                // versions
 	applyBound   = 30 * time.Second
 )
 
@@ -56,6 +60,17 @@ func (c core) Apply(ctx context.Context, name string, b []byte, dry bool) ([]con
 		return nil, err
 	}
 	return changes, nil
+}
+
+// Current is what is in force, with the cluster's number of it.
+func (c core) Current() (name string, b []byte, version uint64) {
+	name, b, version = c.Engine.Current()
+	if c.m != nil {
+		if v := c.m.took.version.Load(); v != 0 {
+			version = v
+		}
+	}
+	return name, b, version
 }
 
 // sharing keeps the manifest of a cluster in its store.
@@ -97,21 +112,70 @@ func (o sharing) put(ctx context.Context, now store.Doc, next inStore, b []byte)
 	if err != nil {
 		return err
 	}
-	docs := []store.Doc{{Key: manifestNow, Rev: now.Rev, Value: head}, {Key: versionKey(next.Version), Value: b}}
+	docs := []store.Doc{{Key: manifestNow, Rev: now.Rev, Value: head}, {Key: versionKey(next.Version), Value: b}, {Key: toldKey(next.Version), Value: head}}
 	if next.Version > manifestKept {
-		old, err := m.client.Doc(ctx, versionKey(next.Version-manifestKept))
-		if err != nil {
-			return err
-		}
-		if old.Rev != 0 {
-			docs = append(docs, store.Doc{Key: old.Key, Rev: old.Rev})
+		for _, key := range []string{versionKey(next.Version - manifestKept), toldKey(next.Version - manifestKept)} {
+			old, err := m.client.Doc(ctx, key)
+			if err != nil {
+				return err
+			}
+			if old.Rev != 0 {
+				docs = append(docs, store.Doc{Key: old.Key, Rev: old.Rev})
+			}
 		}
 	}
-	_, err = m.client.PutDocs(ctx, docs...)
+	if _, err = m.client.PutDocs(ctx, docs...); err == nil {
+		m.took.version.Store(next.Version)
+	}
 	return err
 }
 
 func versionKey(v uint64) string { return manifestEach + strconv.FormatUint(v, 10) }
+
+func toldKey(v uint64) string { return manifestTold + strconv.FormatUint(v, 10) }
+
+// Versions are those that the store keeps, oldest first.
+func (o sharing) Versions(ctx context.Context) ([]rpc.Version, error) {
+	ctx, cancel := context.WithTimeout(ctx, wishBound)
+	defer cancel()
+	docs, _, err := o.m.client.Docs(ctx, manifestTold)
+	if err != nil {
+		return nil, unread(err)
+	}
+	var all []rpc.Version
+	for _, d := range docs {
+		var about inStore
+		if json.Unmarshal(d.Value, &about) == nil {
+			all = append(all, rpc.Version{Number: about.Version, Name: about.Name, By: about.By, At: about.At})
+		}
+	}
+	slices.SortFunc(all, func(a, b rpc.Version) int { return cmp.Compare(a.Number, b.Number) })
+	return all, nil
+}
+
+// Version is one of them, byte for byte.
+func (o sharing) Version(ctx context.Context, v uint64) (name string, b []byte, err error) {
+	ctx, cancel := context.WithTimeout(ctx, wishBound)
+	defer cancel()
+	doc, err := o.m.client.Doc(ctx, versionKey(v))
+	if err != nil {
+		return "", nil, unread(err)
+	}
+	if doc.Rev == 0 {
+		return "", nil, &ha.Error{Kind: ha.ErrNotFound, Reason: "version", Hint: "gemel manifest --versions lists them",
+			Err: fmt.Errorf("the cluster keeps no version %d of its manifest: it keeps the last %d", v, manifestKept)}
+	}
+	told, err := o.m.client.Doc(ctx, toldKey(v))
+	var about inStore
+	if err != nil || json.Unmarshal(told.Value, &about) != nil {
+		about.Name = "version " + strconv.FormatUint(v, 10)
+	}
+	return about.Name, doc.Value, nil
+}
+
+func unread(err error) error {
+	return &ha.Error{Kind: ha.ErrUnavailable, Reason: "store", Hint: "gemel status shows which voters are missing", Err: err}
+}
 
 // take puts the cluster's manifest into force here, if another one is. The first node
 // of a cluster that has none yet gives its own.
@@ -134,7 +198,7 @@ func (o sharing) take(ctx context.Context) error {
 		}
 		return err
 	}
-	if now.Rev == m.took {
+	if now.Rev == m.took.rev {
 		return nil
 	}
 	var head inStore
@@ -150,6 +214,7 @@ func (o sharing) take(ctx context.Context) error {
 			return fmt.Errorf("version %d of the cluster's manifest: %w", head.Version, err)
 		}
 	}
-	m.took = now.Rev
+	m.took.rev = now.Rev
+	m.took.version.Store(head.Version)
 	return nil
 }

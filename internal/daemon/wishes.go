@@ -32,6 +32,8 @@ type groupWish struct {
 	// the group went elsewhere since, and the wish is over.
 	Fence  ha.Fence `json:"fence,omitzero"`
 	Locked bool     `json:"locked,omitempty"`
+	// Until is the end of its maintenance, by wall time.
+	Until time.Time `json:"until,omitzero"`
 	// Barred are nodes that do not get it, until when by wall time, and why.
 	Barred map[ha.Node]bar `json:"barred,omitempty"`
 	By     string          `json:"by,omitempty"`
@@ -47,20 +49,27 @@ type bar struct {
 // nodeWish is what was asked for a node.
 type nodeWish struct {
 	Drained bool      `json:"drained,omitempty"`
+	Until   time.Time `json:"until,omitzero"` // the end of its maintenance
 	By      string    `json:"by,omitempty"`
 	At      time.Time `json:"at,omitzero"`
 }
 
-// wished is all that was asked for.
+// wholeCluster stands for all nodes among those that something was asked for: no node has
+// such a name.
+const wholeCluster ha.Node = "*"
+
+// wished is all that was asked for, and what it is judged by.
 type wished struct {
 	groups map[ha.Group]groupWish
 	nodes  map[ha.Node]nodeWish
+	facts  map[ha.Node]fact
+	trails map[ha.Group]trail
 }
 
-// read takes the documents of wishes. One that cannot be read, as of a newer version,
+// read takes the documents of wishes and facts. One that cannot be read, as of a newer version,
 // is left out.
 func (w *wished) read(docs []store.Doc) {
-	w.groups, w.nodes = map[ha.Group]groupWish{}, map[ha.Node]nodeWish{}
+	*w = wished{map[ha.Group]groupWish{}, map[ha.Node]nodeWish{}, map[ha.Node]fact{}, map[ha.Group]trail{}}
 	for _, d := range docs {
 		if name, ok := strings.CutPrefix(d.Key, wishGroup); ok {
 			var g groupWish
@@ -74,7 +83,21 @@ func (w *wished) read(docs []store.Doc) {
 				w.nodes[ha.Node(name)] = n
 			}
 		}
+		w.said(d.Key, d.Value)
 	}
+}
+
+// freed are the groups that an operator let go to a node again.
+func (w *wished) freed(before map[ha.Group]groupWish, node ha.Node) []ha.Group {
+	var all []ha.Group
+	for name, old := range before {
+		_, was := old.Barred[node]
+		if _, is := w.groups[name].Barred[node]; was && !is {
+			all = append(all, name)
+		}
+	}
+	slices.Sort(all)
+	return all
 }
 
 // wishing takes what operators ask for in a cluster, and keeps it in the store.
@@ -99,13 +122,21 @@ func (w wishing) follow(ctx context.Context) error {
 		for {
 			within, cancel := context.WithTimeout(ctx, wishBound)
 			docs, _, err := m.client.Docs(within, wishes)
+			said, _, err2 := m.client.Docs(within, factsBelow)
+			m.parts.fences.follow(within)
 			m.look(within)
 			cancel()
-			if err == nil {
+			if err == nil && err2 == nil {
 				m.mu.Lock()
-				m.wished.read(docs)
+				before := m.wished.groups
+				m.wished.read(append(docs, said...))
+				freed := m.wished.freed(before, m.o.Identity.Name)
 				m.mu.Unlock()
+				for _, g := range freed {
+					m.h.engine.Tell(ha.GroupFreed{Group: g})
+				}
 				m.want()
+				m.facts.stir()
 			}
 			refused = tellRefused(m, refused, sharing{m}.take(ctx))
 			again := time.NewTimer(wishBound) // in case a change was missed, or a failback window opens
@@ -178,6 +209,8 @@ func (w wishing) request(ctx context.Context, r ha.Request) (ha.Answer, error) {
 		return w.move(ctx, r)
 	case ha.VerbDrain, ha.VerbResume:
 		return w.drain(ctx, r)
+	case ha.VerbMaintain:
+		return w.maintain(ctx, r)
 	case ha.VerbLock, ha.VerbUnlock:
 		return w.lock(ctx, r)
 	case ha.VerbClear:
@@ -198,7 +231,7 @@ func accepted(undo, text string, facts ...ha.Fact) ha.Answer {
 func (w wishing) move(ctx context.Context, r ha.Request) (ha.Answer, error) {
 	m := w.m
 	name, to := ha.Group(r.Target.Name), ha.Node(r.Value)
-	now, ok := m.record(name)
+	now, ok := m.current(ctx, name)
 	if !ok {
 		return refused("what the store says of " + string(name) + " is not known here yet: try again in a moment"), nil
 	}
@@ -217,7 +250,7 @@ func (w wishing) move(ctx context.Context, r ha.Request) (ha.Answer, error) {
 		return accepted("", fmt.Sprintf("%s is on %s already", name, to), ha.Fact{Name: "to", Value: string(to)}), nil
 	}
 	groups[i].Request = place.Request{Node: to, Forced: r.Forced}
-	answer, err := m.loop.Plan(ctx, groups)
+	answer, err := m.loop.Plan(ctx, groups, m.known())
 	if err != nil {
 		return ha.Answer{}, err
 	}
@@ -239,6 +272,23 @@ func (w wishing) move(ctx context.Context, r ha.Request) (ha.Answer, error) {
 		undo = fmt.Sprintf("gemel move %s %s", name, now.Node)
 	}
 	return accepted(undo, fmt.Sprintf("%s goes to %s", name, to), ha.Fact{Name: "to", Value: string(to)}), nil
+}
+
+// current is what the store says of a group now. What this node heard last may be older
+// than the grant: a wish under the fence of then would be over at once.
+func (m *member) current(ctx context.Context, name ha.Group) (ha.GroupRecord, bool) {
+	ctx, cancel := context.WithTimeout(ctx, wishBound)
+	defer cancel()
+	r := m.client.Read(ctx)
+	if r.Error != "" {
+		return m.record(name)
+	}
+	for _, g := range r.Groups {
+		if g.Group == name {
+			return g.GroupRecord, true
+		}
+	}
+	return ha.GroupRecord{}, true
 }
 
 // whyNot says why a group would not go where it was asked to.
@@ -270,15 +320,17 @@ func (w wishing) other(g place.Group, now ha.Node) ha.Node {
 	return ""
 }
 
-// bar keeps a group from a node on which one of its programs was given up.
-func (w wishing) bar(ctx context.Context, name ha.Group, node ha.Node, p ha.Process) error {
+// bar keeps a group from nodes, as from one on which a program of it was given up.
+func (w wishing) bar(ctx context.Context, name ha.Group, until time.Time, why string, nodes ...ha.Node) error {
 	return w.change(ctx, wishGroup+string(name), func(old []byte) (any, error) {
 		var g groupWish
 		_ = json.Unmarshal(old, &g)
 		if g.Barred == nil {
 			g.Barred = map[ha.Node]bar{}
 		}
-		g.Barred[node] = bar{time.Now().UTC().Add(barFor), fmt.Sprintf("%s was given up there", p)}
+		for _, n := range nodes {
+			g.Barred[n] = bar{until.UTC(), why}
+		}
 		return g, nil
 	})
 }
@@ -294,11 +346,14 @@ func (w wishing) drain(ctx context.Context, r ha.Request) (ha.Answer, error) {
 		return refused(fmt.Sprintf("there is no node %s that runs groups", name)), nil
 	}
 	on := r.Verb == ha.VerbDrain
-	err := w.change(ctx, wishNode+string(name), func([]byte) (any, error) {
+	err := w.change(ctx, wishNode+string(name), func(old []byte) (any, error) {
 		if !on {
 			return nil, nil
 		}
-		return nodeWish{Drained: true, By: r.By, At: time.Now().UTC()}, nil
+		var n nodeWish
+		_ = json.Unmarshal(old, &n)
+		n.Drained, n.By, n.At = true, r.By, time.Now().UTC()
+		return n, nil
 	})
 	if err != nil {
 		return ha.Answer{}, err
@@ -307,6 +362,57 @@ func (w wishing) drain(ctx context.Context, r ha.Request) (ha.Answer, error) {
 		return accepted("gemel resume "+string(name), fmt.Sprintf("all groups leave %s, and none comes", name)), nil
 	}
 	return accepted("gemel drain "+string(name), fmt.Sprintf("%s takes groups again", name)), nil
+}
+
+// maintain begins or ends the maintenance of a group, a node or the cluster.
+func (w wishing) maintain(ctx context.Context, r ha.Request) (ha.Answer, error) {
+	m := w.m
+	var until time.Time
+	if r.Value != "" {
+		d, err := time.ParseDuration(r.Value)
+		if err != nil {
+			return refused(fmt.Sprintf("%q is no duration", r.Value)), nil
+		}
+		until = time.Now().UTC().Add(d).Truncate(time.Second)
+	}
+	key, what := wishGroup+r.Target.Name, "group "+r.Target.Name
+	undo := "gemel maintenance group/" + r.Target.Name + " --end"
+	change := func(old []byte) (any, error) {
+		var g groupWish
+		_ = json.Unmarshal(old, &g)
+		g.Until, g.By, g.At = until, r.By, time.Now().UTC()
+		return g, nil
+	}
+	if r.Target.Kind == ha.KindNode {
+		name := ha.Node(r.Target.Name)
+		what, undo = "node "+r.Target.Name, "gemel maintenance node/"+r.Target.Name+" --end"
+		switch {
+		case name == "":
+			name, what, undo = wholeCluster, "the cluster", "gemel maintenance cluster --end"
+		case !slices.ContainsFunc(m.o.Identity.Peers, func(p manifest.Peer) bool { return p.Name == name && !p.Witness }):
+			return refused(fmt.Sprintf("there is no node %s that runs groups", name)), nil
+		}
+		key = wishNode + string(name)
+		change = func(old []byte) (any, error) {
+			var n nodeWish
+			_ = json.Unmarshal(old, &n)
+			n.Until, n.By, n.At = until, r.By, time.Now().UTC()
+			if until.IsZero() && !n.Drained {
+				return nil, nil
+			}
+			return n, nil
+		}
+	} else if !slices.ContainsFunc(m.problem(), func(g place.Group) bool { return string(g.Name) == r.Target.Name }) {
+		return refused("there is no group " + r.Target.Name), nil
+	}
+	if err := w.change(ctx, key, change); err != nil {
+		return ha.Answer{}, err
+	}
+	if until.IsZero() {
+		return accepted("", fmt.Sprintf("the maintenance of %s is over", what)), nil
+	}
+	return accepted(undo, fmt.Sprintf("%s is in maintenance until %s: nothing is granted or moved there by itself, also not after a loss",
+		what, until.Format(time.RFC3339))), nil
 }
 
 // clear lets a group go to the nodes again that it was barred from.
@@ -330,7 +436,7 @@ func (w wishing) lock(ctx context.Context, r ha.Request) (ha.Answer, error) {
 		var g groupWish
 		_ = json.Unmarshal(old, &g)
 		g.Locked, g.By, g.At = on, r.By, time.Now().UTC()
-		if !on && g.Node == "" && len(g.Barred) == 0 {
+		if !on && g.Node == "" && len(g.Barred) == 0 && g.Until.IsZero() {
 			return nil, nil
 		}
 		return g, nil

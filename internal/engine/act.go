@@ -47,7 +47,7 @@ func (l *loop) act(a ha.Action, unwritten error) {
 		}
 	case ha.Failover:
 		if unwritten != nil {
-			l.inform(ha.FailedOver{Process: a.Process, Outcome: ha.Refused, StillActive: true, Detail: unpaid(unwritten)})
+			l.inform(ha.FailedOver{Process: a.Process, Group: a.Group, Outcome: ha.Refused, StillActive: true, Detail: unpaid(unwritten)})
 			return
 		}
 		l.s.Edges.Failover(a)

@@ -167,7 +167,12 @@ func resolved(m *manifest.Manifest, s Setup) (map[ha.Process]*proc.Spec, error) 
 	for _, g := range m.Groups {
 		for _, name := range g.Run {
 			if spec := specs[name]; spec != nil {
-				spec.Group = g.Name
+				spec.Group, spec.Role = g.Name, g.Name
+			}
+		}
+		for _, name := range g.Standby {
+			if spec := specs[name]; spec != nil && spec.Role == "" {
+				spec.Role = g.Name
 			}
 		}
 	}

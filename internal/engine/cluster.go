@@ -102,11 +102,16 @@ func (c *Cluster) Want(groups []place.Group, facts []place.Node) {
 	c.inbox.put(turn{do: func() { c.brain.Want(groups, facts) }})
 }
 
-// Plan returns where groups would belong if this was asked for. It is as good as what
-// this node knows.
-func (c *Cluster) Plan(ctx context.Context, groups []place.Group) (place.Answer, error) {
+// Fences says which nodes a fence device can turn off.
+func (c *Cluster) Fences(nodes []ha.Node) {
+	c.inbox.put(turn{do: func() { cluster.Fences(c.brain, nodes) }})
+}
+
+// Plan returns where groups would belong if this was asked for, these were the facts, and
+// those nodes lost. It is as good as what this node knows.
+func (c *Cluster) Plan(ctx context.Context, groups []place.Group, facts []place.Node, lost ...ha.Node) (place.Answer, error) {
 	answer := make(chan place.Answer, 1)
-	c.inbox.put(turn{do: func() { answer <- c.brain.Plan(groups) }})
+	c.inbox.put(turn{do: func() { answer <- c.brain.Plan(groups, facts, lost...) }})
 	select {
 	case <-ctx.Done():
 		return place.Answer{}, fmt.Errorf("planning: %w", context.Cause(ctx))

@@ -67,6 +67,9 @@ type Edges struct {
 	// Synced is called once, when the shadow has told everything and the programs
 	// were started.
 	Synced func()
+	// Made takes what concerns the programs that hold parts of groups, and answers
+	// whether a report did; nil: there are none.
+	Made func(proc.Report) bool
 	// Half is told what concerns the halves of Gemel, after the engine took it.
 	Half func(proc.Report)
 	// Reload reads the manifest's file again (SIGHUP).
@@ -95,7 +98,7 @@ func (e Edges) whole(tell func(ha.Input)) Edges {
 		tell(ha.StartFailed{Process: a.Process, Start: a.Start, Error: none})
 	})
 	or(&e.Failover, func(a ha.Failover) {
-		tell(ha.FailedOver{Process: a.Process, Outcome: ha.Refused, StillActive: true, Detail: none})
+		tell(ha.FailedOver{Process: a.Process, Group: a.Group, Outcome: ha.Refused, StillActive: true, Detail: none})
 	})
 	or(&e.StartPart, func(a ha.StartPart) {
 		tell(ha.PartDone{Group: a.Group, Part: a.Part, On: true, Detail: none})
@@ -117,6 +120,7 @@ func (e Edges) whole(tell func(ha.Input)) Edges {
 		}
 	})
 	or(&e.Synced, func() {})
+	or(&e.Made, func(proc.Report) bool { return false })
 	or(&e.Half, func(proc.Report) {})
 	or(&e.Reload, func() {})
 	or(&e.Beating, func(ha.Process) (int, string) { return 0, "" })

@@ -7,6 +7,9 @@ import (
 
 // report turns what the shadow tells into facts.
 func (l *loop) report(r proc.Report) {
+	if l.s.Edges.Made(r) {
+		return
+	}
 	switch r.Kind {
 	case proc.ReportKept:
 		l.s.Edges.Kept(r.Name, r.FDs)

@@ -105,7 +105,12 @@ type (
 		Process Process `json:"process"`
 		All     bool    `json:"all,omitempty"` // every group that is active on this node
 		Bar     bool    `json:"bar,omitempty"` // and this node is barred for them
-		Why     Reason  `json:"why"`
+		// Group is the one that is to move, because a Part of it cannot be started;
+		// Process is empty then. With Nowhere set it is to be started on no node.
+		Group   Group  `json:"group,omitempty"`
+		Part    Part   `json:"part,omitempty"`
+		Nowhere bool   `json:"nowhere,omitempty"`
+		Why     Reason `json:"why"`
 	}
 
 	// Reboot orders the machine's reboot. Outcome: none, or RebootFailed.

@@ -91,6 +91,11 @@ const (
 	Stalled
 	AddressConflict
 	StoreLed
+	PartUnfit // a part of a group could not run on this node
+	NodeFenced
+	FenceFailed
+	FenceWorks
+	GroupRefused
 )
 
 // An Entry of the catalogue says what a code means to a person.

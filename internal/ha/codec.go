@@ -12,7 +12,7 @@ var (
 		Busy{}, Missed{}, Verdict{}, Examined{}, FailedOver{}, RebootFailed{}, RoleSet{}, HalfDied{}, HalfBack{},
 		Adopted{}, NotFound{}, Settled{}, Request{}, Applied{}, Quit{},
 		NodeRead{}, StoreRead{}, StoreWritten{}, Holds{}, Drawn{}, Departs{}, Hearing{}, Off{}, Stirred{},
-		MayRun{}, Lapsed{}, PartDone{}, PartLost{})
+		MayRun{}, Lapsed{}, PartDone{}, PartLost{}, GroupFreed{})
 	actions = table[Action](Start{}, Arm{}, Stop{}, Extend{}, Watch{}, Await{}, Judge{}, Seek{}, Examine{}, Handle{}, Failover{},
 		Reboot{}, Emit{}, Keep{}, Answer{}, Done{},
 		ReadNode{}, ReadStore{}, WriteStore{}, Rights{}, Say{}, Draw{}, Listen{}, TurnOff{},

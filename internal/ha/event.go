@@ -29,11 +29,14 @@ type Event struct {
 // Key names the alarm that an asserting event raises and that a clearing event
 // takes away: one alarm for each subject and family of faults. A journal that
 // cannot be written is a family of its own: that it is written again says nothing
-// of the node's budget.
+// of the node's budget. So is that a group has no node, which is not about its parts here.
 func (e Event) Key() string {
 	key := string(e.Subject.Kind) + "/" + e.Subject.Name
-	if e.Code == DiskTrouble {
+	switch e.Code {
+	case DiskTrouble:
 		key += "/journal"
+	case GroupUnplaced:
+		key += "/placement"
 	}
 	return key
 }

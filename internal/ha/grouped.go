@@ -1,5 +1,7 @@
 package ha
 
+import "strings"
+
 // What a node does for the groups that it may run. These belong to the closed sets
 // of Input and Action, as those of input.go and action.go do.
 type (
@@ -25,6 +27,17 @@ type (
 		On     bool   `json:"on,omitempty"` // it answers a StartPart
 		OK     bool   `json:"ok,omitempty"`
 		Detail string `json:"detail,omitempty"` // why not
+		// Gone, of a start that failed: it was seen stopped again, or nothing was begun.
+		Gone bool `json:"gone,omitempty"`
+		// Hard, of a start that failed: it cannot work on this node as it is. Fatal: on no
+		// node, before an operator has looked.
+		Hard  bool `json:"hard,omitempty"`
+		Fatal bool `json:"fatal,omitempty"`
+	}
+
+	// GroupFreed says that an operator lets a group be started here again.
+	GroupFreed struct {
+		Group Group `json:"group"`
 	}
 )
 
@@ -36,26 +49,35 @@ type PartLost struct {
 	Detail string `json:"detail"`
 }
 
-// Part names what of a group is no process: "address 192.0.2.10/24".
+// Part names what of a group is no process: "address 192.0.2.10/24", "script NAME",
+// "ocf NAME".
 type Part string
+
+// Made reports whether the part is started and stopped by commands of others.
+func (p Part) Made() bool {
+	return strings.HasPrefix(string(p), "script ") || strings.HasPrefix(string(p), "ocf ")
+}
 
 // The orders about groups.
 type (
 	// StartPart orders a part of a group to be made active here. Outcome: PartDone.
 	StartPart struct {
-		Group Group  `json:"group"`
-		Part  Part   `json:"part"`
-		Fence Fence  `json:"fence"`
-		Why   Reason `json:"why"`
+		Group Group   `json:"group"`
+		Part  Part    `json:"part"`
+		Fence Fence   `json:"fence"`
+		Start StartID `json:"start,omitempty"` // of the program that holds it, if commands make it
+		Again bool    `json:"again,omitempty"` // it may be there, begun by a life before
+		Why   Reason  `json:"why"`
 	}
 
 	// StopPart orders it to be taken away. Outcome: PartDone, which is OK only when it
 	// is seen gone.
 	StopPart struct {
-		Group Group  `json:"group"`
-		Part  Part   `json:"part"`
-		Fence Fence  `json:"fence"`
-		Why   Reason `json:"why"`
+		Group Group   `json:"group"`
+		Part  Part    `json:"part"`
+		Fence Fence   `json:"fence"`
+		Start StartID `json:"start,omitempty"` // of the program that stops it, if nothing holds it any more
+		Why   Reason  `json:"why"`
 	}
 
 	// Account tells the authority what of the groups is not seen stopped.
@@ -70,6 +92,9 @@ func (MayRun) Name() string   { return "may-run" }
 func (Lapsed) Name() string   { return "lapsed" }
 func (PartDone) Name() string { return "part-done" }
 func (PartLost) Name() string { return "part-lost" }
+
+// Name returns the name under which the input stands in the journal.
+func (GroupFreed) Name() string { return "group-freed" }
 
 // Name returns the name under which the action stands in the journal.
 func (StartPart) Name() string { return "start-part" }

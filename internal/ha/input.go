@@ -118,7 +118,8 @@ type (
 
 	// FailedOver answers a Failover.
 	FailedOver struct {
-		Process Process `json:"process"` // who asked
+		Process Process `json:"process"`         // who asked
+		Group   Group   `json:"group,omitempty"` // for which a part asked; Process is empty then
 		Outcome Outcome `json:"outcome"`
 		Detail  string  `json:"detail"`
 		// StillActive: at least one of the groups that were asked about is still
@@ -223,6 +224,9 @@ const (
 	VerbMove   Verb = "move"   // a group; Value is the node, empty: wherever it belongs besides
 	VerbDrain  Verb = "drain"  // have all groups leave a node, and none come
 	VerbResume Verb = "resume" // take a drain back
+	// VerbMaintain is maintenance of a group, a node, or with a node without a name the
+	// cluster; Value is how long, empty: it ends.
+	VerbMaintain Verb = "maintain"
 	// VerbRecovery and VerbEscalation set a dynamic item; Value is its word.
 	VerbRecovery   Verb = "set-recovery"
 	VerbEscalation Verb = "set-escalation"

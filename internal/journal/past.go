@@ -139,6 +139,10 @@ func (m *memory) step(in ha.Input, actions []ha.Action) {
 			m.sawStart(max(a.Start, a.Next))
 		case ha.Seek:
 			m.sawStart(a.Start)
+		case ha.StartPart:
+			m.sawStart(a.Start)
+		case ha.StopPart:
+			m.sawStart(a.Start)
 		case ha.Keep:
 			if a.Value == "" {
 				delete(m.kept, a.Key)

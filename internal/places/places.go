@@ -101,6 +101,10 @@ func (p Places) Make() error {
 			return err
 		}
 	}
+	// Programs watch it for what becomes of their groups.
+	if err := own(filepath.Join(p.Run, "role"), 0o755); err != nil {
+		return err
+	}
 	for _, d := range []string{"journal", "evidence", "log"} {
 		if err := own(filepath.Join(p.Data, d), 0o700); err != nil {
 			return err
@@ -108,3 +112,6 @@ func (p Places) Make() error {
 	}
 	return nil
 }
+
+// StoreSocket is where the member of the cluster's store on this machine is asked.
+func (p Places) StoreSocket() string { return filepath.Join(p.Run, "store.sock") }

@@ -26,13 +26,15 @@ type Command struct {
 	Dir     string   // "": /
 	UID     int      // with SetIDs
 	GID     int
+	Groups  []int // supplementary, with SetIDs
 	SetIDs  bool
 	Timeout time.Duration // zero: none but ctx
 	// Leave lets live on what it started when it ends in time. Then nothing of its
 	// output is kept: a pipe that we read would end a program that outlives us by
 	// SIGPIPE.
 	Leave bool
-	Most  int // bytes of output that are kept; zero: 4 KiB
+	Out   *os.File // with Leave: where the output goes; nil: nowhere
+	Most  int      // bytes of output that are kept; zero: 4 KiB
 }
 
 // Ended is how a Command ended.
@@ -76,12 +78,18 @@ func Run(ctx context.Context, c Command) (Ended, error) {
 	if c.In != nil {
 		cmd.Stdin = bytes.NewReader(c.In)
 	}
-	if !c.Leave {
+	switch {
+	case !c.Leave:
 		cmd.Stdout, cmd.Stderr = out, out
+	case c.Out != nil:
+		cmd.Stdout, cmd.Stderr = c.Out, c.Out
 	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if c.SetIDs {
 		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(c.UID), Gid: uint32(c.GID)}
+		for _, g := range c.Groups {
+			cmd.SysProcAttr.Credential.Groups = append(cmd.SysProcAttr.Credential.Groups, uint32(g))
+		}
 	}
 	// The command leads a session and a process group of its own: the group is
 	// killed as one, and a child that holds the output open is not waited for.

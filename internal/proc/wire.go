@@ -1,6 +1,7 @@
 package proc
 
 import (
+	"path/filepath"
 	"time"
 
 	"gemel/internal/ha"
@@ -53,7 +54,13 @@ type Spec struct {
 	// Group: it belongs to a group of a cluster, and is started only by a Right of
 	// that group, whose end ends it. A change is for later starts.
 	Group ha.Group `json:",omitempty"`
+	// Role is the group whose role file it is told: that in which it runs, or waits as
+	// a standby.
+	Role ha.Group `json:",omitempty"`
 }
+
+// RoleDir is where the role files of the groups are.
+func RoleDir(run string) string { return filepath.Join(run, "role") }
 
 // Rlimit is one setrlimit; -1 is infinity.
 type Rlimit struct {

@@ -21,7 +21,7 @@ import (
 	"gemel/internal/mtls/authority"
 	"gemel/internal/mtls/join"
 	"gemel/internal/secret"
-	"gemel/internal/store"
+	"gemel/internal/store/disk"
 )
 
 // A Setup is what a person says of this machine.
@@ -126,7 +126,7 @@ func clear(h Home) error {
 	if err := os.RemoveAll(h.dir()); err != nil {
 		return fmt.Errorf("making room for the cluster's keys: %w", err)
 	}
-	return store.Wipe(h.StoreDir())
+	return disk.Wipe(h.StoreDir())
 }
 
 // found writes everything that the first node has. node.yaml comes last.
@@ -295,7 +295,7 @@ const writes = 300
 // break the law of the timers (DESIGN 5.3.12). trip is the way to the other nodes and
 // back.
 func (s Setup) disk(t manifest.Timers, trip time.Duration) (time.Duration, error) {
-	_, p99, err := store.Fsync(s.Home.Data, writes)
+	_, p99, err := disk.Fsync(s.Home.Data, writes)
 	if err != nil {
 		return 0, err
 	}

@@ -67,6 +67,18 @@ func (h Home) TLS(cluster string) (store.TLS, error) {
 	return store.TLS{Cert: leaf, Key: leaf, CA: h.at(caFile), CRL: h.at(crlFile), Role: "gemel://" + cluster + "/" + string(mtls.Peer) + "/"}, nil
 }
 
+// Identity reads who this node is; nil if it is of no cluster.
+func (h Home) Identity() (*manifest.Identity, error) {
+	b, err := os.ReadFile(h.Node)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading who this node is: %w", err)
+	}
+	return config.ParseNode(h.Node, b)
+}
+
 // Joining reports whether this machine's member of the store has no vote yet.
 func (h Home) Joining() bool {
 	_, err := os.Stat(h.at(joiningFile))

@@ -18,7 +18,7 @@ import (
 	"gemel/internal/mtls"
 	"gemel/internal/mtls/join"
 	"gemel/internal/secret"
-	"gemel/internal/store"
+	"gemel/internal/store/disk"
 )
 
 const (
@@ -301,7 +301,7 @@ func (n *newcomer) settle(out Begun, r Roll) (Begun, error) {
 		return out, errors.New("the cluster's answer does not have this machine in it")
 	}
 	if me.Voter {
-		if err := errors.Join(store.Wipe(n.Home.StoreDir()), secret.Write(n.Home.at(joiningFile), nil)); err != nil {
+		if err := errors.Join(disk.Wipe(n.Home.StoreDir()), secret.Write(n.Home.at(joiningFile), nil)); err != nil {
 			return out, err
 		}
 	}

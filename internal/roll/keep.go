@@ -18,6 +18,7 @@ import (
 	"gemel/internal/mtls/join"
 	"gemel/internal/secret"
 	"gemel/internal/store"
+	"gemel/internal/store/disk"
 )
 
 const (
@@ -113,7 +114,7 @@ func (c *Clerk) take(r Roll) error {
 	was, _ := old.Node(c.me)
 	if me.Voter && !was.Voter {
 		// What is left of a membership of before is no member of this one.
-		if err := errors.Join(store.Wipe(c.Home.StoreDir()), secret.Write(c.Home.at(joiningFile), nil)); err != nil {
+		if err := errors.Join(disk.Wipe(c.Home.StoreDir()), secret.Write(c.Home.at(joiningFile), nil)); err != nil {
 			return err
 		}
 	}

@@ -36,9 +36,13 @@ type Backend struct {
 	// Cluster takes what is asked of groups and nodes of a cluster; nil: this machine
 	// is of none.
 	Cluster func(ctx context.Context, r ha.Request) (ha.Answer, error)
-	Rolls   rolls // nil: this daemon knows nothing of clusters
-	Asks    asks
-	Life    life
+	// Plan says where groups belong; nil: this machine is of no cluster.
+	Plan func(ctx context.Context, q *gemelv1.PlanRequest) (*gemelv1.PlanResponse, error)
+	// Versions of the cluster's manifest; nil: this machine is of no cluster.
+	Versions versions
+	Rolls    rolls // nil: this daemon knows nothing of clusters
+	Asks     asks
+	Life     life
 	// Keep keeps a manifest that was replaced and returns the command that puts it
 	// in force again, or nothing. Nil keeps none.
 	Keep  func(manifest []byte) string
@@ -61,6 +65,19 @@ type core interface {
 	// Apply fails with config.Errors if the manifest is wrong, before any change.
 	Apply(ctx context.Context, name string, b []byte, dry bool) ([]config.Change, error)
 	Current() (name string, b []byte, version uint64)
+}
+
+// A Version is one of the manifests that a cluster has had.
+type Version struct {
+	Number   uint64
+	Name, By string
+	At       time.Time
+}
+
+// versions are the manifests that a cluster has had.
+type versions interface {
+	Versions(ctx context.Context) ([]Version, error)
+	Version(ctx context.Context, v uint64) (name string, b []byte, err error)
 }
 
 // rolls brings machines into the cluster and lets them leave. Its errors are refusals.

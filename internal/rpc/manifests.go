@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 
+	"google.golang.org/protobuf/types/known/timestamppb"
+
 	gemelv1 "gemel/api/gemel/v1"
 	"gemel/internal/config"
 	"gemel/internal/ha"
@@ -48,12 +50,37 @@ func (a *api) Apply(ctx context.Context, req *gemelv1.ApplyRequest) (*gemelv1.Ap
 	return res, nil
 }
 
-// Manifest answers with the one in force.
-func (a *api) Manifest(context.Context, *gemelv1.ManifestRequest) (*gemelv1.ManifestResponse, error) {
+// Manifest answers with the one in force, or with another version of the cluster's.
+func (a *api) Manifest(ctx context.Context, req *gemelv1.ManifestRequest) (*gemelv1.ManifestResponse, error) {
 	if a.b.Core == nil {
 		return nil, absent("manifests")
 	}
 	name, b, version := a.b.Core.Current()
+	if req.GetVersion() != 0 || req.GetVersions() {
+		if a.b.Versions == nil {
+			return nil, fault(ha.ErrRefused, "no-cluster", "gemel apply keeps the one before and prints how to take it back", "versions of the manifest are kept by a cluster, and this machine belongs to none")
+		}
+		res := &gemelv1.ManifestResponse{}
+		var err error
+		if req.GetVersions() {
+			all, err := a.b.Versions.Versions(ctx)
+			if err != nil {
+				return nil, err
+			}
+			for _, v := range all {
+				res.Versions = append(res.Versions, &gemelv1.ManifestVersion{Version: v.Number, Name: clean(v.Name), By: clean(v.By), At: timestamppb.New(v.At)})
+			}
+		}
+		if version = req.GetVersion(); version != 0 {
+			if name, b, err = a.b.Versions.Version(ctx, version); err != nil {
+				return nil, err
+			}
+		} else if n := len(res.Versions); n > 0 {
+			version = res.Versions[n-1].GetVersion()
+		}
+		res.Name, res.Manifest, res.Version, res.Digest = clean(name), b, version, digest(b)
+		return res, nil
+	}
 	return &gemelv1.ManifestResponse{Name: clean(name), Manifest: b, Version: version, Digest: digest(b), Overlays: a.overlays(name, b)}, nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	gemelv1 "gemel/api/gemel/v1"
@@ -52,10 +53,13 @@ func (a *api) Request(ctx context.Context, req *gemelv1.RequestRequest) (*gemelv
 	return &gemelv1.RequestResponse{Ok: answer.OK, Reason: reasonOf(answer.Why), Undo: answer.Undo}, nil
 }
 
+// mostMaintenance bounds it: what has no end is gemel drain, or gemel lock.
+const mostMaintenance = 7 * 24 * time.Hour
+
 // shared reports whether a request is no matter of this node alone.
 func shared(o ha.Request) bool {
 	switch o.Verb {
-	case ha.VerbMove, ha.VerbDrain, ha.VerbResume:
+	case ha.VerbMove, ha.VerbDrain, ha.VerbResume, ha.VerbMaintain:
 		return true
 	}
 	return o.Target.Kind == ha.KindGroup
@@ -76,6 +80,8 @@ func order(req *gemelv1.RequestRequest) (ha.Request, error) {
 		allowed = []ha.Kind{ha.KindGroup}
 	case ha.VerbDrain, ha.VerbResume:
 		allowed = []ha.Kind{ha.KindNode}
+	case ha.VerbMaintain:
+		allowed = []ha.Kind{ha.KindNode, ha.KindGroup}
 	case ha.VerbClear:
 		allowed = []ha.Kind{ha.KindNode, ha.KindProcess, ha.KindGroup}
 	}
@@ -118,6 +124,10 @@ func value(o *ha.Request) error {
 		}
 		if err != nil {
 			return fault(ha.ErrInvalid, "value", "", "the escalation action is %.100q; allowed: none, failover, failover-reboot", o.Value)
+		}
+	case ha.VerbMaintain:
+		if d, err := time.ParseDuration(o.Value); o.Value != "" && (err != nil || d < time.Minute || d > mostMaintenance) {
+			return fault(ha.ErrInvalid, "value", "", "maintenance is for %.100q; allowed: from 1m to 168h", o.Value)
 		}
 	case ha.VerbMove:
 		if len(o.Value) > maxName {

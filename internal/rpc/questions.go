@@ -89,6 +89,19 @@ func (a *api) Why(ctx context.Context, req *gemelv1.WhyRequest) (*gemelv1.WhyRes
 	return a.b.Asks.Why(ctx, req)
 }
 
+// Plan answers where groups belong.
+func (a *api) Plan(ctx context.Context, req *gemelv1.PlanRequest) (*gemelv1.PlanResponse, error) {
+	for _, s := range req.GetIf() {
+		if len(s.GetNode()) > maxName || len(s.GetGroup()) > maxName {
+			return nil, fault(ha.ErrInvalid, "if", "", "a name has more than %d bytes", maxName)
+		}
+	}
+	if a.b.Plan == nil {
+		return nil, fault(ha.ErrRefused, "no-cluster", "gemel init makes one", "where groups belong is decided in a cluster, and this machine belongs to none")
+	}
+	return a.b.Plan(ctx, req)
+}
+
 // Replay runs the journal through the core again.
 func (a *api) Replay(ctx context.Context, req *gemelv1.ReplayRequest) (*gemelv1.ReplayResponse, error) {
 	if t := req.GetSince(); t != nil {

@@ -28,6 +28,7 @@ var table = map[string]row{
 	gemelv1connect.GemelWatchEventsProcedure: {least: access.Viewer, body: smallBody},
 	gemelv1connect.GemelAlarmsProcedure:      {least: access.Viewer, body: smallBody},
 	gemelv1connect.GemelWhyProcedure:         {least: access.Viewer, body: smallBody},
+	gemelv1connect.GemelPlanProcedure:        {least: access.Viewer, body: largeBody},
 
 	gemelv1connect.GemelRequestProcedure:  {least: access.Operator, change: true, body: smallBody},
 	gemelv1connect.GemelManifestProcedure: {least: access.Operator, body: smallBody},

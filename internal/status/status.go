@@ -181,7 +181,7 @@ type CheckStatus struct {
 type GroupStatus struct {
 	Placed
 	// State is waiting (for a cluster); in one: active, starting or stopping here,
-	// standby, elsewhere (this node is none of its own), unplaced.
+	// halted (on this node: to be started nowhere until it is cleared), standby, elsewhere (this node is none of its own), unplaced.
 	State   string
 	Nodes   []ha.Node
 	Run     []ha.Process

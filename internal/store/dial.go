@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
+	"net/netip"
 	"net/url"
 	"os"
 	"path"
@@ -16,12 +18,30 @@ import (
 	"time"
 
 	"gemel/internal/ha"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/backoff"
-	"google.golang.org/grpc/credentials"
-	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/keepalive"
+	"gemel/internal/store/disk"
 )
+
+const (
+	// RequestLimit is what a member of ours takes in one request: a document and what
+	// comes with it; see docLimit.
+	RequestLimit = 2 << 20
+	// Quota is the size of a store of ours.
+	Quota = 64 << 20
+)
+
+// TLS names the files of one side. They are read at each handshake: a new
+// certificate is put there by renaming. Empty is no TLS.
+type TLS struct {
+	Cert, Key string
+	CA        string
+	CRL       string
+	// Role is the URI name that a voter's certificate must have, byte for byte, at
+	// both ends of each connection. If it ends with a slash the voter's own name
+	// follows: who is called must be the one that was meant, and who calls one that is
+	// in the cluster. Certificates of other roles are refused even if the same
+	// authority signed them. Clients of an external etcd leave it empty.
+	Role string
+}
 
 // A Config says which store a client speaks to, and how patient it is.
 type Config struct {
@@ -60,14 +80,6 @@ type pool struct {
 	high    atomic.Int64  // the highest revision that was seen
 }
 
-// An end is one way to the store.
-type end struct {
-	name    string
-	conn    *grpc.ClientConn
-	dials   atomic.Int64 // connections made so far
-	checked atomic.Int64 // the one of them whose version is known
-}
-
 // Dial prepares a client. It does not connect yet: a store that is away is an
 // error of the calls that are made.
 func Dial(c Config) (*Client, error) {
@@ -92,9 +104,7 @@ func Dial(c Config) (*Client, error) {
 		if !filepath.IsAbs(c.Socket) {
 			return nil, fmt.Errorf("the store's socket %q must be an absolute path", c.Socket)
 		}
-		if err := cl.addSocket(c.Socket); err != nil {
-			return nil, err
-		}
+		cl.addSocket(c.Socket)
 	case len(c.Endpoints) == 0:
 		return nil, errors.New("neither a socket nor an endpoint of the store is given")
 	}
@@ -110,25 +120,21 @@ func Dial(c Config) (*Client, error) {
 func (c *Client) Close() error {
 	var errs []error
 	for _, e := range c.ends {
-		errs = append(errs, e.conn.Close())
+		errs = append(errs, e.close())
 	}
 	return errors.Join(errs...)
 }
 
-func (c *pool) addSocket(at string) error {
-	e := &end{name: at}
+func (c *pool) addSocket(at string) {
 	// A member that is started anew is found at once: trying costs nothing here.
-	return c.add(e, "passthrough:///store", 50*time.Millisecond, insecure.NewCredentials(), func(ctx context.Context, _ string) (net.Conn, error) {
-		d := net.Dialer{}
-		if until, ok := ctx.Deadline(); ok {
-			d.Deadline = until
-		}
-		conn, err := dialSocket(&d, at)
-		if err == nil {
-			e.dials.Add(1)
-		}
-		return conn, err
-	})
+	c.add(&end{name: at, base: "http://store", again: 50 * time.Millisecond}, "store:80", transport(nil,
+		func(ctx context.Context, _, _ string) (net.Conn, error) {
+			d := net.Dialer{}
+			if until, ok := ctx.Deadline(); ok {
+				d.Deadline = until
+			}
+			return disk.Dial(&d, at)
+		}))
 }
 
 func (c *pool) addEndpoint(at string, t TLS) error {
@@ -140,50 +146,38 @@ func (c *pool) addEndpoint(at string, t TLS) error {
 	if u.Port() == "" {
 		host = net.JoinHostPort(u.Hostname(), "2379")
 	}
-	creds := insecure.NewCredentials()
+	var conf *tls.Config
 	if u.Scheme == "https" {
-		conf, err := t.client()
-		if err != nil {
+		if conf, err = t.client(); err != nil {
 			return fmt.Errorf("endpoint %q of the store: %w", at, err)
 		}
 		conf.ServerName = u.Hostname()
-		creds = credentials.NewTLS(conf)
-	} else if !loopback(u.Hostname()) {
+	} else if !Loopback(u.Hostname()) {
 		return fmt.Errorf("endpoint %q of the store: without TLS only loopback is allowed; use https", at)
 	}
-	e := &end{name: at}
-	return c.add(e, "passthrough:///"+host, 250*time.Millisecond, creds, func(ctx context.Context, addr string) (net.Conn, error) {
-		conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", addr)
-		if err == nil {
-			e.dials.Add(1)
-		}
-		return conn, err
-	})
+	c.add(&end{name: at, base: u.Scheme + "://" + host, again: 250 * time.Millisecond}, host, transport(conf, (&net.Dialer{}).DialContext))
+	return nil
 }
 
-// add prepares the connection of an end. again is the longest pause between two
-// attempts to connect.
-func (c *pool) add(e *end, target string, again time.Duration, creds credentials.TransportCredentials, dial func(context.Context, string) (net.Conn, error)) error {
-	conn, err := grpc.NewClient(target,
-		grpc.WithTransportCredentials(creds),
-		grpc.WithContextDialer(dial),
-		// Nothing is sent twice but what was certainly never processed.
-		grpc.WithDisableRetry(),
-		grpc.WithDisableServiceConfig(),
-		grpc.WithNoProxy(),
-		grpc.WithConnectParams(grpc.ConnectParams{
-			Backoff:           backoff.Config{BaseDelay: 10 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: again},
-			MinConnectTimeout: time.Second,
-		}),
-		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 3 * time.Second}),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(quota), grpc.MaxCallSendMsgSize(2*requestLimit)),
-	)
-	if err != nil {
-		return fmt.Errorf("the store at %s: %w", e.name, err)
-	}
-	e.conn = conn
+// add takes an end into the pool.
+func (c *pool) add(e *end, host string, t *http.Transport) {
+	scheme, _, _ := strings.Cut(e.base, ":")
+	e.base += "/etcdserverpb."
+	e.pause = firstPause
+	e.open = func(ctx context.Context) (*http.ClientConn, error) { return t.NewClientConn(ctx, scheme, host) }
 	c.ends = append(c.ends, e)
-	return nil
+}
+
+// transport is how a connection of an end is made. It speaks HTTP/2 only, asks no
+// environment for a proxy, and keeps no connection by itself.
+func transport(conf *tls.Config, dial func(context.Context, string, string) (net.Conn, error)) *http.Transport {
+	only := new(http.Protocols)
+	only.SetHTTP2(conf != nil)
+	only.SetUnencryptedHTTP2(conf == nil)
+	return &http.Transport{
+		DialContext: dial, TLSClientConfig: conf, TLSHandshakeTimeout: connectTime, DisableCompression: true, Protocols: only,
+		HTTP2: &http.HTTP2Config{SendPingTimeout: aliveAfter, PingTimeout: aliveTime, MaxReceiveBufferPerConnection: receiveWindow, MaxReceiveBufferPerStream: receiveWindow},
+	}
 }
 
 // client returns the configuration of a caller. Certificate and key are read at
@@ -237,3 +231,9 @@ func (c *pool) saw(cluster uint64, at, floor int64) error {
 }
 
 func rev(r int64) ha.Rev { return ha.Rev(r) }
+
+// Loopback reports whether a host is this machine, whatever its networks are.
+func Loopback(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && ip.Unmap().IsLoopback()
+}

@@ -1,10 +1,11 @@
-// Package store is the truth of a cluster: etcd, in a process of our own or
-// somebody else's. Nothing else in Gemel knows etcd.
+// Package store is the truth of a cluster: etcd, in a process of our own (package
+// member) or somebody else's. Nothing else in Gemel knows etcd, and nothing here
+// links it.
 //
-// Serve runs one voter in this process. A Client reads and writes, with the
-// semantics that the machines of internal/decide/cluster were checked against:
-// reads are linearizable and may be repeated, a write is one transaction under
-// guards and is sent once. DESIGN.md says why it is built as it is.
+// A Client reads and writes, with the semantics that the machines of
+// internal/decide/cluster were checked against: reads are linearizable and may be
+// repeated, a write is one transaction under guards and is sent once. DESIGN.md says
+// why it is built as it is.
 package store
 
 import "errors"

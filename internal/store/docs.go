@@ -7,7 +7,7 @@ import (
 	"strings"
 
 	"gemel/internal/ha"
-	"go.etcd.io/etcd/api/v3/etcdserverpb"
+	"gemel/internal/store/etcdpb"
 )
 
 const (
@@ -70,7 +70,7 @@ func (c *Client) PutDoc(ctx context.Context, key string, guard ha.Rev, value []b
 // that is told of it, else none. The error is ErrRefused if it certainly is not
 // written, and ErrUnknown if nobody knows.
 func (c *Client) PutDocs(ctx context.Context, docs ...Doc) (ha.Rev, error) {
-	req := &etcdserverpb.TxnRequest{}
+	req := &etcdpb.TxnRequest{}
 	size, grows := 0, false
 	for _, d := range docs {
 		if d.Key == "" {
@@ -109,8 +109,12 @@ func (c *Client) PutDocs(ctx context.Context, docs ...Doc) (ha.Rev, error) {
 
 // room refuses a document that would take the brain's place.
 func (c *pool) room(ctx context.Context, size int) error {
-	s, err := repeat(ctx, c, func(ctx context.Context, e *end) (*etcdserverpb.StatusResponse, error) {
-		s, err := etcdserverpb.NewMaintenanceClient(e.conn).Status(ctx, &etcdserverpb.StatusRequest{}, patient)
+	s, err := repeat(ctx, c, func(ctx context.Context, e *end) (*etcdpb.StatusResponse, error) {
+		l, err := c.fit(ctx, e)
+		if err != nil {
+			return nil, err
+		}
+		s, err := ask[etcdpb.StatusRequest, etcdpb.StatusResponse](ctx, l, "Maintenance/Status", &etcdpb.StatusRequest{})
 		return s, plain(err)
 	})
 	if err != nil {
@@ -118,7 +122,7 @@ func (c *pool) room(ctx context.Context, size int) error {
 	}
 	all := s.GetDbSizeQuota()
 	if all == 0 {
-		all = quota
+		all = Quota
 	}
 	if used := s.GetDbSizeInUse(); used+int64(size) > all/docShare {
 		return fmt.Errorf("%w: the store holds %d KiB of %d, and documents may fill 1/%d of it; take old ones away, or wait some minutes until the store has forgotten those that were",

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"gemel/internal/ha"
+	"gemel/internal/store/disk"
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -27,6 +28,8 @@ type fake struct {
 	rev     int64
 	txn     func(context.Context) error
 	asked   atomic.Int64
+	watch   etcdserverpb.WatchServer // nil: it has none
+	server  *grpc.Server
 }
 
 func (f *fake) Status(context.Context, *etcdserverpb.StatusRequest) (*etcdserverpb.StatusResponse, error) {
@@ -52,12 +55,12 @@ func (f *fake) Txn(ctx context.Context, _ *etcdserverpb.TxnRequest) (*etcdserver
 // serve listens at a path of a socket and returns what ends it.
 func (f *fake) serve(t *testing.T, path string) (stop func()) {
 	t.Helper()
-	at, err := placeOf(path)
+	at, err := disk.PlaceOf(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer at.close()
-	l, err := net.Listen("unix", at.addr)
+	defer at.Close()
+	l, err := net.Listen("unix", at.Addr)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -67,9 +70,24 @@ func (f *fake) serve(t *testing.T, path string) (stop func()) {
 	s := grpc.NewServer()
 	etcdserverpb.RegisterMaintenanceServer(s, f)
 	etcdserverpb.RegisterKVServer(s, f)
+	if f.watch != nil {
+		etcdserverpb.RegisterWatchServer(s, f.watch)
+	}
+	f.server = s
 	done := make(chan struct{})
 	go func() { defer close(done); _ = s.Serve(l) }()
 	return sync.OnceFunc(func() { s.Stop(); <-done })
+}
+
+func ctxFor(t *testing.T, d time.Duration) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func member(n ha.Node, inc string) *ha.NodeRecord {
+	return &ha.NodeRecord{Node: n, Incarnation: ha.Incarnation(inc), State: ha.NodeMember, Life: 1500 * time.Millisecond}
 }
 
 func dialFake(t *testing.T, path string) *Client {
@@ -104,7 +122,7 @@ func TestVersionAtReconnect(t *testing.T) {
 		t.Fatalf("%+v", got)
 	}
 	stop()
-	if err := clearSocket(path); err != nil {
+	if err := disk.Clear(path); err != nil {
 		t.Fatal(err)
 	}
 	f.version = "3.6.8"

@@ -9,21 +9,13 @@ import (
 	"time"
 
 	"gemel/internal/ha"
-	"go.etcd.io/etcd/api/v3/etcdserverpb"
-	"go.etcd.io/etcd/api/v3/mvccpb"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
+	"gemel/internal/store/etcdpb"
 )
 
 const (
 	nodesPrefix  = "nodes/"
 	groupsPrefix = "groups/"
 )
-
-// patient waits for a connection that is being made; the deadline of the attempt
-// bounds it.
-var patient = grpc.WaitForReady(true)
 
 // breath is how long after a failed attempt the next one begins at the earliest.
 const breath = 5 * time.Millisecond
@@ -83,7 +75,7 @@ func (c *Client) Read(ctx context.Context) ha.StoreRead {
 
 // node reads a record that stands under its own name: one that was copied to
 // another key would be somebody else's authority.
-func (c *pool) node(kv *mvccpb.KeyValue) (ha.KeyedNode, error) {
+func (c *pool) node(kv *etcdpb.KeyValue) (ha.KeyedNode, error) {
 	rec := ha.KeyedNode{Key: rev(kv.GetModRevision())}
 	if err := c.decode(kv, &rec.NodeRecord); err != nil {
 		return ha.KeyedNode{}, err
@@ -94,35 +86,32 @@ func (c *pool) node(kv *mvccpb.KeyValue) (ha.KeyedNode, error) {
 	return rec, nil
 }
 
-func (c *pool) decode(kv *mvccpb.KeyValue, to any) error {
+func (c *pool) decode(kv *etcdpb.KeyValue, to any) error {
 	if err := json.Unmarshal(kv.GetValue(), to); err != nil {
 		return fmt.Errorf("key %s of the store: %w", kv.GetKey(), err)
 	}
 	return nil
 }
 
-func (c *pool) name(kv *mvccpb.KeyValue) string {
+func (c *pool) name(kv *etcdpb.KeyValue) string {
 	return strings.TrimPrefix(string(kv.GetKey()), c.c.Prefix)
 }
 
 // scan reads ranges at one revision.
-func (c *pool) scan(ctx context.Context, ranges ...*etcdserverpb.RangeRequest) (*etcdserverpb.TxnResponse, error) {
-	req := &etcdserverpb.TxnRequest{}
+func (c *pool) scan(ctx context.Context, ranges ...*etcdpb.RangeRequest) (*etcdpb.TxnResponse, error) {
+	req := &etcdpb.TxnRequest{}
 	for _, r := range ranges {
-		req.Success = append(req.Success, &etcdserverpb.RequestOp{Request: &etcdserverpb.RequestOp_RequestRange{RequestRange: r}})
+		req.Success = append(req.Success, &etcdpb.RequestOp{RequestRange: r})
 	}
-	return repeat(ctx, c, func(ctx context.Context, e *end) (*etcdserverpb.TxnResponse, error) {
-		on, err := c.fit(ctx, e)
+	return repeat(ctx, c, func(ctx context.Context, e *end) (*etcdpb.TxnResponse, error) {
+		l, err := c.fit(ctx, e)
 		if err != nil {
 			return nil, err
 		}
 		floor := c.high.Load()
-		resp, err := etcdserverpb.NewKVClient(e.conn).Txn(ctx, req, patient)
+		resp, err := ask[etcdpb.TxnRequest, etcdpb.TxnResponse](ctx, l, "KV/Txn", req)
 		if err != nil {
 			return nil, plain(err)
-		}
-		if e.dials.Load() != on {
-			return nil, errors.New("the connection was made anew meanwhile")
 		}
 		h := resp.GetHeader()
 		return resp, c.saw(h.GetClusterId(), h.GetRevision(), floor)
@@ -180,7 +169,7 @@ func repeat[T any](ctx context.Context, c *pool, try func(context.Context, *end)
 				return r.v, nil
 			}
 			last = r.err
-			if len(c.ends) == 1 && (errors.Is(last, ErrForeign) || errors.Is(last, ErrVersion)) {
+			if errors.Is(last, errClosed) || len(c.ends) == 1 && (errors.Is(last, ErrForeign) || errors.Is(last, ErrVersion)) {
 				return none, fmt.Errorf("%s: %w", c.ends[0].name, last)
 			}
 			if running == 0 {
@@ -193,16 +182,4 @@ func repeat[T any](ctx context.Context, c *pool, try func(context.Context, *end)
 			}
 		}
 	}
-}
-
-// plain takes the words of gRPC from an error.
-func plain(err error) error {
-	s, ok := status.FromError(err)
-	if !ok || err == nil {
-		return err
-	}
-	if s.Code() == codes.DeadlineExceeded {
-		return errors.New("no answer in time")
-	}
-	return errors.New(s.Message())
 }

@@ -6,7 +6,7 @@ import (
 	"strconv"
 	"strings"
 
-	"go.etcd.io/etcd/api/v3/etcdserverpb"
+	"gemel/internal/store/etcdpb"
 )
 
 // The oldest etcd of each line that may be trusted with who runs what. Before
@@ -55,29 +55,27 @@ func fitting(s string) error {
 	return fmt.Errorf("%w: it is %s, at least %s is needed: older ones may answer from the past after they were stopped for a moment (etcd issue 20418)", ErrVersion, s, least)
 }
 
-// fit makes sure that the connection of an end is to an etcd that may be trusted
-// and of this cluster, and returns its number. Every connection is asked anew:
-// another process may be behind it.
-func (c *pool) fit(ctx context.Context, e *end) (int64, error) {
-	for {
-		before := e.dials.Load()
-		if before != 0 && before == e.checked.Load() {
-			return before, nil
-		}
-		resp, err := etcdserverpb.NewMaintenanceClient(e.conn).Status(ctx, &etcdserverpb.StatusRequest{}, patient)
-		if err != nil {
-			return 0, fmt.Errorf("asking for its version: %w", plain(err))
-		}
-		if err := fitting(resp.GetVersion()); err != nil {
-			return 0, err
-		}
-		if err := c.saw(resp.GetHeader().GetClusterId(), 0, 0); err != nil {
-			return 0, err
-		}
-		// Only if there was one connection all the time is it certain who answered.
-		if after := e.dials.Load(); after == before || after == 1 {
-			e.checked.Store(after)
-			return after, nil
-		}
+// fit returns the connection of an end as soon as it is certain that an etcd is
+// behind it that may be trusted and is of this cluster. Every connection is asked
+// anew: another process may be behind it.
+func (c *pool) fit(ctx context.Context, e *end) (*line, error) {
+	l, err := e.connect(ctx)
+	if err != nil {
+		return nil, plain(err)
 	}
+	if l.fit.Load() {
+		return l, nil
+	}
+	resp, err := ask[etcdpb.StatusRequest, etcdpb.StatusResponse](ctx, l, "Maintenance/Status", &etcdpb.StatusRequest{})
+	if err != nil {
+		return nil, fmt.Errorf("asking for its version: %w", plain(err))
+	}
+	if err := fitting(resp.GetVersion()); err != nil {
+		return nil, err
+	}
+	if err := c.saw(resp.GetHeader().GetClusterId(), 0, 0); err != nil {
+		return nil, err
+	}
+	l.fit.Store(true)
+	return l, nil
 }

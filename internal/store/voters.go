@@ -8,12 +8,27 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
-	"go.etcd.io/etcd/api/v3/etcdserverpb"
-	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
-	"google.golang.org/grpc/status"
+	"connectrpc.com/connect"
+
+	"gemel/internal/store/disk"
+	"gemel/internal/store/etcdpb"
+)
+
+// LeadPath is beside etcd's own calls on the socket of a member of ours: it moves the
+// leadership.
+const LeadPath = "/gemel/lead"
+
+// What etcd refuses and is told apart. A test compares it with etcd's own.
+var (
+	unhealthy  = refusal{connect.CodeUnavailable, "etcdserver: unhealthy cluster"}
+	notReady   = refusal{connect.CodeFailedPrecondition, "etcdserver: can only promote a learner member which is in sync with leader"}
+	notLeader  = refusal{connect.CodeFailedPrecondition, "etcdserver: not leader"}
+	notLearner = refusal{connect.CodeFailedPrecondition, "etcdserver: can only promote a learner member"}
+	notFound   = refusal{connect.CodeNotFound, "etcdserver: member not found"}
 )
 
 // settle bounds a change of the voters whose ctx has no deadline. etcd refuses one
@@ -36,19 +51,20 @@ type Voter struct {
 // who is alive.
 func (c *Client) Voters(ctx context.Context) ([]Voter, error) {
 	type view struct {
-		list   *etcdserverpb.MemberListResponse
-		status *etcdserverpb.StatusResponse
+		list   *etcdpb.MemberListResponse
+		status *etcdpb.StatusResponse
 		by     *end
 	}
 	v, err := repeat(ctx, &c.pool, func(ctx context.Context, e *end) (view, error) {
-		if _, err := c.fit(ctx, e); err != nil {
+		l, err := c.fit(ctx, e)
+		if err != nil {
 			return view{}, err
 		}
-		list, err := etcdserverpb.NewClusterClient(e.conn).MemberList(ctx, &etcdserverpb.MemberListRequest{Linearizable: true}, patient)
+		list, err := ask[etcdpb.MemberListRequest, etcdpb.MemberListResponse](ctx, l, "Cluster/MemberList", &etcdpb.MemberListRequest{Linearizable: true})
 		if err != nil {
 			return view{}, plain(err)
 		}
-		s, err := etcdserverpb.NewMaintenanceClient(e.conn).Status(ctx, &etcdserverpb.StatusRequest{}, patient)
+		s, err := ask[etcdpb.StatusRequest, etcdpb.StatusResponse](ctx, l, "Maintenance/Status", &etcdpb.StatusRequest{})
 		return view{list, s, e}, plain(err)
 	})
 	if err != nil {
@@ -62,10 +78,10 @@ func (c *Client) Voters(ctx context.Context) ([]Voter, error) {
 	var out []Voter
 	for _, m := range v.list.GetMembers() {
 		out = append(out, Voter{
-			ID: m.GetID(), Name: nameOf(m), Learner: m.GetIsLearner(),
-			Started: len(m.GetClientURLs()) > 0,
-			Leader:  m.GetID() == v.status.GetLeader(),
-			Alive:   m.GetID() == self || c.c.Socket == "" || alive[hex(m.GetID())],
+			ID: m.GetId(), Name: nameOf(m), Learner: m.GetIsLearner(),
+			Started: len(m.GetClientUrls()) > 0,
+			Leader:  m.GetId() == v.status.GetLeader(),
+			Alive:   m.GetId() == self || c.c.Socket == "" || alive[hex(m.GetId())],
 		})
 	}
 	return out, nil
@@ -108,7 +124,7 @@ func (c *pool) local(ctx context.Context, method, path string) (*http.Response, 
 			if until, ok := ctx.Deadline(); ok {
 				d.Deadline = until
 			}
-			return dialSocket(&d, c.c.Socket)
+			return disk.Dial(&d, c.c.Socket)
 		},
 	}
 	return t.RoundTrip(req)
@@ -118,19 +134,25 @@ func (c *pool) local(ctx context.Context, method, path string) (*http.Response, 
 // after that, and the others are told by Moved where it is. One that was added by a
 // call whose answer was lost is found by Voters.
 func (c *Client) Add(ctx context.Context, name string) (uint64, error) {
-	resp, err := change(ctx, &c.pool, func(ctx context.Context, e *end) (*etcdserverpb.MemberAddResponse, error) {
-		return etcdserverpb.NewClusterClient(e.conn).MemberAdd(ctx, &etcdserverpb.MemberAddRequest{PeerURLs: []string{peerURL(name)}, IsLearner: true})
+	resp, err := change(ctx, &c.pool, func(ctx context.Context, l *line) (*etcdpb.MemberAddResponse, error) {
+		return ask[etcdpb.MemberAddRequest, etcdpb.MemberAddResponse](ctx, l, "Cluster/MemberAdd", &etcdpb.MemberAddRequest{PeerUrls: []string{PeerURL(name)}, IsLearner: true})
 	})
 	if err != nil {
 		return 0, fmt.Errorf("adding %s to the store: %w", name, err)
 	}
-	return resp.GetMember().GetID(), nil
+	return resp.GetMember().GetId(), nil
 }
+
+// PeerURL is where etcd finds another voter: a socket that is named after it. A port
+// must be there, or HTTP adds one.
+func PeerURL(name string) string { return "unix://" + hexcode.EncodeToString([]byte(name)) + ":1" }
+
+func hex(id uint64) string { return strconv.FormatUint(id, 16) }
 
 // nameOf returns the name of a member, which etcd does not know before it has
 // started. Of an etcd that is not ours the name is what it says.
-func nameOf(m *etcdserverpb.Member) string {
-	for _, u := range m.GetPeerURLs() {
+func nameOf(m *etcdpb.Member) string {
+	for _, u := range m.GetPeerUrls() {
 		code, ours := strings.CutPrefix(u, "unix://")
 		if name, err := hexcode.DecodeString(strings.TrimSuffix(code, ":1")); ours && err == nil {
 			return string(name)
@@ -141,9 +163,9 @@ func nameOf(m *etcdserverpb.Member) string {
 
 // Promote gives a member its vote, as soon as it has caught up with the leader.
 func (c *Client) Promote(ctx context.Context, id uint64) error {
-	_, err := change(ctx, &c.pool, func(ctx context.Context, e *end) (*etcdserverpb.MemberPromoteResponse, error) {
-		r, err := etcdserverpb.NewClusterClient(e.conn).MemberPromote(ctx, &etcdserverpb.MemberPromoteRequest{ID: id})
-		if said(err, rpctypes.ErrGRPCMemberNotLearner) {
+	_, err := change(ctx, &c.pool, func(ctx context.Context, l *line) (*etcdpb.MemberPromoteResponse, error) {
+		r, err := ask[etcdpb.MemberPromoteRequest, etcdpb.MemberPromoteResponse](ctx, l, "Cluster/MemberPromote", &etcdpb.MemberPromoteRequest{Id: id})
+		if notLearner.is(err) {
 			return r, nil // it has its vote: an answer before this one was lost
 		}
 		return r, err
@@ -176,9 +198,9 @@ func (c *Client) Remove(ctx context.Context, id uint64) error {
 			return fmt.Errorf("removing the leader %x: %w", id, err)
 		}
 	}
-	_, err = change(ctx, &c.pool, func(ctx context.Context, e *end) (*etcdserverpb.MemberRemoveResponse, error) {
-		r, err := etcdserverpb.NewClusterClient(e.conn).MemberRemove(ctx, &etcdserverpb.MemberRemoveRequest{ID: id})
-		if said(err, rpctypes.ErrGRPCMemberNotFound) {
+	_, err = change(ctx, &c.pool, func(ctx context.Context, l *line) (*etcdpb.MemberRemoveResponse, error) {
+		r, err := ask[etcdpb.MemberRemoveRequest, etcdpb.MemberRemoveResponse](ctx, l, "Cluster/MemberRemove", &etcdpb.MemberRemoveRequest{Id: id})
+		if notFound.is(err) {
 			return r, nil // it is gone: an answer before this one was lost
 		}
 		return r, err
@@ -197,7 +219,7 @@ func (c *Client) Lead(ctx context.Context, id uint64) error {
 	}
 	ctx, cancel := bounded(ctx, c.c.Bound)
 	defer cancel()
-	resp, err := c.local(ctx, http.MethodPost, leadPath+"?to="+hex(id))
+	resp, err := c.local(ctx, http.MethodPost, LeadPath+"?to="+hex(id))
 	if err != nil {
 		return fmt.Errorf("making member %x the leader: %w", id, err)
 	}
@@ -219,17 +241,16 @@ func bounded(ctx context.Context, d time.Duration) (context.Context, context.Can
 // change carries a change of the voters out. It is repeated only when etcd has said
 // that it did not take it, because somebody was not connected for long enough or
 // has not caught up.
-func change[T any](ctx context.Context, c *pool, do func(context.Context, *end) (T, error)) (T, error) {
+func change[T any](ctx context.Context, c *pool, do func(context.Context, *line) (T, error)) (T, error) {
 	ctx, cancel := bounded(ctx, settle)
 	defer cancel()
 	for {
 		var v T
-		e := c.ends[int(c.first.Load())%len(c.ends)]
-		_, err := c.fit(ctx, e)
+		l, err := c.fit(ctx, c.ends[int(c.first.Load())%len(c.ends)])
 		if err == nil {
-			v, err = do(ctx, e)
+			v, err = do(ctx, l)
 		}
-		again := said(err, rpctypes.ErrGRPCUnhealthy) || said(err, rpctypes.ErrGRPCLearnerNotReady) || said(err, rpctypes.ErrGRPCNotLeader)
+		again := unhealthy.is(err) || notReady.is(err) || notLeader.is(err)
 		switch {
 		case err == nil:
 			return v, nil
@@ -243,11 +264,4 @@ func change[T any](ctx context.Context, c *pool, do func(context.Context, *end) 
 			return v, plain(err)
 		}
 	}
-}
-
-// said reports whether an error is the given one of etcd.
-func said(err, what error) bool {
-	got, ok := status.FromError(err)
-	want, _ := status.FromError(what)
-	return err != nil && ok && got.Code() == want.Code() && got.Message() == want.Message()
 }

@@ -7,9 +7,7 @@ import (
 	"time"
 
 	"gemel/internal/ha"
-	"go.etcd.io/etcd/api/v3/etcdserverpb"
-	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
-	"google.golang.org/grpc/metadata"
+	"gemel/internal/store/etcdpb"
 )
 
 const (
@@ -66,32 +64,40 @@ func wait(ctx context.Context, d time.Duration) {
 
 // follow watches at one end until that fails.
 func (c *pool) follow(ctx context.Context, e *end, tell func(ha.Rev)) error {
-	// A member without a leader cuts watches that ask for one.
-	ctx = metadata.AppendToOutgoingContext(ctx, rpctypes.MetadataRequireLeaderKey, rpctypes.MetadataHasLeader)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	began, stop := context.WithTimeout(ctx, pulse)
 	defer stop()
-	if _, err := c.fit(began, e); err != nil {
-		return err
-	}
-	s, err := etcdserverpb.NewWatchClient(e.conn).Watch(ctx)
+	l, err := c.fit(began, e)
 	if err != nil {
 		return err
 	}
-	prefix := []byte(c.c.Prefix)
-	if err := s.Send(&etcdserverpb.WatchRequest{RequestUnion: &etcdserverpb.WatchRequest_CreateRequest{
-		CreateRequest: &etcdserverpb.WatchCreateRequest{Key: prefix, RangeEnd: past(prefix)},
-	}}); err != nil {
-		return err
-	}
+	s := client[etcdpb.WatchRequest, etcdpb.WatchResponse](l, "Watch/Watch").CallBidiStream(ctx)
+	// A member without a leader cuts watches that ask for one.
+	s.RequestHeader().Set("hasleader", "true")
 	got := make(chan error, 1) // nil: something was received
 	ended := make(chan struct{})
-	defer func() { cancel(); <-ended }()
+	defer func() {
+		cancel()
+		_ = s.CloseRequest() // whatever waits for more of it ends
+		<-ended
+		_ = s.CloseResponse()
+	}()
+	// What is sent may wait for the other end to read: not for ever.
+	send := func(r *etcdpb.WatchRequest) error {
+		late := time.AfterFunc(pulse, func() { cancel(); _ = s.CloseRequest() })
+		defer late.Stop()
+		return s.Send(r)
+	}
+	prefix := []byte(c.c.Prefix)
+	if err := send(&etcdpb.WatchRequest{CreateRequest: &etcdpb.WatchCreateRequest{Key: prefix, RangeEnd: past(prefix)}}); err != nil {
+		close(ended)
+		return err
+	}
 	go func() {
 		defer close(ended)
 		for {
-			r, err := s.Recv()
+			r, err := s.Receive()
 			if err == nil {
 				err = c.heard(r, tell)
 			}
@@ -126,9 +132,7 @@ func (c *pool) follow(ctx context.Context, e *end, tell func(ha.Rev)) error {
 				return errors.New("the watch is silent")
 			}
 			heard = false
-			if err := s.Send(&etcdserverpb.WatchRequest{RequestUnion: &etcdserverpb.WatchRequest_ProgressRequest{
-				ProgressRequest: &etcdserverpb.WatchProgressRequest{},
-			}}); err != nil {
+			if err := send(&etcdpb.WatchRequest{ProgressRequest: &etcdpb.WatchProgressRequest{}}); err != nil {
 				return err
 			}
 		}
@@ -136,7 +140,7 @@ func (c *pool) follow(ctx context.Context, e *end, tell func(ha.Rev)) error {
 }
 
 // heard takes one message of a watch.
-func (c *pool) heard(r *etcdserverpb.WatchResponse, tell func(ha.Rev)) error {
+func (c *pool) heard(r *etcdpb.WatchResponse, tell func(ha.Rev)) error {
 	if err := c.saw(r.GetHeader().GetClusterId(), 0, 0); err != nil {
 		return err
 	}

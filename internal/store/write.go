@@ -7,15 +7,15 @@ import (
 	"fmt"
 
 	"gemel/internal/ha"
-	"go.etcd.io/etcd/api/v3/etcdserverpb"
-	"go.etcd.io/etcd/api/v3/mvccpb"
+	"gemel/internal/store/etcdpb"
+	"google.golang.org/protobuf/proto"
 )
 
 // Write carries out one transaction: all of it if every guard holds, else nothing.
 // It is sent once. What is neither OK nor Refused has an unknown outcome, also when
 // it may never have been sent. The answer has no ID.
 func (c *Client) Write(ctx context.Context, w ha.WriteStore) ha.StoreWritten {
-	req := &etcdserverpb.TxnRequest{}
+	req := &etcdpb.TxnRequest{}
 	if w.Epoch != 0 {
 		req.Compare = append(req.Compare, c.at(ha.BrainKey, w.Epoch))
 	}
@@ -54,26 +54,27 @@ func value(p ha.Put) ([]byte, error) {
 	return nil, nil
 }
 
+// How a transaction compares: etcd's numbers for "is equal" and "revision of the
+// last change".
+const isEqual, ofRevision = 0, 2
+
 // at compares the revision of a key. A key that does not exist is at zero.
-func (c *pool) at(key string, at ha.Rev) *etcdserverpb.Compare {
-	return &etcdserverpb.Compare{
-		Result: etcdserverpb.Compare_EQUAL, Target: etcdserverpb.Compare_MOD, Key: c.key(key),
-		TargetUnion: &etcdserverpb.Compare_ModRevision{ModRevision: int64(at)},
-	}
+func (c *pool) at(key string, at ha.Rev) *etcdpb.Compare {
+	return &etcdpb.Compare{Result: isEqual, Target: ofRevision, Key: c.key(key), ModRevision: proto.Int64(int64(at))}
 }
 
-func put(key, value []byte) *etcdserverpb.RequestOp {
-	return &etcdserverpb.RequestOp{Request: &etcdserverpb.RequestOp_RequestPut{RequestPut: &etcdserverpb.PutRequest{Key: key, Value: value}}}
+func put(key, value []byte) *etcdpb.RequestOp {
+	return &etcdpb.RequestOp{RequestPut: &etcdpb.PutRequest{Key: key, Value: value}}
 }
 
-func remove(key []byte) *etcdserverpb.RequestOp {
-	return &etcdserverpb.RequestOp{Request: &etcdserverpb.RequestOp_RequestDeleteRange{RequestDeleteRange: &etcdserverpb.DeleteRangeRequest{Key: key}}}
+func remove(key []byte) *etcdpb.RequestOp {
+	return &etcdpb.RequestOp{RequestDeleteRange: &etcdpb.DeleteRangeRequest{Key: key}}
 }
 
-func whole(key []byte) *etcdserverpb.RangeRequest { return &etcdserverpb.RangeRequest{Key: key} }
+func whole(key []byte) *etcdpb.RangeRequest { return &etcdpb.RangeRequest{Key: key} }
 
-func below(prefix []byte) *etcdserverpb.RangeRequest {
-	return &etcdserverpb.RangeRequest{Key: prefix, RangeEnd: past(prefix)}
+func below(prefix []byte) *etcdpb.RangeRequest {
+	return &etcdpb.RangeRequest{Key: prefix, RangeEnd: past(prefix)}
 }
 
 // past returns the first key after all that begin with a prefix.
@@ -84,7 +85,7 @@ func past(prefix []byte) []byte {
 }
 
 // kvs returns what the n-th range of a transaction found.
-func kvs(r *etcdserverpb.TxnResponse, n int) []*mvccpb.KeyValue {
+func kvs(r *etcdpb.TxnResponse, n int) []*etcdpb.KeyValue {
 	if n >= len(r.GetResponses()) {
 		return nil
 	}
@@ -95,18 +96,19 @@ func kvs(r *etcdserverpb.TxnResponse, n int) []*mvccpb.KeyValue {
 // no second attempt here: the first one may be committed later than the second,
 // and later than whatever was decided by the answer to that. The error is
 // ErrUnknown unless it was certainly not sent.
-func (c *pool) once(ctx context.Context, req *etcdserverpb.TxnRequest) (*etcdserverpb.TxnResponse, error) {
+func (c *pool) once(ctx context.Context, req *etcdpb.TxnRequest) (*etcdpb.TxnResponse, error) {
 	if _, ok := ctx.Deadline(); !ok {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, c.c.Bound)
 		defer cancel()
 	}
 	e := c.ends[int(c.first.Load())%len(c.ends)]
-	if _, err := c.fit(ctx, e); err != nil {
+	l, err := c.fit(ctx, e)
+	if err != nil {
 		return nil, fmt.Errorf("writing to the store at %s: not sent: %w", e.name, err)
 	}
-	// Without patience: what cannot be sent now is not sent later either.
-	resp, err := etcdserverpb.NewKVClient(e.conn).Txn(ctx, req)
+	// Over this connection or not at all: what cannot be sent now is not sent later either.
+	resp, err := ask[etcdpb.TxnRequest, etcdpb.TxnResponse](ctx, l, "KV/Txn", req)
 	if err != nil {
 		return nil, fmt.Errorf("writing to the store at %s: %w: %w", e.name, ErrUnknown, plain(err))
 	}

@@ -1,9 +1,9 @@
-// Command gen makes the Go code of the published API from its .proto files. It
-// needs nothing but Go: the compiler and both plugins are pinned in this
-// module's go.mod.
+// Command gen makes the Go code of the published API, and of what is said to an
+// etcd, from their .proto files. It needs nothing but Go: the compiler and both
+// plugins are pinned in this module's go.mod.
 //
-// It also holds the contract to its own law: everything published has a comment,
-// and enums begin with an UNSPECIFIED zero.
+// It also holds them to a law: everything has a comment, and enums begin with an
+// UNSPECIFIED zero.
 package main
 
 import (
@@ -12,9 +12,11 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"sort"
 	"strings"
@@ -30,6 +32,10 @@ import (
 // module is the Go module that the generated code belongs to.
 const module = "gemel"
 
+// trees are the directories with .proto files, and what stands before their names
+// where they are registered: two files of one name in one program are an error.
+var trees = map[string]string{"api": "", "internal/store/etcdpb": "gemel/etcd"}
+
 func main() {
 	root := flag.String("root", ".", "directory of the main module")
 	check := flag.Bool("check", false, "write nothing; fail if what is there is not current")
@@ -41,13 +47,38 @@ func main() {
 }
 
 func run(ctx context.Context, root string, check bool) error {
-	api := filepath.Join(root, "api")
-	names, err := protoFiles(api)
+	out := map[string]string{}
+	for dir, prefix := range trees {
+		if err := tree(ctx, filepath.Join(root, dir), prefix, out); err != nil {
+			return fmt.Errorf("%s: %w", dir, err)
+		}
+	}
+	if check {
+		return compare(root, out)
+	}
+	for name, text := range out {
+		at := filepath.Join(root, name)
+		if err := os.MkdirAll(filepath.Dir(at), 0o755); err != nil {
+			return err
+		}
+		if err := os.WriteFile(at, []byte(text), 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// tree adds the code of all .proto files below dir to out.
+func tree(ctx context.Context, dir, prefix string, out map[string]string) error {
+	names, err := protoFiles(dir, prefix)
 	if err != nil {
 		return fmt.Errorf("looking for .proto files: %w", err)
 	}
+	open := func(name string) (io.ReadCloser, error) {
+		return os.Open(filepath.Join(dir, strings.TrimPrefix(name, prefix)))
+	}
 	c := protocompile.Compiler{
-		Resolver:       protocompile.WithStandardImports(&protocompile.SourceResolver{ImportPaths: []string{api}}),
+		Resolver:       protocompile.WithStandardImports(&protocompile.SourceResolver{Accessor: open}),
 		SourceInfoMode: protocompile.SourceInfoStandard,
 	}
 	files, err := c.Compile(ctx, names...)
@@ -61,7 +92,6 @@ func run(ctx context.Context, root string, check bool) error {
 	if err := errors.Join(wrong...); err != nil {
 		return err
 	}
-	out := map[string]string{}
 	for _, p := range []struct{ tool, parameter string }{
 		{"google.golang.org/protobuf/cmd/protoc-gen-go", "module=" + module},
 		{"connectrpc.com/connect/cmd/protoc-gen-connect-go", "module=" + module + ",simple"},
@@ -70,30 +100,19 @@ func run(ctx context.Context, root string, check bool) error {
 			return err
 		}
 	}
-	if check {
-		return compare(root, out)
-	}
-	for name, text := range out {
-		path := filepath.Join(root, name)
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			return err
-		}
-		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
-			return err
-		}
-	}
 	return nil
 }
 
-// protoFiles returns the .proto files below dir, by their import paths.
-func protoFiles(dir string) ([]string, error) {
+// protoFiles returns the .proto files below dir, by the names that they are
+// registered under.
+func protoFiles(dir, prefix string) ([]string, error) {
 	var names []string
-	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() || filepath.Ext(path) != ".proto" {
+	err := filepath.WalkDir(dir, func(at string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || filepath.Ext(at) != ".proto" {
 			return err
 		}
-		rel, err := filepath.Rel(dir, path)
-		names = append(names, filepath.ToSlash(rel))
+		rel, err := filepath.Rel(dir, at)
+		names = append(names, path.Join(prefix, filepath.ToSlash(rel)))
 		return err
 	})
 	if err == nil && len(names) == 0 {
@@ -157,18 +176,20 @@ func compare(root string, out map[string]string) error {
 			wrong = append(wrong, name)
 		}
 	}
-	err := filepath.WalkDir(filepath.Join(root, "api"), func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() || !generated(path) {
+	for dir := range trees {
+		err := filepath.WalkDir(filepath.Join(root, dir), func(path string, d fs.DirEntry, err error) error {
+			if err != nil || d.IsDir() || !generated(path) {
+				return err
+			}
+			rel, err := filepath.Rel(root, path)
+			if _, ok := out[filepath.ToSlash(rel)]; !ok {
+				wrong = append(wrong, rel+" (no longer made)")
+			}
+			return err
+		})
+		if err != nil {
 			return err
 		}
-		rel, err := filepath.Rel(root, path)
-		if _, ok := out[filepath.ToSlash(rel)]; !ok {
-			wrong = append(wrong, rel+" (no longer made)")
-		}
-		return err
-	})
-	if err != nil {
-		return err
 	}
 	if len(wrong) > 0 {
 		sort.Strings(wrong)

@@ -9,6 +9,6 @@ if [ -n "${GEMEL_SHORT:-}" ]; then n=${N:-10}; fi
 bin=.bench/trial
 mkdir -p "$bin"
 export CGO_ENABLED=0
-go build -trimpath -o "$bin/gemel" ./cmd/gemel
+bash scripts/build.sh "$bin"
 go build -trimpath -o "$bin/exits" ./trial/exits
 exec "$bin/exits" -gemel "$bin/gemel" -n "$n" ${SEED:+-seed "$SEED"} ${DIR:+-dir "$DIR"}

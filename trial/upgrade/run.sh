@@ -10,7 +10,8 @@ if [ -n "${GEMEL_SHORT:-}" ]; then n=${N:-10}; fi
 bin=.bench/trial
 mkdir -p "$bin"
 export CGO_ENABLED=0
-go build -trimpath -o "$bin/gemel" -ldflags '-X main.version=0.1.0' ./cmd/gemel
-go build -trimpath -o "$bin/gemel-next" -ldflags '-X main.version=0.1.1' ./cmd/gemel
+bash scripts/build.sh "$bin" 0.1.0
+bash scripts/build.sh "$bin/next" 0.1.1
+mv -f "$bin/next/gemel" "$bin/gemel-next"
 go build -trimpath -o "$bin/exits" ./trial/exits
 exec "$bin/exits" -gemel "$bin/gemel" -upgrade "$bin/gemel-next" -n "$n" ${SEED:+-seed "$SEED"} ${DIR:+-dir "$DIR"}

@@ -25,6 +25,67 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// Its kind.
+type Supposed_Kind int32
+
+const (
+	// Refused.
+	Supposed_KIND_UNSPECIFIED Supposed_Kind = 0
+	// The node is lost.
+	Supposed_KIND_LOST Supposed_Kind = 1
+	// The node is drained.
+	Supposed_KIND_DRAINED Supposed_Kind = 2
+	// The group is asked for on a node, as by gemel move.
+	Supposed_KIND_MOVED Supposed_Kind = 3
+	// The same, forced.
+	Supposed_KIND_FORCED Supposed_Kind = 4
+)
+
+// Enum value maps for Supposed_Kind.
+var (
+	Supposed_Kind_name = map[int32]string{
+		0: "KIND_UNSPECIFIED",
+		1: "KIND_LOST",
+		2: "KIND_DRAINED",
+		3: "KIND_MOVED",
+		4: "KIND_FORCED",
+	}
+	Supposed_Kind_value = map[string]int32{
+		"KIND_UNSPECIFIED": 0,
+		"KIND_LOST":        1,
+		"KIND_DRAINED":     2,
+		"KIND_MOVED":       3,
+		"KIND_FORCED":      4,
+	}
+)
+
+func (x Supposed_Kind) Enum() *Supposed_Kind {
+	p := new(Supposed_Kind)
+	*p = x
+	return p
+}
+
+func (x Supposed_Kind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Supposed_Kind) Descriptor() protoreflect.EnumDescriptor {
+	return file_gemel_v1_cluster_proto_enumTypes[0].Descriptor()
+}
+
+func (Supposed_Kind) Type() protoreflect.EnumType {
+	return &file_gemel_v1_cluster_proto_enumTypes[0]
+}
+
+func (x Supposed_Kind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Supposed_Kind.Descriptor instead.
+func (Supposed_Kind) EnumDescriptor() ([]byte, []int) {
+	return file_gemel_v1_cluster_proto_rawDescGZIP(), []int{9, 0}
+}
+
 // TokenRequest asks for a token by which one machine joins once.
 type TokenRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -395,11 +456,349 @@ func (x *BackupResponse) GetData() []byte {
 	return nil
 }
 
+// PlanRequest asks where the groups of the cluster belong.
+type PlanRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What is different from how it is, in this order.
+	If []*Supposed `protobuf:"bytes,1,rep,name=if,proto3" json:"if,omitempty"`
+	// The manifest to be judged by; empty: the one in force.
+	Manifest []byte `protobuf:"bytes,2,opt,name=manifest,proto3" json:"manifest,omitempty"`
+	// Where that was read from, for messages.
+	Name          string `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlanRequest) Reset() {
+	*x = PlanRequest{}
+	mi := &file_gemel_v1_cluster_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlanRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlanRequest) ProtoMessage() {}
+
+func (x *PlanRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_gemel_v1_cluster_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlanRequest.ProtoReflect.Descriptor instead.
+func (*PlanRequest) Descriptor() ([]byte, []int) {
+	return file_gemel_v1_cluster_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *PlanRequest) GetIf() []*Supposed {
+	if x != nil {
+		return x.If
+	}
+	return nil
+}
+
+func (x *PlanRequest) GetManifest() []byte {
+	if x != nil {
+		return x.Manifest
+	}
+	return nil
+}
+
+func (x *PlanRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+// Supposed is one thing that is different from how it is.
+type Supposed struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What is different.
+	Kind Supposed_Kind `protobuf:"varint,1,opt,name=kind,proto3,enum=gemel.v1.Supposed_Kind" json:"kind,omitempty"`
+	// Of it, or to which the group is asked for.
+	Node string `protobuf:"bytes,2,opt,name=node,proto3" json:"node,omitempty"`
+	// The group that is asked for.
+	Group         string `protobuf:"bytes,3,opt,name=group,proto3" json:"group,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Supposed) Reset() {
+	*x = Supposed{}
+	mi := &file_gemel_v1_cluster_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Supposed) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Supposed) ProtoMessage() {}
+
+func (x *Supposed) ProtoReflect() protoreflect.Message {
+	mi := &file_gemel_v1_cluster_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Supposed.ProtoReflect.Descriptor instead.
+func (*Supposed) Descriptor() ([]byte, []int) {
+	return file_gemel_v1_cluster_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *Supposed) GetKind() Supposed_Kind {
+	if x != nil {
+		return x.Kind
+	}
+	return Supposed_KIND_UNSPECIFIED
+}
+
+func (x *Supposed) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *Supposed) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+// PlanResponse answers Plan.
+type PlanResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Each group, by name.
+	Groups []*PlannedGroup `protobuf:"bytes,1,rep,name=groups,proto3" json:"groups,omitempty"`
+	// What of the manifest no placement can keep.
+	Conflicts     []*Reason `protobuf:"bytes,2,rep,name=conflicts,proto3" json:"conflicts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlanResponse) Reset() {
+	*x = PlanResponse{}
+	mi := &file_gemel_v1_cluster_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlanResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlanResponse) ProtoMessage() {}
+
+func (x *PlanResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_gemel_v1_cluster_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlanResponse.ProtoReflect.Descriptor instead.
+func (*PlanResponse) Descriptor() ([]byte, []int) {
+	return file_gemel_v1_cluster_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *PlanResponse) GetGroups() []*PlannedGroup {
+	if x != nil {
+		return x.Groups
+	}
+	return nil
+}
+
+func (x *PlanResponse) GetConflicts() []*Reason {
+	if x != nil {
+		return x.Conflicts
+	}
+	return nil
+}
+
+// PlannedGroup is where one group belongs.
+type PlannedGroup struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its name.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Who has it now; empty: nobody.
+	Now string `protobuf:"bytes,2,opt,name=now,proto3" json:"now,omitempty"`
+	// Where it belongs; empty: nowhere.
+	Node string `protobuf:"bytes,3,opt,name=node,proto3" json:"node,omitempty"`
+	// Why there.
+	Reason *Reason `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	// The groups that must be first.
+	Wait []string `protobuf:"bytes,5,rep,name=wait,proto3" json:"wait,omitempty"`
+	// Moves that something asks for and that are not made, and why.
+	Refused []*Reason `protobuf:"bytes,6,rep,name=refused,proto3" json:"refused,omitempty"`
+	// For each other node why not.
+	Not           []*WhyNot `protobuf:"bytes,7,rep,name=not,proto3" json:"not,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlannedGroup) Reset() {
+	*x = PlannedGroup{}
+	mi := &file_gemel_v1_cluster_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlannedGroup) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlannedGroup) ProtoMessage() {}
+
+func (x *PlannedGroup) ProtoReflect() protoreflect.Message {
+	mi := &file_gemel_v1_cluster_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlannedGroup.ProtoReflect.Descriptor instead.
+func (*PlannedGroup) Descriptor() ([]byte, []int) {
+	return file_gemel_v1_cluster_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *PlannedGroup) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *PlannedGroup) GetNow() string {
+	if x != nil {
+		return x.Now
+	}
+	return ""
+}
+
+func (x *PlannedGroup) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *PlannedGroup) GetReason() *Reason {
+	if x != nil {
+		return x.Reason
+	}
+	return nil
+}
+
+func (x *PlannedGroup) GetWait() []string {
+	if x != nil {
+		return x.Wait
+	}
+	return nil
+}
+
+func (x *PlannedGroup) GetRefused() []*Reason {
+	if x != nil {
+		return x.Refused
+	}
+	return nil
+}
+
+func (x *PlannedGroup) GetNot() []*WhyNot {
+	if x != nil {
+		return x.Not
+	}
+	return nil
+}
+
+// WhyNot is why a group is not on a node.
+type WhyNot struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The node.
+	Node string `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	// Why not.
+	Reason        *Reason `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WhyNot) Reset() {
+	*x = WhyNot{}
+	mi := &file_gemel_v1_cluster_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WhyNot) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WhyNot) ProtoMessage() {}
+
+func (x *WhyNot) ProtoReflect() protoreflect.Message {
+	mi := &file_gemel_v1_cluster_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WhyNot.ProtoReflect.Descriptor instead.
+func (*WhyNot) Descriptor() ([]byte, []int) {
+	return file_gemel_v1_cluster_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *WhyNot) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *WhyNot) GetReason() *Reason {
+	if x != nil {
+		return x.Reason
+	}
+	return nil
+}
+
 var File_gemel_v1_cluster_proto protoreflect.FileDescriptor
 
 const file_gemel_v1_cluster_proto_rawDesc = "" +
 	"\n" +
-	"\x16gemel/v1/cluster.proto\x12\bgemel.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"V\n" +
+	"\x16gemel/v1/cluster.proto\x12\bgemel.v1\x1a\x14gemel/v1/event.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"V\n" +
 	"\fTokenRequest\x12\x18\n" +
 	"\awitness\x18\x01 \x01(\bR\awitness\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
@@ -415,7 +814,36 @@ const file_gemel_v1_cluster_proto_rawDesc = "" +
 	"\rRenewResponse\"\x0f\n" +
 	"\rBackupRequest\"$\n" +
 	"\x0eBackupResponse\x12\x12\n" +
-	"\x04data\x18\x01 \x01(\fR\x04dataB\x1cZ\x1agemel/api/gemel/v1;gemelv1b\x06proto3"
+	"\x04data\x18\x01 \x01(\fR\x04data\"a\n" +
+	"\vPlanRequest\x12\"\n" +
+	"\x02if\x18\x01 \x03(\v2\x12.gemel.v1.SupposedR\x02if\x12\x1a\n" +
+	"\bmanifest\x18\x02 \x01(\fR\bmanifest\x12\x12\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\"\xc1\x01\n" +
+	"\bSupposed\x12+\n" +
+	"\x04kind\x18\x01 \x01(\x0e2\x17.gemel.v1.Supposed.KindR\x04kind\x12\x12\n" +
+	"\x04node\x18\x02 \x01(\tR\x04node\x12\x14\n" +
+	"\x05group\x18\x03 \x01(\tR\x05group\"^\n" +
+	"\x04Kind\x12\x14\n" +
+	"\x10KIND_UNSPECIFIED\x10\x00\x12\r\n" +
+	"\tKIND_LOST\x10\x01\x12\x10\n" +
+	"\fKIND_DRAINED\x10\x02\x12\x0e\n" +
+	"\n" +
+	"KIND_MOVED\x10\x03\x12\x0f\n" +
+	"\vKIND_FORCED\x10\x04\"n\n" +
+	"\fPlanResponse\x12.\n" +
+	"\x06groups\x18\x01 \x03(\v2\x16.gemel.v1.PlannedGroupR\x06groups\x12.\n" +
+	"\tconflicts\x18\x02 \x03(\v2\x10.gemel.v1.ReasonR\tconflicts\"\xd6\x01\n" +
+	"\fPlannedGroup\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
+	"\x03now\x18\x02 \x01(\tR\x03now\x12\x12\n" +
+	"\x04node\x18\x03 \x01(\tR\x04node\x12(\n" +
+	"\x06reason\x18\x04 \x01(\v2\x10.gemel.v1.ReasonR\x06reason\x12\x12\n" +
+	"\x04wait\x18\x05 \x03(\tR\x04wait\x12*\n" +
+	"\arefused\x18\x06 \x03(\v2\x10.gemel.v1.ReasonR\arefused\x12\"\n" +
+	"\x03not\x18\a \x03(\v2\x10.gemel.v1.WhyNotR\x03not\"F\n" +
+	"\x06WhyNot\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12(\n" +
+	"\x06reason\x18\x02 \x01(\v2\x10.gemel.v1.ReasonR\x06reasonB\x1cZ\x1agemel/api/gemel/v1;gemelv1b\x06proto3"
 
 var (
 	file_gemel_v1_cluster_proto_rawDescOnce sync.Once
@@ -429,25 +857,41 @@ func file_gemel_v1_cluster_proto_rawDescGZIP() []byte {
 	return file_gemel_v1_cluster_proto_rawDescData
 }
 
-var file_gemel_v1_cluster_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_gemel_v1_cluster_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_gemel_v1_cluster_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
 var file_gemel_v1_cluster_proto_goTypes = []any{
-	(*TokenRequest)(nil),          // 0: gemel.v1.TokenRequest
-	(*TokenResponse)(nil),         // 1: gemel.v1.TokenResponse
-	(*LeaveRequest)(nil),          // 2: gemel.v1.LeaveRequest
-	(*LeaveResponse)(nil),         // 3: gemel.v1.LeaveResponse
-	(*RenewRequest)(nil),          // 4: gemel.v1.RenewRequest
-	(*RenewResponse)(nil),         // 5: gemel.v1.RenewResponse
-	(*BackupRequest)(nil),         // 6: gemel.v1.BackupRequest
-	(*BackupResponse)(nil),        // 7: gemel.v1.BackupResponse
-	(*timestamppb.Timestamp)(nil), // 8: google.protobuf.Timestamp
+	(Supposed_Kind)(0),            // 0: gemel.v1.Supposed.Kind
+	(*TokenRequest)(nil),          // 1: gemel.v1.TokenRequest
+	(*TokenResponse)(nil),         // 2: gemel.v1.TokenResponse
+	(*LeaveRequest)(nil),          // 3: gemel.v1.LeaveRequest
+	(*LeaveResponse)(nil),         // 4: gemel.v1.LeaveResponse
+	(*RenewRequest)(nil),          // 5: gemel.v1.RenewRequest
+	(*RenewResponse)(nil),         // 6: gemel.v1.RenewResponse
+	(*BackupRequest)(nil),         // 7: gemel.v1.BackupRequest
+	(*BackupResponse)(nil),        // 8: gemel.v1.BackupResponse
+	(*PlanRequest)(nil),           // 9: gemel.v1.PlanRequest
+	(*Supposed)(nil),              // 10: gemel.v1.Supposed
+	(*PlanResponse)(nil),          // 11: gemel.v1.PlanResponse
+	(*PlannedGroup)(nil),          // 12: gemel.v1.PlannedGroup
+	(*WhyNot)(nil),                // 13: gemel.v1.WhyNot
+	(*timestamppb.Timestamp)(nil), // 14: google.protobuf.Timestamp
+	(*Reason)(nil),                // 15: gemel.v1.Reason
 }
 var file_gemel_v1_cluster_proto_depIdxs = []int32{
-	8, // 0: gemel.v1.TokenResponse.until:type_name -> google.protobuf.Timestamp
-	1, // [1:1] is the sub-list for method output_type
-	1, // [1:1] is the sub-list for method input_type
-	1, // [1:1] is the sub-list for extension type_name
-	1, // [1:1] is the sub-list for extension extendee
-	0, // [0:1] is the sub-list for field type_name
+	14, // 0: gemel.v1.TokenResponse.until:type_name -> google.protobuf.Timestamp
+	10, // 1: gemel.v1.PlanRequest.if:type_name -> gemel.v1.Supposed
+	0,  // 2: gemel.v1.Supposed.kind:type_name -> gemel.v1.Supposed.Kind
+	12, // 3: gemel.v1.PlanResponse.groups:type_name -> gemel.v1.PlannedGroup
+	15, // 4: gemel.v1.PlanResponse.conflicts:type_name -> gemel.v1.Reason
+	15, // 5: gemel.v1.PlannedGroup.reason:type_name -> gemel.v1.Reason
+	15, // 6: gemel.v1.PlannedGroup.refused:type_name -> gemel.v1.Reason
+	13, // 7: gemel.v1.PlannedGroup.not:type_name -> gemel.v1.WhyNot
+	15, // 8: gemel.v1.WhyNot.reason:type_name -> gemel.v1.Reason
+	9,  // [9:9] is the sub-list for method output_type
+	9,  // [9:9] is the sub-list for method input_type
+	9,  // [9:9] is the sub-list for extension type_name
+	9,  // [9:9] is the sub-list for extension extendee
+	0,  // [0:9] is the sub-list for field type_name
 }
 
 func init() { file_gemel_v1_cluster_proto_init() }
@@ -455,18 +899,20 @@ func file_gemel_v1_cluster_proto_init() {
 	if File_gemel_v1_cluster_proto != nil {
 		return
 	}
+	file_gemel_v1_event_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_gemel_v1_cluster_proto_rawDesc), len(file_gemel_v1_cluster_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   8,
+			NumEnums:      1,
+			NumMessages:   13,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
 		GoTypes:           file_gemel_v1_cluster_proto_goTypes,
 		DependencyIndexes: file_gemel_v1_cluster_proto_depIdxs,
+		EnumInfos:         file_gemel_v1_cluster_proto_enumTypes,
 		MessageInfos:      file_gemel_v1_cluster_proto_msgTypes,
 	}.Build()
 	File_gemel_v1_cluster_proto = out.File

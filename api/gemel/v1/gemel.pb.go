@@ -63,8 +63,12 @@ const (
 	Verb_VERB_MOVE Verb = 9
 	// Have all groups leave a node, and none come.
 	Verb_VERB_DRAIN Verb = 10
-	// Take a drain back.
+	// Take a drain, or a maintenance of the node, back.
 	Verb_VERB_RESUME Verb = 11
+	// Maintenance of a group, of a node or (a node without a name) of the cluster: nothing
+	// is granted or moved there by itself until its end. Value is how long, as 2h; at most
+	// 7 days; empty ends it.
+	Verb_VERB_MAINTAIN Verb = 12
 )
 
 // Enum value maps for Verb.
@@ -82,6 +86,7 @@ var (
 		9:  "VERB_MOVE",
 		10: "VERB_DRAIN",
 		11: "VERB_RESUME",
+		12: "VERB_MAINTAIN",
 	}
 	Verb_value = map[string]int32{
 		"VERB_UNSPECIFIED":    0,
@@ -96,6 +101,7 @@ var (
 		"VERB_MOVE":           9,
 		"VERB_DRAIN":          10,
 		"VERB_RESUME":         11,
+		"VERB_MAINTAIN":       12,
 	}
 )
 
@@ -2270,7 +2276,7 @@ const file_gemel_v1_gemel_proto_rawDesc = "" +
 	"\tErrorInfo\x12'\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x13.gemel.v1.ErrorKindR\x04kind\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x12\n" +
-	"\x04hint\x18\x03 \x01(\tR\x04hint*\xdd\x01\n" +
+	"\x04hint\x18\x03 \x01(\tR\x04hint*\xf0\x01\n" +
 	"\x04Verb\x12\x14\n" +
 	"\x10VERB_UNSPECIFIED\x10\x00\x12\x0e\n" +
 	"\n" +
@@ -2287,7 +2293,8 @@ const file_gemel_v1_gemel_proto_rawDesc = "" +
 	"\n" +
 	"VERB_DRAIN\x10\n" +
 	"\x12\x0f\n" +
-	"\vVERB_RESUME\x10\v*Z\n" +
+	"\vVERB_RESUME\x10\v\x12\x11\n" +
+	"\rVERB_MAINTAIN\x10\f*Z\n" +
 	"\x06Access\x12\x16\n" +
 	"\x12ACCESS_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rACCESS_VIEWER\x10\x01\x12\x13\n" +
@@ -2301,7 +2308,7 @@ const file_gemel_v1_gemel_proto_rawDesc = "" +
 	"\x12ERROR_KIND_REFUSED\x10\x04\x12\x14\n" +
 	"\x10ERROR_KIND_BOUND\x10\x05\x12\x1a\n" +
 	"\x16ERROR_KIND_UNAVAILABLE\x10\x06\x12\x15\n" +
-	"\x11ERROR_KIND_FAILED\x10\a2\x92\v\n" +
+	"\x11ERROR_KIND_FAILED\x10\a2\xce\v\n" +
 	"\x05Gemel\x12@\n" +
 	"\x06Status\x12\x17.gemel.v1.StatusRequest\x1a\x18.gemel.v1.StatusResponse\"\x03\x90\x02\x01\x12L\n" +
 	"\vWatchStatus\x12\x1c.gemel.v1.WatchStatusRequest\x1a\x1d.gemel.v1.WatchStatusResponse0\x01\x12@\n" +
@@ -2313,7 +2320,8 @@ const file_gemel_v1_gemel_proto_rawDesc = "" +
 	"\bManifest\x12\x19.gemel.v1.ManifestRequest\x1a\x1a.gemel.v1.ManifestResponse\"\x03\x90\x02\x01\x12:\n" +
 	"\x04Diff\x12\x15.gemel.v1.DiffRequest\x1a\x16.gemel.v1.DiffResponse\"\x03\x90\x02\x01\x127\n" +
 	"\x04Logs\x12\x15.gemel.v1.LogsRequest\x1a\x16.gemel.v1.LogsResponse0\x01\x127\n" +
-	"\x03Why\x12\x14.gemel.v1.WhyRequest\x1a\x15.gemel.v1.WhyResponse\"\x03\x90\x02\x01\x12;\n" +
+	"\x03Why\x12\x14.gemel.v1.WhyRequest\x1a\x15.gemel.v1.WhyResponse\"\x03\x90\x02\x01\x12:\n" +
+	"\x04Plan\x12\x15.gemel.v1.PlanRequest\x1a\x16.gemel.v1.PlanResponse\"\x03\x90\x02\x01\x12;\n" +
 	"\x06Replay\x12\x17.gemel.v1.ReplayRequest\x1a\x18.gemel.v1.ReplayResponse\x12F\n" +
 	"\bEvidence\x12\x19.gemel.v1.EvidenceRequest\x1a\x1a.gemel.v1.EvidenceResponse\"\x03\x90\x02\x01\x12@\n" +
 	"\x06WhoAmI\x12\x17.gemel.v1.WhoAmIRequest\x1a\x18.gemel.v1.WhoAmIResponse\"\x03\x90\x02\x01\x12C\n" +
@@ -2385,17 +2393,19 @@ var file_gemel_v1_gemel_proto_goTypes = []any{
 	(*ApplyRequest)(nil),          // 41: gemel.v1.ApplyRequest
 	(*ManifestRequest)(nil),       // 42: gemel.v1.ManifestRequest
 	(*DiffRequest)(nil),           // 43: gemel.v1.DiffRequest
-	(*TokenRequest)(nil),          // 44: gemel.v1.TokenRequest
-	(*LeaveRequest)(nil),          // 45: gemel.v1.LeaveRequest
-	(*RenewRequest)(nil),          // 46: gemel.v1.RenewRequest
-	(*BackupRequest)(nil),         // 47: gemel.v1.BackupRequest
-	(*ApplyResponse)(nil),         // 48: gemel.v1.ApplyResponse
-	(*ManifestResponse)(nil),      // 49: gemel.v1.ManifestResponse
-	(*DiffResponse)(nil),          // 50: gemel.v1.DiffResponse
-	(*TokenResponse)(nil),         // 51: gemel.v1.TokenResponse
-	(*LeaveResponse)(nil),         // 52: gemel.v1.LeaveResponse
-	(*RenewResponse)(nil),         // 53: gemel.v1.RenewResponse
-	(*BackupResponse)(nil),        // 54: gemel.v1.BackupResponse
+	(*PlanRequest)(nil),           // 44: gemel.v1.PlanRequest
+	(*TokenRequest)(nil),          // 45: gemel.v1.TokenRequest
+	(*LeaveRequest)(nil),          // 46: gemel.v1.LeaveRequest
+	(*RenewRequest)(nil),          // 47: gemel.v1.RenewRequest
+	(*BackupRequest)(nil),         // 48: gemel.v1.BackupRequest
+	(*ApplyResponse)(nil),         // 49: gemel.v1.ApplyResponse
+	(*ManifestResponse)(nil),      // 50: gemel.v1.ManifestResponse
+	(*DiffResponse)(nil),          // 51: gemel.v1.DiffResponse
+	(*PlanResponse)(nil),          // 52: gemel.v1.PlanResponse
+	(*TokenResponse)(nil),         // 53: gemel.v1.TokenResponse
+	(*LeaveResponse)(nil),         // 54: gemel.v1.LeaveResponse
+	(*RenewResponse)(nil),         // 55: gemel.v1.RenewResponse
+	(*BackupResponse)(nil),        // 56: gemel.v1.BackupResponse
 }
 var file_gemel_v1_gemel_proto_depIdxs = []int32{
 	35, // 0: gemel.v1.StatusResponse.snapshot:type_name -> gemel.v1.Snapshot
@@ -2424,41 +2434,43 @@ var file_gemel_v1_gemel_proto_depIdxs = []int32{
 	43, // 23: gemel.v1.Gemel.Diff:input_type -> gemel.v1.DiffRequest
 	16, // 24: gemel.v1.Gemel.Logs:input_type -> gemel.v1.LogsRequest
 	18, // 25: gemel.v1.Gemel.Why:input_type -> gemel.v1.WhyRequest
-	20, // 26: gemel.v1.Gemel.Replay:input_type -> gemel.v1.ReplayRequest
-	22, // 27: gemel.v1.Gemel.Evidence:input_type -> gemel.v1.EvidenceRequest
-	24, // 28: gemel.v1.Gemel.WhoAmI:input_type -> gemel.v1.WhoAmIRequest
-	26, // 29: gemel.v1.Gemel.Version:input_type -> gemel.v1.VersionRequest
-	28, // 30: gemel.v1.Gemel.Detach:input_type -> gemel.v1.DetachRequest
-	30, // 31: gemel.v1.Gemel.Upgrade:input_type -> gemel.v1.UpgradeRequest
-	32, // 32: gemel.v1.Gemel.Shutdown:input_type -> gemel.v1.ShutdownRequest
-	44, // 33: gemel.v1.Gemel.Token:input_type -> gemel.v1.TokenRequest
-	45, // 34: gemel.v1.Gemel.Leave:input_type -> gemel.v1.LeaveRequest
-	46, // 35: gemel.v1.Gemel.Renew:input_type -> gemel.v1.RenewRequest
-	47, // 36: gemel.v1.Gemel.Backup:input_type -> gemel.v1.BackupRequest
-	4,  // 37: gemel.v1.Gemel.Status:output_type -> gemel.v1.StatusResponse
-	6,  // 38: gemel.v1.Gemel.WatchStatus:output_type -> gemel.v1.WatchStatusResponse
-	8,  // 39: gemel.v1.Gemel.Events:output_type -> gemel.v1.EventsResponse
-	10, // 40: gemel.v1.Gemel.WatchEvents:output_type -> gemel.v1.WatchEventsResponse
-	12, // 41: gemel.v1.Gemel.Alarms:output_type -> gemel.v1.AlarmsResponse
-	15, // 42: gemel.v1.Gemel.Request:output_type -> gemel.v1.RequestResponse
-	48, // 43: gemel.v1.Gemel.Apply:output_type -> gemel.v1.ApplyResponse
-	49, // 44: gemel.v1.Gemel.Manifest:output_type -> gemel.v1.ManifestResponse
-	50, // 45: gemel.v1.Gemel.Diff:output_type -> gemel.v1.DiffResponse
-	17, // 46: gemel.v1.Gemel.Logs:output_type -> gemel.v1.LogsResponse
-	19, // 47: gemel.v1.Gemel.Why:output_type -> gemel.v1.WhyResponse
-	21, // 48: gemel.v1.Gemel.Replay:output_type -> gemel.v1.ReplayResponse
-	23, // 49: gemel.v1.Gemel.Evidence:output_type -> gemel.v1.EvidenceResponse
-	25, // 50: gemel.v1.Gemel.WhoAmI:output_type -> gemel.v1.WhoAmIResponse
-	27, // 51: gemel.v1.Gemel.Version:output_type -> gemel.v1.VersionResponse
-	29, // 52: gemel.v1.Gemel.Detach:output_type -> gemel.v1.DetachResponse
-	31, // 53: gemel.v1.Gemel.Upgrade:output_type -> gemel.v1.UpgradeResponse
-	33, // 54: gemel.v1.Gemel.Shutdown:output_type -> gemel.v1.ShutdownResponse
-	51, // 55: gemel.v1.Gemel.Token:output_type -> gemel.v1.TokenResponse
-	52, // 56: gemel.v1.Gemel.Leave:output_type -> gemel.v1.LeaveResponse
-	53, // 57: gemel.v1.Gemel.Renew:output_type -> gemel.v1.RenewResponse
-	54, // 58: gemel.v1.Gemel.Backup:output_type -> gemel.v1.BackupResponse
-	37, // [37:59] is the sub-list for method output_type
-	15, // [15:37] is the sub-list for method input_type
+	44, // 26: gemel.v1.Gemel.Plan:input_type -> gemel.v1.PlanRequest
+	20, // 27: gemel.v1.Gemel.Replay:input_type -> gemel.v1.ReplayRequest
+	22, // 28: gemel.v1.Gemel.Evidence:input_type -> gemel.v1.EvidenceRequest
+	24, // 29: gemel.v1.Gemel.WhoAmI:input_type -> gemel.v1.WhoAmIRequest
+	26, // 30: gemel.v1.Gemel.Version:input_type -> gemel.v1.VersionRequest
+	28, // 31: gemel.v1.Gemel.Detach:input_type -> gemel.v1.DetachRequest
+	30, // 32: gemel.v1.Gemel.Upgrade:input_type -> gemel.v1.UpgradeRequest
+	32, // 33: gemel.v1.Gemel.Shutdown:input_type -> gemel.v1.ShutdownRequest
+	45, // 34: gemel.v1.Gemel.Token:input_type -> gemel.v1.TokenRequest
+	46, // 35: gemel.v1.Gemel.Leave:input_type -> gemel.v1.LeaveRequest
+	47, // 36: gemel.v1.Gemel.Renew:input_type -> gemel.v1.RenewRequest
+	48, // 37: gemel.v1.Gemel.Backup:input_type -> gemel.v1.BackupRequest
+	4,  // 38: gemel.v1.Gemel.Status:output_type -> gemel.v1.StatusResponse
+	6,  // 39: gemel.v1.Gemel.WatchStatus:output_type -> gemel.v1.WatchStatusResponse
+	8,  // 40: gemel.v1.Gemel.Events:output_type -> gemel.v1.EventsResponse
+	10, // 41: gemel.v1.Gemel.WatchEvents:output_type -> gemel.v1.WatchEventsResponse
+	12, // 42: gemel.v1.Gemel.Alarms:output_type -> gemel.v1.AlarmsResponse
+	15, // 43: gemel.v1.Gemel.Request:output_type -> gemel.v1.RequestResponse
+	49, // 44: gemel.v1.Gemel.Apply:output_type -> gemel.v1.ApplyResponse
+	50, // 45: gemel.v1.Gemel.Manifest:output_type -> gemel.v1.ManifestResponse
+	51, // 46: gemel.v1.Gemel.Diff:output_type -> gemel.v1.DiffResponse
+	17, // 47: gemel.v1.Gemel.Logs:output_type -> gemel.v1.LogsResponse
+	19, // 48: gemel.v1.Gemel.Why:output_type -> gemel.v1.WhyResponse
+	52, // 49: gemel.v1.Gemel.Plan:output_type -> gemel.v1.PlanResponse
+	21, // 50: gemel.v1.Gemel.Replay:output_type -> gemel.v1.ReplayResponse
+	23, // 51: gemel.v1.Gemel.Evidence:output_type -> gemel.v1.EvidenceResponse
+	25, // 52: gemel.v1.Gemel.WhoAmI:output_type -> gemel.v1.WhoAmIResponse
+	27, // 53: gemel.v1.Gemel.Version:output_type -> gemel.v1.VersionResponse
+	29, // 54: gemel.v1.Gemel.Detach:output_type -> gemel.v1.DetachResponse
+	31, // 55: gemel.v1.Gemel.Upgrade:output_type -> gemel.v1.UpgradeResponse
+	33, // 56: gemel.v1.Gemel.Shutdown:output_type -> gemel.v1.ShutdownResponse
+	53, // 57: gemel.v1.Gemel.Token:output_type -> gemel.v1.TokenResponse
+	54, // 58: gemel.v1.Gemel.Leave:output_type -> gemel.v1.LeaveResponse
+	55, // 59: gemel.v1.Gemel.Renew:output_type -> gemel.v1.RenewResponse
+	56, // 60: gemel.v1.Gemel.Backup:output_type -> gemel.v1.BackupResponse
+	38, // [38:61] is the sub-list for method output_type
+	15, // [15:38] is the sub-list for method input_type
 	15, // [15:15] is the sub-list for extension type_name
 	15, // [15:15] is the sub-list for extension extendee
 	0,  // [0:15] is the sub-list for field type_name

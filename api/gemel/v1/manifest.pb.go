@@ -580,9 +580,13 @@ func (x *Overlay) GetAt() *timestamppb.Timestamp {
 	return nil
 }
 
-// ManifestRequest has no fields yet.
+// ManifestRequest asks for a manifest.
 type ManifestRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Which version of the cluster's; zero: the one in force here.
+	Version uint64 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	// Tell which versions the cluster keeps as well.
+	Versions      bool `protobuf:"varint,2,opt,name=versions,proto3" json:"versions,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -617,6 +621,93 @@ func (*ManifestRequest) Descriptor() ([]byte, []int) {
 	return file_gemel_v1_manifest_proto_rawDescGZIP(), []int{6}
 }
 
+func (x *ManifestRequest) GetVersion() uint64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *ManifestRequest) GetVersions() bool {
+	if x != nil {
+		return x.Versions
+	}
+	return false
+}
+
+// ManifestVersion is a version of a cluster's manifest.
+type ManifestVersion struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Grows by one with each apply.
+	Version uint64 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	// Where it came from.
+	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// When it was put into force.
+	At *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=at,proto3" json:"at,omitempty"`
+	// By whom; empty: that is not known.
+	By            string `protobuf:"bytes,4,opt,name=by,proto3" json:"by,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ManifestVersion) Reset() {
+	*x = ManifestVersion{}
+	mi := &file_gemel_v1_manifest_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ManifestVersion) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ManifestVersion) ProtoMessage() {}
+
+func (x *ManifestVersion) ProtoReflect() protoreflect.Message {
+	mi := &file_gemel_v1_manifest_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ManifestVersion.ProtoReflect.Descriptor instead.
+func (*ManifestVersion) Descriptor() ([]byte, []int) {
+	return file_gemel_v1_manifest_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *ManifestVersion) GetVersion() uint64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *ManifestVersion) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ManifestVersion) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
+func (x *ManifestVersion) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
 // ManifestResponse tells the manifest in force.
 type ManifestResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -629,14 +720,17 @@ type ManifestResponse struct {
 	// Hex SHA-256 of the bytes.
 	Digest string `protobuf:"bytes,4,opt,name=digest,proto3" json:"digest,omitempty"`
 	// What was set by hand over it.
-	Overlays      []*Overlay `protobuf:"bytes,5,rep,name=overlays,proto3" json:"overlays,omitempty"`
+	Overlays []*Overlay `protobuf:"bytes,5,rep,name=overlays,proto3" json:"overlays,omitempty"`
+	// The versions that the cluster keeps, oldest first; the last one is in force. Only
+	// when they were asked for.
+	Versions      []*ManifestVersion `protobuf:"bytes,6,rep,name=versions,proto3" json:"versions,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ManifestResponse) Reset() {
 	*x = ManifestResponse{}
-	mi := &file_gemel_v1_manifest_proto_msgTypes[7]
+	mi := &file_gemel_v1_manifest_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -648,7 +742,7 @@ func (x *ManifestResponse) String() string {
 func (*ManifestResponse) ProtoMessage() {}
 
 func (x *ManifestResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gemel_v1_manifest_proto_msgTypes[7]
+	mi := &file_gemel_v1_manifest_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -661,7 +755,7 @@ func (x *ManifestResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ManifestResponse.ProtoReflect.Descriptor instead.
 func (*ManifestResponse) Descriptor() ([]byte, []int) {
-	return file_gemel_v1_manifest_proto_rawDescGZIP(), []int{7}
+	return file_gemel_v1_manifest_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ManifestResponse) GetName() string {
@@ -699,6 +793,13 @@ func (x *ManifestResponse) GetOverlays() []*Overlay {
 	return nil
 }
 
+func (x *ManifestResponse) GetVersions() []*ManifestVersion {
+	if x != nil {
+		return x.Versions
+	}
+	return nil
+}
+
 // DiffRequest gives a manifest to compare with the one in force.
 type DiffRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -713,7 +814,7 @@ type DiffRequest struct {
 
 func (x *DiffRequest) Reset() {
 	*x = DiffRequest{}
-	mi := &file_gemel_v1_manifest_proto_msgTypes[8]
+	mi := &file_gemel_v1_manifest_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -725,7 +826,7 @@ func (x *DiffRequest) String() string {
 func (*DiffRequest) ProtoMessage() {}
 
 func (x *DiffRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gemel_v1_manifest_proto_msgTypes[8]
+	mi := &file_gemel_v1_manifest_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -738,7 +839,7 @@ func (x *DiffRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiffRequest.ProtoReflect.Descriptor instead.
 func (*DiffRequest) Descriptor() ([]byte, []int) {
-	return file_gemel_v1_manifest_proto_rawDescGZIP(), []int{8}
+	return file_gemel_v1_manifest_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *DiffRequest) GetName() string {
@@ -774,7 +875,7 @@ type DiffResponse struct {
 
 func (x *DiffResponse) Reset() {
 	*x = DiffResponse{}
-	mi := &file_gemel_v1_manifest_proto_msgTypes[9]
+	mi := &file_gemel_v1_manifest_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -786,7 +887,7 @@ func (x *DiffResponse) String() string {
 func (*DiffResponse) ProtoMessage() {}
 
 func (x *DiffResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gemel_v1_manifest_proto_msgTypes[9]
+	mi := &file_gemel_v1_manifest_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -799,7 +900,7 @@ func (x *DiffResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiffResponse.ProtoReflect.Descriptor instead.
 func (*DiffResponse) Descriptor() ([]byte, []int) {
-	return file_gemel_v1_manifest_proto_rawDescGZIP(), []int{9}
+	return file_gemel_v1_manifest_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *DiffResponse) GetSame() bool {
@@ -877,14 +978,22 @@ const file_gemel_v1_manifest_proto_rawDesc = "" +
 	"\x05value\x18\x03 \x01(\tR\x05value\x12%\n" +
 	"\x0emanifest_value\x18\x04 \x01(\tR\rmanifestValue\x12\x0e\n" +
 	"\x02by\x18\x05 \x01(\tR\x02by\x12*\n" +
-	"\x02at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\"\x11\n" +
-	"\x0fManifestRequest\"\xa3\x01\n" +
+	"\x02at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\"G\n" +
+	"\x0fManifestRequest\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\x04R\aversion\x12\x1a\n" +
+	"\bversions\x18\x02 \x01(\bR\bversions\"{\n" +
+	"\x0fManifestVersion\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\x04R\aversion\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12*\n" +
+	"\x02at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x0e\n" +
+	"\x02by\x18\x04 \x01(\tR\x02by\"\xda\x01\n" +
 	"\x10ManifestResponse\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
 	"\bmanifest\x18\x02 \x01(\fR\bmanifest\x12\x18\n" +
 	"\aversion\x18\x03 \x01(\x04R\aversion\x12\x16\n" +
 	"\x06digest\x18\x04 \x01(\tR\x06digest\x12-\n" +
-	"\boverlays\x18\x05 \x03(\v2\x11.gemel.v1.OverlayR\boverlays\"=\n" +
+	"\boverlays\x18\x05 \x03(\v2\x11.gemel.v1.OverlayR\boverlays\x125\n" +
+	"\bversions\x18\x06 \x03(\v2\x19.gemel.v1.ManifestVersionR\bversions\"=\n" +
 	"\vDiffRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
 	"\bmanifest\x18\x02 \x01(\fR\bmanifest\"\xc8\x01\n" +
@@ -915,7 +1024,7 @@ func file_gemel_v1_manifest_proto_rawDescGZIP() []byte {
 }
 
 var file_gemel_v1_manifest_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_gemel_v1_manifest_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_gemel_v1_manifest_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
 var file_gemel_v1_manifest_proto_goTypes = []any{
 	(Effect)(0),                   // 0: gemel.v1.Effect
 	(*ApplyRequest)(nil),          // 1: gemel.v1.ApplyRequest
@@ -925,29 +1034,32 @@ var file_gemel_v1_manifest_proto_goTypes = []any{
 	(*FieldChange)(nil),           // 5: gemel.v1.FieldChange
 	(*Overlay)(nil),               // 6: gemel.v1.Overlay
 	(*ManifestRequest)(nil),       // 7: gemel.v1.ManifestRequest
-	(*ManifestResponse)(nil),      // 8: gemel.v1.ManifestResponse
-	(*DiffRequest)(nil),           // 9: gemel.v1.DiffRequest
-	(*DiffResponse)(nil),          // 10: gemel.v1.DiffResponse
-	(*Subject)(nil),               // 11: gemel.v1.Subject
-	(*timestamppb.Timestamp)(nil), // 12: google.protobuf.Timestamp
+	(*ManifestVersion)(nil),       // 8: gemel.v1.ManifestVersion
+	(*ManifestResponse)(nil),      // 9: gemel.v1.ManifestResponse
+	(*DiffRequest)(nil),           // 10: gemel.v1.DiffRequest
+	(*DiffResponse)(nil),          // 11: gemel.v1.DiffResponse
+	(*Subject)(nil),               // 12: gemel.v1.Subject
+	(*timestamppb.Timestamp)(nil), // 13: google.protobuf.Timestamp
 }
 var file_gemel_v1_manifest_proto_depIdxs = []int32{
 	3,  // 0: gemel.v1.ApplyResponse.problems:type_name -> gemel.v1.Problem
 	4,  // 1: gemel.v1.ApplyResponse.changes:type_name -> gemel.v1.ManifestChange
-	11, // 2: gemel.v1.ManifestChange.subject:type_name -> gemel.v1.Subject
+	12, // 2: gemel.v1.ManifestChange.subject:type_name -> gemel.v1.Subject
 	0,  // 3: gemel.v1.ManifestChange.effect:type_name -> gemel.v1.Effect
 	5,  // 4: gemel.v1.ManifestChange.values:type_name -> gemel.v1.FieldChange
-	11, // 5: gemel.v1.Overlay.subject:type_name -> gemel.v1.Subject
-	12, // 6: gemel.v1.Overlay.at:type_name -> google.protobuf.Timestamp
-	6,  // 7: gemel.v1.ManifestResponse.overlays:type_name -> gemel.v1.Overlay
-	3,  // 8: gemel.v1.DiffResponse.problems:type_name -> gemel.v1.Problem
-	4,  // 9: gemel.v1.DiffResponse.changes:type_name -> gemel.v1.ManifestChange
-	6,  // 10: gemel.v1.DiffResponse.overlays:type_name -> gemel.v1.Overlay
-	11, // [11:11] is the sub-list for method output_type
-	11, // [11:11] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	12, // 5: gemel.v1.Overlay.subject:type_name -> gemel.v1.Subject
+	13, // 6: gemel.v1.Overlay.at:type_name -> google.protobuf.Timestamp
+	13, // 7: gemel.v1.ManifestVersion.at:type_name -> google.protobuf.Timestamp
+	6,  // 8: gemel.v1.ManifestResponse.overlays:type_name -> gemel.v1.Overlay
+	8,  // 9: gemel.v1.ManifestResponse.versions:type_name -> gemel.v1.ManifestVersion
+	3,  // 10: gemel.v1.DiffResponse.problems:type_name -> gemel.v1.Problem
+	4,  // 11: gemel.v1.DiffResponse.changes:type_name -> gemel.v1.ManifestChange
+	6,  // 12: gemel.v1.DiffResponse.overlays:type_name -> gemel.v1.Overlay
+	13, // [13:13] is the sub-list for method output_type
+	13, // [13:13] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_gemel_v1_manifest_proto_init() }
@@ -962,7 +1074,7 @@ func file_gemel_v1_manifest_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_gemel_v1_manifest_proto_rawDesc), len(file_gemel_v1_manifest_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   10,
+			NumMessages:   11,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -1382,6 +1382,7 @@ type GroupStatus struct {
 	// Name in the manifest.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// waiting: for a cluster. In one: active, starting or stopping on this node;
+	// halted: granted to this node, and to be started nowhere until it is cleared;
 	// standby; elsewhere, if this node is none of its own; unplaced: nobody has it.
 	State string `protobuf:"bytes,2,opt,name=state,proto3" json:"state,omitempty"`
 	// What it waits for, and what of it takes effect all the same.

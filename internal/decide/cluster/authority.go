@@ -16,7 +16,9 @@ type Self struct {
 	// Incarnation is the one that the last life of the daemon had in this boot;
 	// empty: there was none.
 	Incarnation ha.Incarnation
-	Plant       []Flaw
+	// Away says that the alarm stands that the store does not answer.
+	Away  bool
+	Plant []Flaw
 }
 
 // An Authority decides what this node may run, and until when. It is used by one
@@ -97,7 +99,9 @@ const (
 // NewAuthority returns the authority of a node in a life of the daemon. Nothing is
 // held before the first answer; what a life before held goes on to its deadlines.
 func NewAuthority(s Self) *Authority {
-	return &Authority{self: s, bad: plant(s.Plant)}
+	a := &Authority{self: s, bad: plant(s.Plant)}
+	a.reach.away = s.Away
+	return a
 }
 
 // Step takes one fact and returns what is to be done about it.
@@ -154,7 +158,7 @@ func reached(a *Authority, in ha.Input) {
 	if a.reach.last == 0 || answer {
 		a.reach.last = a.now
 	}
-	away := a.now.Sub(a.reach.last) >= a.self.Timers.Life
+	away := a.now.Sub(a.reach.last) >= a.self.Timers.Life || a.reach.away && !answer
 	if away == a.reach.away || a.stage == gone {
 		return
 	}

@@ -19,7 +19,10 @@ type Mind struct {
 	Facts  []place.Node  // what is known of nodes beside their keys: health, capacity
 	Start  ha.Instant    // when this machine could first hear anybody
 	Fences []ha.Node     // nodes that a fence device can turn off
-	Plant  []Flaw
+	// Alarmed are the groups of which a brain of this node said before that they have no
+	// node, in an alarm that stands still.
+	Alarmed []ha.Group
+	Plant   []Flaw
 }
 
 // A Brain decides about nodes and grants while it holds the epoch. It is used by
@@ -36,7 +39,14 @@ type Brain struct {
 	calm  []calm
 	cold  cold
 	last  outcome
+	said  said
 	way   way
+}
+
+// said is what this brain has told of the placement.
+type said struct {
+	alarmed []ha.Group                   // without a node: the alarm stands
+	refused map[ha.Group]map[string]bool // moves, by their reasons
 }
 
 // way is what is on its way to the store, and when it is looked at next.
@@ -50,8 +60,9 @@ type way struct {
 
 // outcome is the last placement, and what it was made of.
 type outcome struct {
-	of place.Problem
-	is place.Answer
+	of   place.Problem
+	is   place.Answer
+	told bool
 }
 
 // cold tells whether the cluster only begins.
@@ -88,9 +99,10 @@ type wait struct {
 	key    ha.Rev         // of the suspicion; zero: it is for a former incarnation
 	after  ha.Incarnation // that the former one was followed by
 	until  ha.Instant
-	turned bool // a fence device was ordered
-	off    bool // it has confirmed
-	looked bool // what its end leads to was decided
+	fence  ha.Instant // not before is a fence device ordered
+	turned bool       // a fence device was ordered
+	off    bool       // it has confirmed
+	looked bool       // what its end leads to was decided
 }
 
 // calm keeps a node that clears its suspicions from being suspected again and again.
@@ -113,7 +125,7 @@ type pending struct {
 // nothing that a life before waited for, and knows nothing that it knew.
 func NewBrain(m Mind) *Brain {
 	return &Brain{mind: m, bad: plant(m.Plant), ear: ear{me: m.Node, start: m.Start, silence: m.Timers.Silence, listed: m.Listed,
-		whole: map[ha.Node]ha.Instant{}}}
+		whole: map[ha.Node]ha.Instant{}}, said: said{slices.Clone(m.Alarmed), map[ha.Group]map[string]bool{}}}
 }
 
 // Want changes what the manifest and its operators ask for, and what is known of the
@@ -121,6 +133,9 @@ func NewBrain(m Mind) *Brain {
 func (b *Brain) Want(groups []place.Group, facts []place.Node) {
 	b.mind.Groups, b.mind.Facts = groups, facts
 }
+
+// Fences says which nodes a fence device can turn off.
+func Fences(b *Brain, nodes []ha.Node) { b.mind.Fences = nodes }
 
 // Step takes one fact and returns what is to be done about it.
 func (b *Brain) Step(now ha.Instant, in ha.Input) []ha.Action {
@@ -160,6 +175,9 @@ func (b *Brain) Step(now ha.Instant, in ha.Input) []ha.Action {
 				w.off = true
 			}
 		}
+	}
+	if !b.held && len(b.said.alarmed) > 0 {
+		hush(b, nil, "this node does not decide any more")
 	}
 	if b.now >= b.way.next {
 		b.way.next = b.now.Add(b.mind.Timers.Silence / 4)
@@ -249,7 +267,7 @@ func await(b *Brain, n ha.KeyedNode) {
 		}) {
 			return
 		}
-		w.until = b.now.Add(span(b, n))
+		w.until, w.fence = b.now.Add(span(b, n)), b.now.Add(b.mind.Timers.Silence)
 		b.waits = append(b.waits, w)
 	}
 	if n.State == ha.NodeSuspect {
@@ -439,7 +457,7 @@ func (b *Brain) keep(r ha.NodeRecord, at ha.Rev, began ha.Instant) {
 		if b.bad[flawSend] {
 			from = began
 		}
-		b.waits = append(b.waits, wait{node: r.Node, key: at, until: from.Add(span(b, *n))})
+		b.waits = append(b.waits, wait{node: r.Node, key: at, until: from.Add(span(b, *n)), fence: b.now.Add(b.mind.Timers.Silence)})
 	}
 }
 

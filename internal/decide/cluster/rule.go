@@ -30,6 +30,9 @@ func span(b *Brain, n ha.KeyedNode) time.Duration {
 // rule does the first of what is to be done, in the order of its urgency: the end
 // of a wait, a suspicion, a group without a node, a move.
 func (b *Brain) rule() {
+	if settled(b) {
+		judge(b)
+	}
 	for _, do := range []func() bool{b.evict, b.suspect, b.grant, b.remove} {
 		if do() {
 			return
@@ -50,7 +53,9 @@ func (b *Brain) evict() bool {
 		if w.key == 0 || n == nil || n.State != ha.NodeSuspect || n.Key != w.key && !b.bad[flawInherit] {
 			continue
 		}
-		if !w.turned && slices.Contains(b.mind.Fences, w.node) {
+		// A node that lives clears its suspicion within a few round trips; it is not to be
+		// turned off for that.
+		if !w.turned && b.now >= w.fence && slices.Contains(b.mind.Fences, w.node) {
 			w.turned = true
 			b.order(ha.TurnOff{Node: w.node, Key: w.key, Why: because("fence", "its suspicion is written")})
 		}
@@ -118,23 +123,23 @@ func placement(b *Brain, lost ha.Node) place.Answer {
 		return place.Plan(p)
 	}
 	if !reflect.DeepEqual(p, b.last.of) {
-		b.last = outcome{p, place.Plan(p)}
+		b.last = outcome{of: p, is: place.Plan(p)}
 	}
 	return b.last.is
 }
 
-// Plan returns where groups would belong if this was asked for, as far as this brain
-// knows what is.
-func (b *Brain) Plan(groups []place.Group) place.Answer {
-	was := b.mind.Groups
-	b.mind.Groups = groups
-	p := problem(b, "")
-	b.mind.Groups = was
+// Plan returns where groups would belong if this was asked for, these were the facts,
+// and those nodes lost, as far as this brain knows what is.
+func (b *Brain) Plan(groups []place.Group, facts []place.Node, lost ...ha.Node) place.Answer {
+	was := b.mind
+	b.mind.Groups, b.mind.Facts = groups, facts
+	p := problem(b, lost...)
+	b.mind = was
 	return place.Plan(p)
 }
 
 // problem is what a placement depends on, as this brain sees it.
-func problem(b *Brain, lost ha.Node) place.Problem {
+func problem(b *Brain, lost ...ha.Node) place.Problem {
 	var p place.Problem
 	for _, name := range b.mind.Listed {
 		n := place.Node{Name: name}
@@ -146,7 +151,7 @@ func problem(b *Brain, lost ha.Node) place.Problem {
 			n.State = k.State
 		}
 		switch {
-		case name == lost:
+		case slices.Contains(lost, name):
 			n.State = ha.NodeEvicted
 		case n.State == ha.NodeMember && !takes(b, name):
 			n.State = ha.NodeSuspect // it keeps what it has, and gets nothing

@@ -40,6 +40,50 @@ func (b *Brain) tell(p *pending) {
 	}
 }
 
+// judge tells what of the placement people should know: that a group has no node, and
+// why a move that something asks for is not made. Each is said once.
+func judge(b *Brain) {
+	a := placement(b, "")
+	if b.last.told {
+		return
+	}
+	b.last.told = true
+	var without []ha.Group
+	for _, c := range a.Choices {
+		if c.Node == "" && c.From == "" {
+			without = append(without, c.Group)
+			if !slices.Contains(b.said.alarmed, c.Group) {
+				b.said.alarmed = append(b.said.alarmed, c.Group)
+				e := tell(b.now, ha.GroupUnplaced, ha.OfGroup(c.Group), c.Reason.Text, c.Reason).(ha.Emit)
+				e.Event.Severity = ha.Major
+				b.order(e)
+			}
+		}
+		now := map[string]bool{}
+		for _, r := range c.Refused {
+			now[r.Text] = true
+			if !b.said.refused[c.Group][r.Text] {
+				b.order(tell(b.now, ha.GroupRefused, ha.OfGroup(c.Group), r.Text, r))
+			}
+		}
+		b.said.refused[c.Group] = now
+	}
+	hush(b, without, "it has a node")
+}
+
+// hush clears the alarms of groups without a node but for those that have none still.
+func hush(b *Brain, but []ha.Group, why string) {
+	b.said.alarmed = slices.DeleteFunc(b.said.alarmed, func(g ha.Group) bool {
+		if slices.Contains(but, g) {
+			return false
+		}
+		e := tell(b.now, ha.GroupUnplaced, ha.OfGroup(g), why, because("placed", why)).(ha.Emit)
+		e.Event.Change, e.Event.Severity = ha.Clear, ha.OK
+		b.order(e)
+		return true
+	})
+}
+
 func (b *Brain) tellNode(r ha.NodeRecord, say func(ha.Code, ha.Subject, string)) {
 	was := b.store.node(r.Node)
 	switch {

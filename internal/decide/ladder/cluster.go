@@ -3,7 +3,6 @@ package ladder
 import (
 	"slices"
 	"strings"
-	"time"
 
 	"gemel/internal/ha"
 	"gemel/internal/manifest"
@@ -86,6 +85,9 @@ func (c *cluster) mayRun(m *Machine, in ha.MayRun) {
 			}
 		}
 	}
+	for _, g := range c.groups {
+		halted(g)
+	}
 	m.touchAll()
 }
 
@@ -122,10 +124,12 @@ func (c *cluster) partDone(m *Machine, in ha.PartDone) {
 	case in.OK:
 		p.on, p.ready, p.sure = in.On, in.On, in.On
 		g.keep()
-		if p.fails > 0 {
-			if p.fails = 0; !g.failing() {
-				g.alarm(p, ha.Clear, ha.OK, "it worked at last")
-			}
+		bad := g.failing()
+		if p.fails = 0; in.On {
+			p.starts = 0
+		}
+		if bad && !g.failing() {
+			g.alarm(p, ha.Clear, ha.OK, "it worked at last")
 		}
 		p.due = 0
 	default:
@@ -134,7 +138,10 @@ func (c *cluster) partDone(m *Machine, in ha.PartDone) {
 			g.alarm(p, ha.Assert, ha.Major, in.Detail)
 		}
 		p.fails++
-		p.due = m.now.Add(min(time.Second<<min(p.fails-1, 5), 30*time.Second))
+		p.due = m.now.Add(pause(p.fails))
+		if p.name.Made() {
+			partFailed(g, p, in)
+		}
 	}
 	m.touchAll()
 }
@@ -156,12 +163,18 @@ func (c *cluster) partLost(m *Machine, in ha.PartLost) {
 		g.alarm(p, ha.Assert, ha.Major, in.Detail)
 	}
 	p.fails = max(p.fails, 1)
+	if p.name.Made() {
+		partGone(g, p, in)
+	}
 	m.touchAll()
 }
 
 // wake returns when a part is tried again.
 func (c *cluster) wake() (t ha.Instant) {
 	for _, g := range c.groups {
+		if g.rest != 0 && (t == 0 || g.rest < t) {
+			t = g.rest
+		}
 		for _, p := range g.parts {
 			if p.due != 0 && !p.busy && (t == 0 || p.due < t) {
 				t = p.due
@@ -177,6 +190,9 @@ func (c *cluster) reconcile(m *Machine) {
 		return
 	}
 	for _, g := range c.groups {
+		if g.rest <= m.now {
+			g.rest = 0
+		}
 		for _, p := range g.parts {
 			if p.due != 0 && p.due <= m.now {
 				p.due = 0
@@ -238,6 +254,9 @@ type GroupView struct {
 	Reason string
 }
 
+// outside says what of a group with scripts or resource agents no deadline reaches.
+const outside = "what its scripts and agents leave in their control groups is killed at a deadline; what else they did, as a mount or an address, is not taken away"
+
 // Groups returns the picture of each group, sorted by name; none on a machine of no
 // cluster.
 func (m *Machine) Groups() []GroupView {
@@ -251,6 +270,9 @@ func (m *Machine) Groups() []GroupView {
 		switch {
 		case want && g.told:
 			v.State = "active"
+			if len(g.cfg.Scripts)+len(g.cfg.OCF) > 0 {
+				v.Reason = outside
+			}
 		case want && g.mem.Fence != (ha.Fence{}):
 			v.State, v.Reason = "starting", g.waits(len(g.cfg.Parts())+1)
 			if v.Reason == "" && !g.started() {
@@ -258,6 +280,8 @@ func (m *Machine) Groups() []GroupView {
 			}
 		case g.here() || g.mem.Fence != (ha.Fence{}):
 			v.State = "stopping"
+		case g.mem.Halt != "" && g.grant.Group != "":
+			v.State = "halted"
 		}
 		views = append(views, v)
 	}

@@ -22,6 +22,7 @@ type group struct {
 	told     bool    // that it is active was said
 	gone     bool    // not in the manifest any more
 	lapse    bool    // the shadow kills what is here of it
+	made
 }
 
 // keptGroup is what the next monitor must know of a group: programs are found by
@@ -29,18 +30,20 @@ type group struct {
 type keptGroup struct {
 	Fence ha.Fence  `json:"fence,omitzero"` // under which it was begun here; zero: nothing of it is here
 	Parts []ha.Part `json:"parts,omitempty"`
+	Halt  string    `json:"halt,omitempty"` // why it is started nowhere, until an operator clears that
 }
 
 // part is what of a group is no process.
 type part struct {
-	name  ha.Part
-	step  int  // of the start of its group; negative: it is not in the manifest any more
-	on    bool // it may be there
-	busy  bool // an order for it is on its way
-	ready bool // it was seen started, by this life or the one before
-	sure  bool // by this one
-	fails int
-	due   ha.Instant // it is not tried again before
+	name   ha.Part
+	step   int  // of the start of its group; negative: it is not in the manifest any more
+	on     bool // it may be there
+	busy   bool // an order for it is on its way
+	ready  bool // it was seen started, by this life or the one before
+	sure   bool // by this one
+	fails  int
+	starts int        // of a made part: that failed in a row
+	due    ha.Instant // it is not tried again before
 }
 
 const groupKey = "group/"
@@ -130,6 +133,10 @@ func (g *group) wanted() (string, bool) {
 		return "this node has no authority yet", g.mem.Fence != none
 	case g.gone:
 		return "it is not in the manifest any more", false
+	case g.mem.Halt != "":
+		return g.mem.Halt, false
+	case g.anew != "":
+		return g.anew, false
 	case g.lapse:
 		return "the authority for it had ended, and what is here of it ends first", false
 	case g.grant.Group == "":
@@ -201,11 +208,12 @@ func (g *group) reconcile() {
 		}
 		for _, p := range g.parts {
 			switch {
-			case p.busy || g.m.now < p.due:
+			case p.busy || g.m.now < p.due || g.m.now < g.rest || g.fleet && p.step >= 0:
 			case p.step >= 0 && !p.sure && g.waits(p.step) == "":
+				again := p.on && p.name.Made()
 				p.on, p.busy = true, true
 				g.keep()
-				g.m.do(ha.StartPart{Group: g.cfg.Name, Part: p.name, Fence: g.mem.Fence,
+				g.m.do(ha.StartPart{Group: g.cfg.Name, Part: p.name, Fence: g.mem.Fence, Start: idOf(g, p), Again: again,
 					Why: because(rulePart, "its group is granted to this node", "fence", g.mem.Fence)})
 			case p.step < 0 && p.on:
 				g.stop(p, because(rulePart, "it is not in the manifest any more"))
@@ -225,9 +233,15 @@ func (g *group) reconcile() {
 			g.stop(p, because(rulePart, why))
 		}
 	}
+	if g.mem.Fence == (ha.Fence{}) {
+		g.anew = "" // nothing of it was begun
+	}
 	if g.mem.Fence != (ha.Fence{}) && !g.here() && g.m.node.settled {
+		if g.anew == "" && g.mem.Halt == "" {
+			settleParts(g, "its group is not active here any more")
+		}
 		fence := g.mem.Fence
-		g.mem.Fence, g.told, g.lapse = ha.Fence{}, false, false
+		g.mem.Fence, g.told, g.lapse, g.anew = ha.Fence{}, false, false, ""
 		g.keep()
 		g.tell(ha.GroupStopped, "fence "+fence.String(), because(ruleGroup, why))
 		for _, p := range g.members() {
@@ -291,7 +305,7 @@ func (g *group) turn(why string) {
 
 func (g *group) stop(p *part, why ha.Reason) {
 	p.busy, p.ready, p.sure = true, false, false
-	g.m.do(ha.StopPart{Group: g.cfg.Name, Part: p.name, Fence: g.mem.Fence, Why: why})
+	g.m.do(ha.StopPart{Group: g.cfg.Name, Part: p.name, Fence: g.mem.Fence, Start: idOf(g, p), Why: why})
 }
 
 // announce says once that everything of it was started.
@@ -322,7 +336,7 @@ func (g *group) alarm(p *part, change ha.Change, severity ha.Severity, detail st
 // failing reports whether a part of it failed last. The alarm is that of the group:
 // it stands as long as one does.
 func (g *group) failing() bool {
-	return slices.ContainsFunc(g.parts, func(p *part) bool { return p.fails > 0 })
+	return slices.ContainsFunc(g.parts, func(p *part) bool { return p.fails > 0 || p.starts > 0 })
 }
 
 // keep writes down what may be here of it.
@@ -334,7 +348,7 @@ func (g *group) keep() {
 		}
 	}
 	value := save(g.mem)
-	if g.mem.Fence == (ha.Fence{}) && len(g.mem.Parts) == 0 {
+	if g.mem.Fence == (ha.Fence{}) && len(g.mem.Parts) == 0 && g.mem.Halt == "" {
 		value = ""
 	}
 	if value == g.m.kept[g.key()] {

@@ -100,6 +100,8 @@ func (m *Machine) input(in ha.Input) {
 		m.cluster.partDone(m, in)
 	case ha.PartLost:
 		m.cluster.partLost(m, in)
+	case ha.GroupFreed:
+		m.cluster.freed(m, in)
 	case ha.HalfDied:
 		m.node.halfDied(in)
 	case ha.HalfBack:
@@ -137,6 +139,7 @@ func (m *Machine) fact(in ha.Input) {
 	case ha.Examined:
 		with(m, in.Process, func(p *proc) { examined(p, in) })
 	case ha.FailedOver:
+		m.cluster.fled(m, in)
 		with(m, in.Process, func(p *proc) { failedOver(p, in) })
 	case ha.RebootFailed:
 		takeRebootFailed(m, in)

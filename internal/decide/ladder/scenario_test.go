@@ -196,6 +196,9 @@ func show(a ha.Action) string {
 	case ha.Handle:
 		return fmt.Sprintf("handle %s %s%s", a.Process, a.Rung, tail)
 	case ha.Failover:
+		if a.Group != "" {
+			return fmt.Sprintf("failover group %s nowhere=%v bar=%v%s", a.Group, a.Nowhere, a.Bar, tail)
+		}
 		return fmt.Sprintf("failover %s all=%v bar=%v%s", a.Process, a.All, a.Bar, tail)
 	case ha.Reboot:
 		return fmt.Sprintf("reboot for %s%s", a.Process, tail)
@@ -209,7 +212,11 @@ func show(a ha.Action) string {
 	case ha.Done:
 		return "done" + tail
 	case ha.StartPart:
-		return fmt.Sprintf("start-part %s %s fence %s%s", a.Group, a.Part, a.Fence, tail)
+		again := ""
+		if a.Again {
+			again = " again"
+		}
+		return fmt.Sprintf("start-part %s %s fence %s%s%s", a.Group, a.Part, a.Fence, again, tail)
 	case ha.StopPart:
 		return fmt.Sprintf("stop-part %s %s fence %s%s", a.Group, a.Part, a.Fence, tail)
 	case ha.Account:
@@ -298,7 +305,10 @@ func (s *theatre) input(line string, words []string) ha.Input {
 		}
 		return in
 	case "part-done":
-		return ha.PartDone{Group: ha.Group(name), Part: partOf(opt), On: opt["on"] != "", OK: opt["ok"] != "", Detail: opt["detail"]}
+		return ha.PartDone{Group: ha.Group(name), Part: partOf(opt), On: opt["on"] != "", OK: opt["ok"] != "", Detail: opt["detail"],
+			Gone: opt["gone"] != "", Hard: opt["hard"] != "", Fatal: opt["fatal"] != ""}
+	case "group-freed":
+		return ha.GroupFreed{Group: ha.Group(name)}
 	case "part-lost":
 		return ha.PartLost{Group: ha.Group(name), Part: partOf(opt), Detail: opt["detail"]}
 	case "settled":
@@ -346,7 +356,7 @@ func (s *theatre) input(line string, words []string) ha.Input {
 		if err := o.UnmarshalText([]byte(opt["outcome"])); err != nil {
 			s.t.Fatalf("%q: %v", line, err)
 		}
-		return ha.FailedOver{Process: p, Outcome: o, Detail: opt["detail"], StillActive: opt["active"] != ""}
+		return ha.FailedOver{Process: p, Group: ha.Group(opt["group"]), Outcome: o, Detail: opt["detail"], StillActive: opt["active"] != ""}
 	case "reboot-failed":
 		return ha.RebootFailed{Process: p, Detail: opt["detail"]}
 	case "role":
@@ -391,6 +401,9 @@ func (s *theatre) input(line string, words []string) ha.Input {
 func partOf(opt map[string]string) ha.Part {
 	if opt["script"] != "" {
 		return ha.Part("script " + opt["script"])
+	}
+	if opt["ocf"] != "" {
+		return ha.Part("ocf " + opt["ocf"])
 	}
 	return ha.Part("address " + opt["address"])
 }

@@ -108,7 +108,7 @@ func (w *world) manifest() *manifest.Manifest {
 	}
 	lines = append(lines, "check k covers=a,b failures=2", "check l covers=c failures=1")
 	if w.dice.roll(2) == 0 {
-		lines = append(lines, "group g run=a,b"+pick("", " address=192.0.2.1/24", " address=192.0.2.1/24,192.0.2.2/24")+pick("", " standby=c"))
+		lines = append(lines, "group g run=a,b"+pick("", " address=192.0.2.1/24", " address=192.0.2.1/24,192.0.2.2/24")+pick("", " standby=c")+pick("", "", " script=m", " script=m,n"))
 	}
 	return parseManifest(w.t, lines)
 }
@@ -267,13 +267,19 @@ func (w *world) act(a ha.Action) {
 			w.mail = append(w.mail, ha.Examined{Process: a.Process, Start: a.Start, Ref: "e"})
 		}
 	case ha.Failover:
-		out := ha.FailedOver{Process: a.Process, Outcome: ha.Outcome(1 + w.dice.roll(2)), Detail: "so"}
+		out := ha.FailedOver{Process: a.Process, Group: a.Group, Outcome: ha.Outcome(1 + w.dice.roll(2)), Detail: "so"}
 		out.StillActive = out.Outcome == ha.Refused
+		if a.Group != "" {
+			if !a.Nowhere {
+				w.mail = append(w.mail, out)
+			}
+			return
+		}
 		if out.Outcome == ha.Moved {
 			w.roles[a.Process] = ha.Standby
 		}
 		if w.dice.roll(4) == 0 {
-			w.mail = append(w.mail, ha.FailedOver{Process: a.Process})
+			w.mail = append(w.mail, ha.FailedOver{Process: a.Process, Group: a.Group})
 		}
 		w.mail = append(w.mail, out)
 		if out.Outcome == ha.Moved {
@@ -282,6 +288,10 @@ func (w *world) act(a ha.Action) {
 	case ha.StartPart:
 		if c := &w.court; c.known && (c.right.Group == "" || c.right.Leaving || c.right.Fence != a.Fence) || !c.known {
 			w.fail("start of %s without a right", a.Part)
+		}
+		if a.Part.Made() {
+			w.make(a)
+			return
 		}
 		ok := w.dice.roll(4) > 0
 		w.court.on[a.Part] = ok || w.dice.roll(2) == 0
@@ -418,9 +428,35 @@ func (w *world) turn() {
 		w.judgment()
 	case n == 39 && w.court.yes:
 		w.lapse()
+	case n == 37 && w.court.yes:
+		w.lose()
 	case c != nil && n < 38:
 		w.step(ha.Busy{Process: c.name, Start: c.id, For: time.Duration(1+w.dice.roll(4000)) * time.Second})
 	}
+}
+
+// make starts a part that commands make. It is begun only if it is seen gone, or if a
+// life before had it.
+func (w *world) make(a ha.StartPart) {
+	if w.court.on[a.Part] && !a.Again {
+		w.fail("%s is begun although it may be there", a.Part)
+	}
+	done := ha.PartDone{Group: a.Group, Part: a.Part, On: true, OK: w.dice.roll(3) > 0, Detail: "so"}
+	if !done.OK {
+		done.Gone = !w.court.on[a.Part] && w.dice.roll(2) == 0
+		done.Hard, done.Fatal = w.dice.roll(4) == 0, w.dice.roll(8) == 0
+	}
+	w.court.on[a.Part] = done.OK || !done.Gone
+	w.mail = append(w.mail, done)
+}
+
+// lose is the loss of a part, or an operator's word about the group.
+func (w *world) lose() {
+	if w.dice.roll(2) == 0 {
+		w.step(ha.GroupFreed{Group: "g"})
+		return
+	}
+	w.step(ha.PartLost{Group: "g", Part: []ha.Part{"script m", "script n", "address 192.0.2.1/24"}[w.dice.roll(3)], Detail: "lost"})
 }
 
 // judgment gives or takes the right.

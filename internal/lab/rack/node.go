@@ -81,6 +81,9 @@ func newBoot(n *Node) error {
 func identity(n *Node) *manifest.Identity {
 	id := &manifest.Identity{Name: n.Name, Witness: n.Witness, Cluster: manifest.Cluster{ID: n.rack.prefix, Name: "rack"},
 		Profile: n.rack.o.Profile, Level: manifest.Level{Guard: true}}
+	if n.rack.o.Fence != nil && !n.Witness {
+		id.Level.Fence = n.rack.o.Fence(n.Name)
+	}
 	id.Timers, _ = manifest.Profile(n.rack.o.Profile)
 	for _, net := range []string{Blue, Red} {
 		id.Networks = append(id.Networks, manifest.Network{Name: net, Address: netip.MustParseAddr(address(net, n.number)), Port: 5314})
@@ -110,15 +113,18 @@ func manifestOf(r *Rack) string {
 			nodes = append(nodes, string(n.Name))
 		}
 	}
-	env := ""
+	env, parts := "", ""
+	if r.o.Parts != "" {
+		parts = ", " + strings.ReplaceAll(r.o.Parts, "DIR", r.Dir)
+	}
 	for _, e := range r.o.Env {
 		k, v, _ := strings.Cut(e, "=")
 		env += fmt.Sprintf(", %s: %q", k, v)
 	}
 	return fmt.Sprintf("processes:\n  beat:\n    command: [%s]\n    environment: {RACK: %q%s}\n    output: {mode: discard}\n"+
 		"    restarts: {limit: 10000, within: 1m, delay: 0s}\n"+
-		"groups:\n  %s: {nodes: [%s], run: [beat], addresses: [%s/24]}\n",
-		strings.Join(words, ", "), r.prefix, env, Group, strings.Join(nodes, ", "), r.Address())
+		"groups:\n  %s: {nodes: [%s], run: [beat], addresses: [%s/24]%s}\n",
+		strings.Join(words, ", "), r.prefix, env, Group, strings.Join(nodes, ", "), r.Address(), parts)
 }
 
 // Use has the node run another binary from its next start on.

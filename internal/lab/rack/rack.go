@@ -29,6 +29,7 @@ import (
 
 	"gemel/internal/clock"
 	"gemel/internal/ha"
+	"gemel/internal/manifest"
 )
 
 // The networks of a rack: Blue is IPv4 and Red is IPv6, both between nodes; Service
@@ -51,8 +52,11 @@ type Options struct {
 	Program []string // command that calls Play, without the arguments of Play
 	Env     []string // KEY=VALUE, for the program
 	Managed bool     // the nodes know of a service manager
-	Dir     string   // holds everything; empty: one in memory if there is such a place
-	Log     io.Writer
+	// Parts are more keys of the group, as a manifest has them; DIR in it is the rack's.
+	Parts string
+	Fence func(ha.Node) *manifest.Fence // how a node is turned off; nil: not at all
+	Dir   string                        // holds everything; empty: one in memory if there is such a place
+	Log   io.Writer
 }
 
 // A Rack is a cluster. Its methods are for one goroutine.

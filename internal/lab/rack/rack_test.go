@@ -42,8 +42,9 @@ var built = sync.OnceValues(func() (string, error) {
 		return "", err
 	}
 	path := filepath.Join(dir, "gemel")
-	c := exec.Command("go", "build", "-buildvcs=false", "-o", path, "gemel/cmd/gemel")
-	c.Env = append(os.Environ(), "CGO_ENABLED=0")
+	// As make builds it: what is in a cluster runs the store from the part that gemel
+	// carries. The tests of internal/lab run it linked in.
+	c := exec.Command("bash", "../../../scripts/build.sh", dir)
 	if out, err := c.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("building gemel: %w\n%s", err, out)
 	}
@@ -61,6 +62,16 @@ func tools(tb testing.TB) {
 
 // begun is a rack whose group is active. At its end everything is judged.
 func begun(t *testing.T, o Options) *Rack {
+	t.Helper()
+	r := racked(t, o)
+	if err := r.Begin(bound); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// racked is a rack on which nothing was started. At its end everything is judged.
+func racked(t *testing.T, o Options) *Rack {
 	t.Helper()
 	tools(t)
 	var err error
@@ -86,9 +97,6 @@ func begun(t *testing.T, o Options) *Rack {
 			t.Error(err)
 		}
 	})
-	if err := r.Begin(bound); err != nil {
-		t.Fatal(err)
-	}
 	return r
 }
 

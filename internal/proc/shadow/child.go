@@ -143,6 +143,12 @@ func (ps *programs) options(pr *program, n *successor, slot *spawn.Slot) spawn.O
 	if pr.spec.Beats {
 		o.Env = append(o.Env, "GEMEL_BEAT_PAGE="+filepath.Join(s.c.RunDir, "beats", name))
 	}
+	if pr.spec.Role != "" {
+		o.Env = append(o.Env, "GEMEL_ROLE_FILE="+filepath.Join(proc.RoleDir(s.c.RunDir), string(pr.spec.Role)))
+		if pr.spec.Group == "" { // else by its right
+			o.Env = append(o.Env, "GEMEL_GROUP="+string(pr.spec.Role), "GEMEL_ROLE=standby")
+		}
+	}
 	if pr.spec.Watchdog > 0 {
 		// Without WATCHDOG_PID, which would have to be known before the clone, the
 		// protocol takes the value as meant for whoever reads it.

@@ -68,6 +68,8 @@ const (
 	GemelLogsProcedure = "/gemel.v1.Gemel/Logs"
 	// GemelWhyProcedure is the fully-qualified name of the Gemel's Why RPC.
 	GemelWhyProcedure = "/gemel.v1.Gemel/Why"
+	// GemelPlanProcedure is the fully-qualified name of the Gemel's Plan RPC.
+	GemelPlanProcedure = "/gemel.v1.Gemel/Plan"
 	// GemelReplayProcedure is the fully-qualified name of the Gemel's Replay RPC.
 	GemelReplayProcedure = "/gemel.v1.Gemel/Replay"
 	// GemelEvidenceProcedure is the fully-qualified name of the Gemel's Evidence RPC.
@@ -126,6 +128,10 @@ type GemelClient interface {
 	// Why tells the chain of facts and rules that led to a state or an event.
 	// Access: viewer.
 	Why(context.Context, *v1.WhyRequest) (*v1.WhyResponse, error)
+	// Plan tells where each group belongs and why, and for each other node why not: as
+	// things are, or as they were if something was different. It changes nothing.
+	// Access: viewer.
+	Plan(context.Context, *v1.PlanRequest) (*v1.PlanResponse, error)
 	// Replay runs the recorded inputs through the core again and says where its
 	// actions differ from the recorded ones. It changes nothing, but it costs
 	// time and memory. Access: operator.
@@ -242,6 +248,13 @@ func NewGemelClient(httpClient connect.HTTPClient, baseURL string, opts ...conne
 			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 			connect.WithClientOptions(opts...),
 		),
+		plan: connect.NewClient[v1.PlanRequest, v1.PlanResponse](
+			httpClient,
+			baseURL+GemelPlanProcedure,
+			connect.WithSchema(gemelMethods.ByName("Plan")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+			connect.WithClientOptions(opts...),
+		),
 		replay: connect.NewClient[v1.ReplayRequest, v1.ReplayResponse](
 			httpClient,
 			baseURL+GemelReplayProcedure,
@@ -327,6 +340,7 @@ type gemelClient struct {
 	diff        *connect.Client[v1.DiffRequest, v1.DiffResponse]
 	logs        *connect.Client[v1.LogsRequest, v1.LogsResponse]
 	why         *connect.Client[v1.WhyRequest, v1.WhyResponse]
+	plan        *connect.Client[v1.PlanRequest, v1.PlanResponse]
 	replay      *connect.Client[v1.ReplayRequest, v1.ReplayResponse]
 	evidence    *connect.Client[v1.EvidenceRequest, v1.EvidenceResponse]
 	whoAmI      *connect.Client[v1.WhoAmIRequest, v1.WhoAmIResponse]
@@ -421,6 +435,15 @@ func (c *gemelClient) Logs(ctx context.Context, req *v1.LogsRequest) (*connect.S
 // Why calls gemel.v1.Gemel.Why.
 func (c *gemelClient) Why(ctx context.Context, req *v1.WhyRequest) (*v1.WhyResponse, error) {
 	response, err := c.why.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// Plan calls gemel.v1.Gemel.Plan.
+func (c *gemelClient) Plan(ctx context.Context, req *v1.PlanRequest) (*v1.PlanResponse, error) {
+	response, err := c.plan.CallUnary(ctx, connect.NewRequest(req))
 	if response != nil {
 		return response.Msg, err
 	}
@@ -556,6 +579,10 @@ type GemelHandler interface {
 	// Why tells the chain of facts and rules that led to a state or an event.
 	// Access: viewer.
 	Why(context.Context, *v1.WhyRequest) (*v1.WhyResponse, error)
+	// Plan tells where each group belongs and why, and for each other node why not: as
+	// things are, or as they were if something was different. It changes nothing.
+	// Access: viewer.
+	Plan(context.Context, *v1.PlanRequest) (*v1.PlanResponse, error)
 	// Replay runs the recorded inputs through the core again and says where its
 	// actions differ from the recorded ones. It changes nothing, but it costs
 	// time and memory. Access: operator.
@@ -668,6 +695,13 @@ func NewGemelHandler(svc GemelHandler, opts ...connect.HandlerOption) (string, h
 		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 		connect.WithHandlerOptions(opts...),
 	)
+	gemelPlanHandler := connect.NewUnaryHandlerSimple(
+		GemelPlanProcedure,
+		svc.Plan,
+		connect.WithSchema(gemelMethods.ByName("Plan")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+		connect.WithHandlerOptions(opts...),
+	)
 	gemelReplayHandler := connect.NewUnaryHandlerSimple(
 		GemelReplayProcedure,
 		svc.Replay,
@@ -761,6 +795,8 @@ func NewGemelHandler(svc GemelHandler, opts ...connect.HandlerOption) (string, h
 			gemelLogsHandler.ServeHTTP(w, r)
 		case GemelWhyProcedure:
 			gemelWhyHandler.ServeHTTP(w, r)
+		case GemelPlanProcedure:
+			gemelPlanHandler.ServeHTTP(w, r)
 		case GemelReplayProcedure:
 			gemelReplayHandler.ServeHTTP(w, r)
 		case GemelEvidenceProcedure:
@@ -834,6 +870,10 @@ func (UnimplementedGemelHandler) Logs(context.Context, *v1.LogsRequest, *connect
 
 func (UnimplementedGemelHandler) Why(context.Context, *v1.WhyRequest) (*v1.WhyResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("gemel.v1.Gemel.Why is not implemented"))
+}
+
+func (UnimplementedGemelHandler) Plan(context.Context, *v1.PlanRequest) (*v1.PlanResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("gemel.v1.Gemel.Plan is not implemented"))
 }
 
 func (UnimplementedGemelHandler) Replay(context.Context, *v1.ReplayRequest) (*v1.ReplayResponse, error) {

@@ -1,0 +1,16 @@
+//go:build !slim
+
+package main
+
+import (
+	"context"
+
+	"gemel/internal/daemon"
+	"gemel/internal/voter"
+)
+
+// store runs the member of the store in this process: this is how gemel is built
+// without make. All of its processes carry an etcd.
+func store(ctx context.Context, o daemon.Options) (int, error) {
+	return 0, voter.Run(ctx, o.Places, o.Log)
+}

@@ -1,0 +1,117 @@
+package rack
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"gemel/internal/clock"
+	"gemel/internal/ha"
+	"gemel/internal/manifest"
+	"gemel/internal/need"
+)
+
+// A node that is cut off is turned off by the device of the one that decides, and its
+// group goes on when that is confirmed: with these timers long before its authority is
+// over by every clock.
+func TestFenceDevice(t *testing.T) {
+	need.Command(t, "fence_dummy")
+	dir := t.TempDir()
+	state := func(n ha.Node) string { return filepath.Join(dir, string(n)) }
+	for _, n := range []ha.Node{"a", "b"} {
+		must(t, os.WriteFile(state(n), []byte("on"), 0o600))
+	}
+	// The agent of Debian keeps the state; what it stands for is done beside it.
+	agent := filepath.Join(dir, "fence_rack")
+	must(t, os.WriteFile(agent, []byte(fmt.Sprintf(`#!/bin/sh
+in=$(cat)
+case $in in *action=off*)
+	n=$(echo "$in" | sed -n 's,^status_file=.*/,,p')
+	space=$(cat %[1]s/prefix)-$n
+	ip -n "$space" addr flush dev svc; ip -n "$space" link set svc down
+	for i in 1 2 3; do p=$(ip netns pids "$space"); [ -z "$p" ] || kill -9 $p; done;;
+esac
+echo "$in" | fence_dummy
+`, dir)), 0o755))
+	r := begun(t, Options{Profile: "guarded", Fence: func(n ha.Node) *manifest.Fence {
+		return &manifest.Fence{Agent: agent, Parameters: map[string]string{"status_file": state(n)}, Timeout: 20 * time.Second}
+	}})
+	n := active(t, r, "")
+	other := otherOf(r, n)
+	is := func(n *Node) string {
+		b, err := os.ReadFile(state(n.Name))
+		must(t, err)
+		return strings.TrimSpace(string(b))
+	}
+	eventually(t, "both devices are known", func() bool { return known(t, r) == 2 })
+	must(t, os.WriteFile(filepath.Join(dir, "prefix"), []byte(r.prefix), 0o600))
+	n.unkeep() // a machine that is off starts nothing
+	cut := clock.Now()
+	must(t, r.Sever(n, Blue, Red))
+	active(t, r, other.Name)
+	t.Logf("the group went on after %v; without a device that is after more than %v", clock.Now().Sub(cut), identity(n).Timers.Wait())
+	// On a busy machine the wait may be over before the agent has begun.
+	eventually(t, "it is confirmed", func() bool { return strings.Contains(other.Tool("events"), "its status says off") })
+	if is(n) != "off" || is(other) != "on" {
+		t.Errorf("%s is %s, %s is %s", n.Name, is(n), other.Name, is(other))
+	}
+	if left := n.Processes(); len(left) > 0 {
+		t.Errorf("what was turned off runs still: %v", left)
+	}
+	must(t, n.Crash()) // for the books of the rack
+	must(t, r.Heal())
+	must(t, n.Boot())
+	must(t, r.Whole(bound))
+}
+
+// A device that does not answer changes nothing: the group goes on when the authority is
+// over by every clock. Its secrets are told nowhere.
+func TestFenceDeviceThatFails(t *testing.T) {
+	dir := t.TempDir()
+	log := filepath.Join(dir, "log")
+	agent := filepath.Join(dir, "fence_broken")
+	must(t, os.WriteFile(agent, []byte(fmt.Sprintf(`#!/bin/sh
+in=$(cat)
+echo "$in" | tr '\n' ' ' >>%[1]s; echo >>%[1]s
+case $in in *action=metadata*) cat %[2]s; exit 0;; *action=monitor*) exit 0;; esac
+sleep 1000
+`, log, filepath.Join(dir, "metadata"))), 0o755))
+	must(t, os.WriteFile(filepath.Join(dir, "metadata"), []byte(`<?xml version="1.0"?><resource-agent name="fence_broken" shortdesc="breaks"><parameters>
+<parameter name="secret_password"><shortdesc lang="en">x</shortdesc><content type="string"/></parameter><parameter name="action"><shortdesc lang="en">x</shortdesc><content type="string" default="reboot"/></parameter></parameters>
+<actions><action name="off"/><action name="status"/><action name="monitor"/></actions></resource-agent>`), 0o644))
+	r := begun(t, Options{Fence: func(ha.Node) *manifest.Fence {
+		return &manifest.Fence{Agent: agent, Parameters: map[string]string{"secret_password": "hunter2x"}, Timeout: 3 * time.Second}
+	}})
+	n := active(t, r, "")
+	other := otherOf(r, n)
+	eventually(t, "both devices are known", func() bool { return known(t, r) == 2 })
+	must(t, r.Sever(n, Blue, Red))
+	moved(t, r, n)
+	eventually(t, "the failure is told", func() bool { return strings.Contains(other.Tool("events"), "Node not turned off") })
+	b, err := os.ReadFile(log)
+	must(t, err)
+	if !strings.Contains(string(b), "action=off") {
+		t.Errorf("it was asked for\n%s", b)
+	}
+	for _, x := range r.Nodes() {
+		if s := x.Tool("events") + x.Tool("status") + r.Evidence(); strings.Contains(s, "hunter2x") {
+			t.Error("the secret of a device is in what is told")
+		}
+	}
+	must(t, r.Heal())
+	must(t, r.Whole(bound))
+}
+
+// known is how many devices the node that decides has tested well.
+func known(t *testing.T, r *Rack) (most int) {
+	t.Helper()
+	for _, n := range r.Nodes() {
+		if !n.Witness {
+			most = max(most, strings.Count(n.Tool("events"), "Fence device works"))
+		}
+	}
+	return most
+}
