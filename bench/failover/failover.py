@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Trials of failover: a fault on the active node, and what a client sees that asks each millisecond.
 
-usage: failover.py [-n TRIALS] [-v VISITS] [-f FAULT,...] [-s SEED] -o OUT.json CONTENDER...
+usage: failover.py [-n TRIALS] [-v VISITS] [-f FAULT[:TRIALS],...] [-s SEED] -o OUT.json CONTENDER[:TRIALS]...
 
 The contenders take turns in random order, VISITS times; in each turn one has its cluster alone on the machine and gets its
 share of each fault, in random order. What is measured is in README.md.
@@ -11,7 +11,7 @@ from cluster import *
 from seen import MS, Seen
 
 COMMON = ("kill", "cut", "freeze")
-GEMEL = ("apart", "brain", "move", "monitor", "shadow", "store", "daemons")
+GEMEL = ("brain", "move", "monitor", "shadow", "store", "daemons")
 HOLD = 1.0        # seconds for which a fault lasts on after the other node was seen to answer
 CALM = {"pacemaker": 2.0}  # seconds of a well cluster before the next trial; else one
 QUIET = {"gemel-normal": 2.2, "gemel-fast": 1.2}  # seconds after a fault that shall not be noticed: more than an authority lasts
@@ -29,11 +29,16 @@ class Trials:
 
     def run(self):
         plan = {}
-        for name in self.a.name:
-            kinds = [f for f in self.a.f if f in COMMON + ("drop",) or name.startswith("gemel")]
-            plan[name] = [[f for f in kinds for _ in range(self.a.n // self.a.v + (v < self.a.n % self.a.v))] for v in range(self.a.v)]
+        for word in self.a.name:
+            name, _, n = word.partition(":")
+            n = int(n or self.a.n)
+            plan[name] = [[] for _ in range(self.a.v)]
+            for kind, _, most in (f.partition(":") for f in self.a.f):
+                if kind in COMMON + ("drop",) or name.startswith("gemel"):
+                    for k in range(min(n, int(most or n))):
+                        plan[name][k % self.a.v].append(kind)
         for v in range(self.a.v):
-            order = list(self.a.name)
+            order = [name for name in plan if plan[name][v]]
             self.rand.shuffle(order)
             for name in order:
                 faults = plan[name][v]
@@ -289,10 +294,6 @@ def main():
     a = a.parse_args()
     for s in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(s, lambda *_: sys.exit(1))
-    try:
-        os.nice(-10)
-    except OSError:
-        pass
     print(f"seed {a.s}", flush=True)
     Trials(a).run()
 

@@ -22,10 +22,10 @@ def main():
             if now() > end:
                 raise SystemExit(f"idle: the cluster is not well: {why}")
             time.sleep(0.5)
-        time.sleep(15)  # what a start leaves to do
+        time.sleep(float(os.environ.get("IDLE_SETTLE", 15)))  # what a start leaves to do
         parts = {n: c.parts(n) for n in c.nodes}
         for n, p in parts.items():
-            if sorted(p) != ["guard", "monitor", "shadow", "store"]:
+            if not {"monitor", "shadow", "store"} <= set(p):  # the guard comes with the first group
                 raise SystemExit(f"idle: on {n} there is only {sorted(p)}")
         before = {p: cpu_exact_s(p) for x in parts.values() for p in x.values()}
         t = now()

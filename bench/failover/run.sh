@@ -2,7 +2,7 @@
 # bench-failover: Gemel (profiles normal and fast) beside keepalived and Pacemaker on Corosync, each with its own times and with
 # quick ones: the active of two nodes is killed, cut off, frozen, and a client that asks each millisecond tells what
 # it saw; then what Gemel's own death costs, a planned move, and an idle node. N= trials of each fault (15), VISITS= turns of
-# each contender (3), FAULTS= and ONLY= take a part (names with commas between), SEED= repeats an order, DIR= puts data there
+# each contender (3), FAULTS= and ONLY= take a part (names with commas between; pacemaker:5 has five trials), SEED= repeats an order, DIR= puts data there
 # instead of into memory. GEMEL_SHORT=1: two trials of each, one turn, without Pacemaker's own times.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -27,7 +27,7 @@ if [ -n "${GEMEL_SHORT:-}" ]; then
 fi
 [ -z "${ONLY:-}" ] || IFS=, read -ra all <<<"$ONLY"
 there=() absent=()
-for name in "${all[@]}"; do
+for name in "${all[@]}"; do # a number of trials may follow
 	case $name in
 	keepalived*) command -v keepalived ;;
 	pacemaker*) command -v pacemakerd && command -v corosync && command -v crm_mon && test -x /usr/lib/ocf/resource.d/heartbeat/IPaddr2 ;;

@@ -51,9 +51,9 @@ for fault, what in FAULTS.items():
         never = sum(1 for t in ts if fault not in UNMOVED and not t.get("moved", True))
         paused = sum(1 for t in ts if t["client_pause_ms"] > LONG)
         notes = [f"{never} times no other node answered within the bound"] * bool(never)
-        notes += [f"{sum(t['moved'] is False and t['from'] != t['to'] for t in ts)} moved"] * (fault in UNMOVED and any(t["from"] != t["to"] for t in ts))
+        notes += [f"{sum(t['from'] != t['to'] for t in ts)} moved"] * (fault in UNMOVED and any(t["from"] != t["to"] for t in ts))
         notes += [f"the client itself paused in {paused}, up to {max(t['client_pause_ms'] for t in ts):.0f} ms"] * bool(paused)
-        notes += [f"it moved by itself before {sum(t['restless'] for t in ts)} of the faults"] * bool(sum(t.get("restless", 0) for t in ts))
+        notes += [f"{sum(t.get('restless', 0) for t in ts)} times not calm when the fault was to be done"] * bool(sum(t.get("restless", 0) for t in ts))
         print(f"  {n:16s} {s['n']:3d} {s['min']:8.1f} {s['median']:8.1f} {pct(o, 90):8.1f} {s['max']:8.1f} {sum(t['missed'] for t in ts):8d}"
               f"   {stats(v)['median']:9.1f} {max(v):9.1f} {max(t['address_ms'] for t in ts):9.1f}     {max(a):10.1f}   {stats([t['well_s'] for t in ts])['median']:6.1f}"
               + ("   " + "; ".join(notes) if notes else ""))

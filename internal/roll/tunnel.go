@@ -17,8 +17,13 @@ import (
 	"gemel/internal/mtls"
 )
 
-// deafTime is after what a machine that answers nothing is left for another one.
-const deafTime = time.Second
+const (
+	// deafTime is after what a machine that answers nothing is left for another one.
+	deafTime = time.Second
+	// voteLook is how often a machine that goes by way of another one looks whether it
+	// has a vote of its own by now.
+	voteLook = 200 * time.Millisecond
+)
 
 // Tunnel serves a socket at path as if the store was there, until ctx ends. own is the
 // socket of this machine's member, which is taken once it votes.
@@ -55,34 +60,58 @@ func (c *Clerk) Tunnel(ctx context.Context, path, own string) error {
 			continue
 		}
 		wg.Go(func() {
-			far, err := c.far(ctx, config, own)
-			if err != nil {
+			far, borrowed, err := c.far(ctx, config, own)
+			switch {
+			case err != nil:
 				c.Log.Debug("the store is not reached", "error", err)
 				_ = near.Close()
-				return
+			case borrowed:
+				c.borrow(ctx, near, far)
+			default:
+				splice(ctx, near, far)
 			}
-			splice(ctx, near, far)
 		})
 	}
 }
 
-// far connects to a member that votes: this machine's own, or the first of the others
-// that answers. If none does, the own member may have its vote without our knowing: the
-// one that gave it may be dead.
-func (c *Clerk) far(ctx context.Context, config *tls.Config, own string) (net.Conn, error) {
+// borrow is splice by way of another machine, until this one votes: the death of that
+// machine would take the store from this one for as long as it takes to notice it, though
+// a member of it is here. Who asks connects anew then, and is connected to that.
+func (c *Clerk) borrow(ctx context.Context, near, far net.Conn) {
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	wg.Go(func() {
+		for ctx.Err() == nil && !c.votes() {
+			pause(ctx, voteLook)
+		}
+		cancel()
+	})
+	splice(ctx, near, far)
+}
+
+// votes reports whether this machine's member of the store has its vote.
+func (c *Clerk) votes() bool {
 	me, _ := c.Roll().Node(c.me)
-	var err error
-	if !me.Voter || c.Home.Joining() {
-		var conn net.Conn
+	return me.Voter && !c.Home.Joining()
+}
+
+// far connects to a member that votes: this machine's own, or the first of the others
+// that answers, which is borrowed then. If none does, the own member may have its vote
+// without our knowing: the one that gave it may be dead.
+func (c *Clerk) far(ctx context.Context, config *tls.Config, own string) (conn net.Conn, borrowed bool, err error) {
+	if !c.votes() {
+		me, _ := c.Roll().Node(c.me)
 		if conn, err = c.Roll().elsewhere(ctx, config, c.me); err == nil || !me.Voter {
-			return conn, err
+			return conn, true, err
 		}
 	}
 	conn, err2 := (&net.Dialer{Timeout: deafTime}).DialContext(ctx, "unix", own)
 	if err2 != nil {
-		return nil, errors.Join(err, err2)
+		return nil, false, errors.Join(err, err2)
 	}
-	return conn, nil
+	return conn, false, nil
 }
 
 // elsewhere connects to the first of the other nodes with a vote that answers.
