@@ -238,7 +238,7 @@ func processTable(w io.Writer, out *screen, ps []*gemelv1.ProcessStatus, now tim
 			{text: stateText(p), colour: stateColour(p)},
 			{text: pid, right: true},
 			{text: age(now.Sub(since(p))), right: true},
-			{text: fmt.Sprintf("%d/%d", p.GetWindow(), p.GetLimit()), right: true},
+			{text: restarts(p), right: true},
 		}
 		if usage {
 			cpu, mem := "-", "-"
@@ -353,4 +353,15 @@ func subject(s *gemelv1.Subject) string {
 		return "check/" + s.GetName()
 	}
 	return s.GetName()
+}
+
+// endless is a limit of restarts that nobody wrote: that of Gemel's own programs.
+const endless = 1 << 20
+
+// restarts is how many restarts are counted of those that are allowed.
+func restarts(p *gemelv1.ProcessStatus) string {
+	if p.GetLimit() >= endless {
+		return fmt.Sprint(p.GetWindow())
+	}
+	return fmt.Sprintf("%d/%d", p.GetWindow(), p.GetLimit())
 }
