@@ -66,7 +66,7 @@ func (c *Clerk) Tunnel(ctx context.Context, path, own string) error {
 				c.Log.Debug("the store is not reached", "error", err)
 				_ = near.Close()
 			case borrowed:
-				c.borrow(ctx, near, far)
+				borrow(ctx, c, near, far)
 			default:
 				splice(ctx, near, far)
 			}
@@ -77,13 +77,13 @@ func (c *Clerk) Tunnel(ctx context.Context, path, own string) error {
 // borrow is splice by way of another machine, until this one votes: the death of that
 // machine would take the store from this one for as long as it takes to notice it, though
 // a member of it is here. Who asks connects anew then, and is connected to that.
-func (c *Clerk) borrow(ctx context.Context, near, far net.Conn) {
+func borrow(ctx context.Context, c *Clerk, near, far net.Conn) {
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer cancel()
 	wg.Go(func() {
-		for ctx.Err() == nil && !c.votes() {
+		for ctx.Err() == nil && !votes(c) {
 			pause(ctx, voteLook)
 		}
 		cancel()
@@ -92,7 +92,7 @@ func (c *Clerk) borrow(ctx context.Context, near, far net.Conn) {
 }
 
 // votes reports whether this machine's member of the store has its vote.
-func (c *Clerk) votes() bool {
+func votes(c *Clerk) bool {
 	me, _ := c.Roll().Node(c.me)
 	return me.Voter && !c.Home.Joining()
 }
@@ -101,7 +101,7 @@ func (c *Clerk) votes() bool {
 // that answers, which is borrowed then. If none does, the own member may have its vote
 // without our knowing: the one that gave it may be dead.
 func (c *Clerk) far(ctx context.Context, config *tls.Config, own string) (conn net.Conn, borrowed bool, err error) {
-	if !c.votes() {
+	if !votes(c) {
 		me, _ := c.Roll().Node(c.me)
 		if conn, err = c.Roll().elsewhere(ctx, config, c.me); err == nil || !me.Voter {
 			return conn, true, err
