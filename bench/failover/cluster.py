@@ -218,7 +218,10 @@ class Cluster:
         return ""
 
     def tool(self, n, *v, timeout=60):
-        return self.script("tool", n, *v, check=False, timeout=timeout)
+        try:
+            return self.script("tool", n, *v, check=False, timeout=timeout)
+        except subprocess.TimeoutExpired as e:
+            return subprocess.CompletedProcess(e.cmd, 124, "", "")
 
     def http(self, n, method, path):
         s = socket.socket(socket.AF_UNIX)

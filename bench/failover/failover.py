@@ -169,6 +169,8 @@ class Trial:
             t0, heal = boot(), lambda _: None
             r = self.c.tool(x, "move", "plain")
             extra["tool_ms"], extra["tool_exit"] = (boot() - t0) / MS, r.returncode
+            if r.returncode:
+                extra["refused"] = [self.c.status(n) for n in self.c.nodes]
         else:
             t0, heal, gone = boot(), lambda _: None, False
             for k in ("monitor", "shadow", "store") if fault == "daemons" else (fault,):
@@ -176,7 +178,7 @@ class Trial:
         fault_ms = (boot() - t0) / MS
         moved = False
         if gone:
-            end = now() + self.limit * NS
+            end = now() + (1 if "refused" in extra else self.limit) * NS
             while now() < end and not moved:
                 time.sleep(0.01)
                 moved = seen.other(t0, x)

@@ -25,7 +25,7 @@ func TestBorrowed(t *testing.T) {
 	asker, near := net.Pipe()
 	far, store := net.Pipe()
 	done := make(chan struct{})
-	go func() { defer close(done); c.borrow(context.Background(), near, far) }()
+	go func() { defer close(done); borrow(context.Background(), c, near, far) }()
 	for _, end := range []net.Conn{asker, store} {
 		if err := end.SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
 			t.Fatal(err)

@@ -213,7 +213,7 @@ func (b *Brain) decide() {
 	}
 	switch {
 	case b.way.write != nil || b.way.read != 0:
-	case !b.store.known && (b.held || b.way.asked == 0 || b.now.Sub(b.way.asked) >= b.mind.Timers.Silence || b.orphaned()):
+	case !b.store.known && (b.held || b.way.asked == 0 || b.now.Sub(b.way.asked) >= b.mind.Timers.Silence || orphaned(b)):
 		b.look()
 	case !b.store.known:
 		// Who does not hold the epoch asks once in a silence, and not at each look, as long as
@@ -351,21 +351,21 @@ func (e *ear) falls(before ha.Instant) ha.Instant {
 // rank is the place of this node among those that may take the epoch. Who holds it has
 // none: if it is lost, it gets no silence of its own to come first.
 func rank(b *Brain) int {
-	rank := 1
+	turn := 1
 	for _, n := range b.mind.Listed {
 		if n == b.mind.Node {
 			break
 		}
 		if b.mind.eligible(n) && n != b.store.Brain.Node {
-			rank++
+			turn++
 		}
 	}
-	return rank
+	return turn
 }
 
 // orphaned reports whether another node held the epoch when that was read last, and is
 // lost for as long as it is this node's turn.
-func (b *Brain) orphaned() bool {
+func orphaned(b *Brain) bool {
 	holder := b.store.Brain.Node
 	return holder != "" && holder != b.mind.Node && b.ear.lost(holder, rank(b))
 }
@@ -376,12 +376,12 @@ func (b *Brain) aspire() {
 	if !b.mind.eligible(b.mind.Node) {
 		return
 	}
-	holder, rank := b.store.Brain.Node, rank(b)
-	if holder != "" && holder != b.mind.Node && !b.orphaned() {
+	holder, turn := b.store.Brain.Node, rank(b)
+	if holder != "" && holder != b.mind.Node && !orphaned(b) {
 		b.store.known = false // who holds it is asked for again at the next look
 		return
 	}
-	if holder == "" && rank > 1 && b.now.Sub(b.mind.Start) < b.mind.Timers.Silence*timesOf(rank) {
+	if holder == "" && turn > 1 && b.now.Sub(b.mind.Start) < b.mind.Timers.Silence*timesOf(turn) {
 		return
 	}
 	r := ha.BrainRecord{Node: b.mind.Node}
