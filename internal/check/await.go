@@ -57,7 +57,9 @@ func Await(ctx context.Context, r manifest.Ready, p *Prober) error {
 		if err == nil {
 			return nil
 		}
-		if ctx.Err() == nil {
+		// A connection that is given up at the very end tells nothing; that it is the end it
+		// may notice before ctx does.
+		if end, ok := ctx.Deadline(); ctx.Err() == nil && (cause == nil || !ok || time.Now().Before(end)) {
 			cause = err
 		}
 		timer.Reset(wait)

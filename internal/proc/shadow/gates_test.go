@@ -1,6 +1,8 @@
 package shadow
 
 import (
+	"bytes"
+	"crypto/rand"
 	"net"
 	"os"
 	"path/filepath"
@@ -21,11 +23,19 @@ func asks(c net.Conn, patience time.Duration) bool {
 	if c.SetDeadline(time.Now().Add(patience)) != nil {
 		return false
 	}
-	if _, err := c.Write([]byte("?")); err != nil {
+	ask := []byte(rand.Text()) // an answer to one before is none
+	if _, err := c.Write(ask); err != nil {
 		return false
 	}
-	_, err := c.Read(make([]byte, 8))
-	return err == nil
+	for b := make([]byte, 64); ; {
+		n, err := c.Read(b)
+		if err != nil {
+			return false
+		}
+		if bytes.Equal(b[:n], ask) {
+			return true
+		}
+	}
 }
 
 // dial waits for the address that a program writes down.
