@@ -173,6 +173,9 @@ func join(m *Machine, man *manifest.Manifest) {
 		if m.cluster.yes && was[p] != p.plan.home && (p.run.phase == up || p.run.phase == starting) && !p.plan.gone {
 			p.plan.turn = because(ruleApply, "its group changed", "was", was[p], "is", p.plan.home)
 		}
+		if !p.plan.standby || p.plan.home != "" {
+			p.plan.idle = "" // no group's standbys alone run it any more
+		}
 		if p.plan.home == "" {
 			p.plan.bar = ""
 			delete(m.node.roles, p.name)
