@@ -181,8 +181,10 @@ func join(m *Machine, man *manifest.Manifest) {
 		}
 		if p.plan.home == "" {
 			p.plan.bar = ""
-			delete(m.node.roles, p.name)
-			p.plan.ruled = p.plan.ruled && !m.cluster.yes
+			if m.cluster.yes { // else roles come from outside, and stand
+				delete(m.node.roles, p.name)
+				p.plan.ruled = false
+			}
 		}
 	}
 	for _, c := range m.checks {
