@@ -22,7 +22,7 @@ import (
 )
 
 const (
-	lookEvery  = 5 * time.Second // in case a change was missed
+	lookEvery  = 15 * time.Second // in case a change was missed
 	hurryEvery = time.Second     // while members of the store come and go
 	lookTime   = 20 * time.Second
 	renewEvery = time.Hour

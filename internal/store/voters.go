@@ -115,7 +115,7 @@ func (c *pool) local(ctx context.Context, method, path string) (*http.Response, 
 	if err != nil {
 		return nil, err
 	}
-	t := &http.Transport{DisableKeepAlives: true, DialContext: c.near}
+	t := &http.Transport{DisableKeepAlives: true, DisableCompression: true, DialContext: c.near}
 	return t.RoundTrip(req)
 }
 
