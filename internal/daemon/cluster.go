@@ -76,8 +76,11 @@ func (o Options) hurry() {
 }
 
 // timers are those of the machines.
+// brainRest is how long who decides does so before it hands over to a node without groups.
+const brainRest = 10 * time.Minute
+
 func timers(t manifest.Timers) cluster.Timers {
-	return cluster.Timers{Silence: t.Silence, Life: t.Life, Stop: t.Stop, Drift: t.Drift, Settle: t.Settle}
+	return cluster.Timers{Silence: t.Silence, Life: t.Life, Stop: t.Stop, Drift: t.Drift, Settle: t.Settle, Rest: brainRest}
 }
 
 // member is one life of this node's place in its cluster.

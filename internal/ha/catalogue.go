@@ -123,4 +123,5 @@ var catalogue = [...]Entry{
 	{StoreLed, "store-led", "Store led by another member", Info, "The lead of the cluster's store was moved to the member that is named.", "None.", "Nothing.", false},
 	{GroupRefused, "group-refused", "Move of a group refused", Info, "Something asks for the group to move, and it stays.", "It stays where it is.",
 		"See the reason; gemel why GROUP tells more.", false},
+	{BrainSwitched, "brain-switched", "Another node decides", Info, "Who decided handed that over to the node that is named.", "None.", "Nothing.", false},
 }
