@@ -23,7 +23,7 @@ import (
 
 const (
 	lookEvery  = 15 * time.Second // in case a change was missed
-	hurryEvery = time.Second     // while members of the store come and go
+	hurryEvery = time.Second      // while members of the store come and go
 	lookTime   = 20 * time.Second
 	renewEvery = time.Hour
 )
