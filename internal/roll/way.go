@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"syscall"
 	"time"
 
@@ -19,34 +20,72 @@ import (
 const (
 	// deafTime is after what a machine that answers nothing is left for another one.
 	deafTime = time.Second
-	// voteLook is how often a machine that goes by way of another one looks whether it
-	// has a vote of its own by now.
-	voteLook = 200 * time.Millisecond
+	// homeLook is how often a machine that goes by way of another one looks whether its
+	// own member votes and serves by now.
+	homeLook = 200 * time.Millisecond
+	// serveTime is in what time a member of this machine answers, and how often one that
+	// does not is asked again.
+	serveTime = 50 * time.Millisecond
 )
 
-// Way makes a connection to the store. own is the socket of this machine's member, which
-// is taken once it votes.
+// Way makes a connection to the store: to this machine's own member, whose socket is own,
+// if that votes and serves, and else by way of another machine. So a member that begins
+// anew, which takes longer than a short authority lasts, takes the store from nobody.
 func (c *Clerk) Way(ctx context.Context, own string) (net.Conn, error) {
-	if !votes(c) {
-		me, _ := c.Roll().Node(c.me)
-		config, err := c.files.Client([]string{overStore}, mtls.Name{Cluster: c.Roll().Cluster.ID, Role: mtls.Node})
-		if err != nil {
-			return nil, err
-		}
-		conn, err := c.Roll().elsewhere(ctx, config, c.me)
-		if err == nil {
-			return borrow(c, conn), nil
-		}
-		if !me.Voter {
-			return nil, err
-		}
+	config, err := c.files.Client([]string{overStore}, mtls.Name{Cluster: c.Roll().Cluster.ID, Role: mtls.Node})
+	if err != nil {
+		return nil, err
+	}
+	far := func(ctx context.Context) (net.Conn, error) { return c.Roll().elsewhere(ctx, config, c.me) }
+	home := func(ctx context.Context) bool { return votes(c) && serves(ctx, own) }
+	conn, err := detour(ctx, own, far, home)
+	if me, _ := c.Roll().Node(c.me); err != nil && me.Voter {
 		// The own member may have its vote without our knowing: the one that gave it may be dead.
 		if conn, err2 := near(ctx, own); err2 == nil {
 			return conn, nil
 		}
-		return nil, err
 	}
-	return near(ctx, own)
+	return conn, err
+}
+
+// detour connects to own if this machine is at home there, and over far if it is not
+// before that answers.
+func detour(ctx context.Context, own string, far func(context.Context) (net.Conn, error), home func(context.Context) bool) (net.Conn, error) {
+	if home(ctx) {
+		return near(ctx, own)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	type result struct {
+		conn net.Conn
+		err  error
+	}
+	got := make(chan result, 1)
+	go func() { // ends with ctx
+		conn, err := far(ctx)
+		got <- result{conn, err}
+	}()
+	look := time.NewTicker(serveTime)
+	defer look.Stop()
+	for {
+		select {
+		case r := <-got:
+			if r.err != nil {
+				return nil, r.err
+			}
+			return borrow(r.conn, home), nil
+		case <-look.C:
+			if !home(ctx) {
+				continue
+			}
+			go func() {
+				if r := <-got; r.conn != nil {
+					_ = r.conn.Close()
+				}
+			}()
+			return near(ctx, own)
+		}
+	}
 }
 
 // near connects to a socket of this machine.
@@ -58,20 +97,38 @@ func near(ctx context.Context, at string) (net.Conn, error) {
 	return disk.Dial(&d, at)
 }
 
-// A loan is a connection by way of another machine, until this one votes: the death of
-// that machine would take the store from this one for as long as it takes to notice it,
-// though a member of it is here. Who asks connects anew then, and is connected to that.
+// serves reports whether the member at a socket answers. It listens long before that.
+func serves(ctx context.Context, own string) bool {
+	ctx, cancel := context.WithTimeout(ctx, serveTime)
+	defer cancel()
+	t := http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return near(ctx, own) }}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://store/version", nil)
+	if err != nil {
+		return false
+	}
+	resp, err := t.RoundTrip(req)
+	if err != nil {
+		return false
+	}
+	_ = resp.Body.Close()
+	return resp.StatusCode == http.StatusOK
+}
+
+// A loan is a connection by way of another machine, until this one is at home in its own
+// member: the death of that machine would take the store from this one for as long as it
+// takes to notice it, though a member of it is here. Who asks connects anew then, and is
+// connected to that.
 type loan struct {
 	net.Conn
 	back context.CancelFunc
 }
 
-func borrow(c *Clerk, conn net.Conn) *loan {
+func borrow(conn net.Conn, home func(context.Context) bool) *loan {
 	ctx, cancel := context.WithCancel(context.Background())
 	l := &loan{conn, cancel}
 	go func() { // ends with the connection
-		for ctx.Err() == nil && !votes(c) {
-			pause(ctx, voteLook)
+		for ctx.Err() == nil && !home(ctx) {
+			pause(ctx, homeLook)
 		}
 		_ = conn.Close()
 	}()
