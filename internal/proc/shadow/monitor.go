@@ -194,7 +194,7 @@ func respite(tries int, cluster bool) time.Duration {
 	const ms = time.Millisecond
 	delays, most := []time.Duration{0, 500 * ms, 1000 * ms, 2000 * ms, 4000 * ms, 8000 * ms, 16000 * ms}, 30*time.Second
 	if cluster {
-		delays, most = []time.Duration{0, 20 * ms, 50 * ms, 100 * ms, 200 * ms}, 500*ms
+		delays, most = []time.Duration{0, 20 * ms, 50 * ms, 100 * ms, 100 * ms, 100 * ms, 100 * ms, 100 * ms}, 500*ms
 	}
 	if tries < len(delays) {
 		return delays[tries]
