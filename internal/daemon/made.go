@@ -108,42 +108,6 @@ func (x *made) want(man *manifest.Manifest) {
 	}
 }
 
-// validate asks parts whether they could run here, one after the other: nobody waits for
-// the answer, and what is in the way is told before the day on which it matters.
-func (x *made) validate(names []ha.Process) {
-	ctx := x.m.h.group.ctx
-	for _, name := range names {
-		x.mu.Lock()
-		cfg, ok := x.cfg[name]
-		x.mu.Unlock()
-		if !ok {
-			continue
-		}
-		o, err := x.order(cfg, ha.Fence{}, 0)
-		var p contract.Part
-		if err == nil {
-			p, err = o.Make(RunPart(o.As, nil))
-		}
-		out := contract.Outcome{Kind: contract.Hard, Code: -1}
-		if err != nil {
-			out.Reason = err.Error()
-		} else {
-			out = p.Validate(ctx)
-		}
-		if ctx.Err() != nil {
-			return
-		}
-		x.mu.Lock()
-		now, ok := x.cfg[name]
-		same := ok && now == cfg
-		x.valid[name] = same && out.Kind == contract.Done
-		x.mu.Unlock()
-		if same && out.Kind != contract.Done {
-			x.m.h.engine.Note(ha.PartUnfit, ha.OfGroup(cfg.group), fmt.Sprintf("%s could not run on %s: %s", cfg.part, x.m.o.Identity.Name, out.Reason))
-		}
-	}
-}
-
 // order makes what a holder is told.
 func (x *made) order(cfg order, f ha.Fence, start ha.StartID) (hold.Order, error) {
 	name := holderName(cfg.group, cfg.part)
@@ -212,6 +176,10 @@ func (x *made) stop(a ha.StopPart) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	h := x.take(holderName(a.Group, a.Part))
+	if a.Cut {
+		x.cut(h)
+		return
+	}
 	if h.ask != nil {
 		x.tell(ha.PartDone{Group: a.Group, Part: a.Part, Detail: "another order for it is on its way"})
 		return
@@ -226,6 +194,19 @@ func (x *made) stop(a ha.StopPart) {
 		return
 	}
 	x.clear(h, a)
+}
+
+// cut has a start end that is under way: its holder stops what it had begun, and that is
+// the answer to the start. x.mu is held.
+func (x *made) cut(h *held) {
+	a, ok := h.ask.(ha.StartPart)
+	if !ok || !h.alive {
+		return // it was answered, or is about to be
+	}
+	if _, bound, err := x.recipe(h, ha.StartPart{Group: a.Group, Part: a.Part, Fence: a.Fence, Start: h.start}, true); err == nil {
+		x.limit(h, bound)
+	}
+	x.send(proc.Order{Kind: proc.OrderStop, Process: h.name, Start: h.start})
 }
 
 // clear has a part stopped that nothing holds. x.mu is held.

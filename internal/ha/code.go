@@ -96,6 +96,8 @@ const (
 	FenceFailed
 	FenceWorks
 	GroupRefused
+	GroupLate     // it was not started within its start-timeout
+	GroupUnproved // its stop is not proved
 )
 
 // An Entry of the catalogue says what a code means to a person.

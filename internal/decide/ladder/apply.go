@@ -70,6 +70,9 @@ func ghost(m *Machine, name ha.Process) *proc {
 		p.mem = memory{} // it is on its way out: what it was matters no more
 	}
 	p.safe, p.mem.Strays = p.mem.Hard, nil // those that run are told
+	if g := m.cluster.group(p.mem.Of); g != nil {
+		g.former = append(g.former, name) // it was started by the right of that group, which is here as long as it is
+	}
 	insert(m, p)
 	return p
 }

@@ -352,16 +352,7 @@ func TestScriptWithoutMonitorOrHolder(t *testing.T) {
 	if s := d.calls(string(n.Name) + " st"); len(s) != 1 {
 		t.Errorf("the death of the monitor: %q", s)
 	}
-	holder := 0
-	for _, p := range n.Processes() {
-		if w := words(p.PID, "cmdline"); len(w) == 2 && w[1] == "part" {
-			holder = p.PID
-		}
-	}
-	if holder == 0 {
-		t.Fatalf("no holder among %v", n.Processes())
-	}
-	must(t, unix.Kill(holder, unix.SIGKILL))
+	must(t, n.killHolder())
 	eventually(t, "it is stopped and started again", func() bool { return len(d.calls(string(n.Name)+" st")) >= 3 })
 	if s := d.calls(string(n.Name) + " st"); len(s) != 3 || !strings.Contains(s[1], " stop ") {
 		t.Errorf("the death of the holder: %q", s)
@@ -370,6 +361,16 @@ func TestScriptWithoutMonitorOrHolder(t *testing.T) {
 	if s := d.stays(t); len(s) != 1 {
 		t.Errorf("the daemon lived on %v", s)
 	}
+}
+
+// killHolder kills the program that holds the script's part.
+func (n *Node) killHolder() error {
+	for _, p := range n.Processes() {
+		if w := words(p.PID, "cmdline"); len(w) == 2 && w[1] == "part" {
+			return unix.Kill(p.PID, unix.SIGKILL)
+		}
+	}
+	return fmt.Errorf("no holder among %v", n.Processes())
 }
 
 // An agent that is not there: every node says so, and the group runs nowhere.
