@@ -297,7 +297,8 @@ func (m *member) problemOf(groups []manifest.Group) []place.Group {
 			if h, ok := m.wished.facts[n.Name].Groups[g.Name]; ok {
 				at.Health = &h
 			}
-			if at.Barred != "" || at.Health != nil {
+			at.Unfit, at.Unasked = m.fit(g, n.Name)
+			if at.Barred != "" || at.Health != nil || at.Unfit != "" || at.Unasked {
 				p.At = append(p.At, at)
 			}
 		}
@@ -404,6 +405,7 @@ func (m *member) run(ctx context.Context) error {
 	g.start(m.station.Run)
 	g.start(m.parts.keeper.Run)
 	g.start(m.parts.made.run)
+	g.start(m.parts.made.validate)
 	m.enrolled(g)
 	if m.loop != nil {
 		g.start(m.loop.Run)

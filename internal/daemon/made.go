@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -29,10 +30,12 @@ type made struct {
 	m   *member
 	dir string // where holders say how they are
 
-	mu    sync.Mutex
-	cfg   map[ha.Process]order // of the manifest in force, by the name of the holder
-	valid map[ha.Process]bool  // that were asked here whether they could run, and said yes
-	held  map[ha.Process]*held
+	mu   sync.Mutex
+	cfg  map[ha.Process]order // of the manifest in force, by the name of the holder
+	fits map[ha.Process]fit   // what those said that were asked whether they could run here
+	held map[ha.Process]*held
+	mine map[ha.Group]bool // groups that may be here
+	ask  chan struct{}     // there are parts to be asked
 }
 
 // order is what the manifest says of one part.
@@ -71,11 +74,11 @@ func holderName(g ha.Group, p ha.Part) ha.Process {
 
 func newMade(m *member) *made {
 	return &made{m: m, dir: filepath.Join(m.o.Places.Run, "parts"),
-		cfg: map[ha.Process]order{}, valid: map[ha.Process]bool{}, held: map[ha.Process]*held{}}
+		cfg: map[ha.Process]order{}, fits: map[ha.Process]fit{}, held: map[ha.Process]*held{}, ask: make(chan struct{}, 1)}
 }
 
-// want takes a manifest that comes into force, and asks each part that is for this node
-// whether it could run here.
+// want takes a manifest that comes into force, and has each part that is for this node
+// asked whether it could run here.
 func (x *made) want(man *manifest.Manifest) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -90,21 +93,22 @@ func (x *made) want(man *manifest.Manifest) {
 			all[holderName(o.group, o.part)] = o
 		}
 	}
-	x.cfg, x.valid = all, map[ha.Process]bool{}
+	for name, f := range x.fits {
+		if now, ok := all[name]; !ok || !reflect.DeepEqual(now, x.cfg[name]) {
+			delete(x.fits, name)
+		} else {
+			f.at = time.Time{} // it is asked anew, and what it said counts meanwhile
+			x.fits[name] = f
+		}
+	}
+	x.cfg = all
+	x.mine = map[ha.Group]bool{}
 	for _, g := range man.Groups {
-		if len(g.Nodes) > 0 && !slices.Contains(g.Nodes, x.m.o.Identity.Name) || x.m.o.Identity.Witness {
-			continue
-		}
-		var list []ha.Process
-		for name, o := range all {
-			if o.group == g.Name {
-				list = append(list, name)
-			}
-		}
-		if len(list) > 0 {
-			slices.Sort(list)
-			x.m.h.group.wg.Go(func() { x.validate(list) })
-		}
+		x.mine[g.Name] = !x.m.o.Identity.Witness && (len(g.Nodes) == 0 || slices.Contains(g.Nodes, x.m.o.Identity.Name))
+	}
+	select {
+	case x.ask <- struct{}{}:
+	default:
 	}
 }
 
@@ -236,7 +240,7 @@ func (x *made) recipe(h *held, a ha.StartPart, alone bool) (*proc.Spec, time.Dur
 	} else {
 		t = cfg.agent.Timeouts
 	}
-	o.OnlyStop, o.Validate = alone, !alone && !x.valid[h.name]
+	o.OnlyStop, o.Validate = alone, !alone && !x.fits[h.name].ok
 	b, err := json.Marshal(o)
 	if err != nil {
 		return nil, 0, fmt.Errorf("telling how %s is made: %w", a.Part, err)
@@ -387,6 +391,7 @@ func (x *made) look(h *held) {
 	switch {
 	case starts && s.Phase == hold.Running && s.Fence == a.Fence:
 		h.lost = false
+		x.fits[h.name] = fit{ok: true, at: time.Now()} // the facts are looked at again soon
 		x.answer(h, ha.PartDone{OK: true})
 	case starts && (s.Phase == hold.Running || s.Phase == hold.Lost || s.Phase == hold.Stopping || s.Phase == hold.Stuck):
 		// One of a life before, that is to go first.

@@ -114,7 +114,7 @@ var catalogue = [...]Entry{
 	{AddressConflict, "address-conflict", "Another machine uses a service address", Info, "Somebody else answered for an address of a group that is active here.", "Clients may reach the wrong machine.",
 		"The detail names its hardware address: find it, and take the address from it.", false},
 	{PartUnfit, "part-unfit", "Part of a group could not run here", Info, "A script or a resource agent was asked whether it could run on this node, and said no.",
-		"None now; the group could not be started here.", "See the reason: a missing program, a parameter, a file.", false},
+		"None now; the group is not given to this node.", "See the reason: a missing program, a parameter, a file. It is asked again every 15 s.", false},
 	{NodeFenced, "node-fenced", "Node turned off", Info, "A fence device turned a suspected node off, and confirmed it.", "Its groups are granted to others at once.",
 		"Find out why it was cut off before you turn it on.", false},
 	{FenceFailed, "fence-failed", "Node not turned off", Info, "A fence device was to turn a suspected node off, and did not confirm it.", "Its groups go to others when its authority is over by every clock, as without a device.",
