@@ -353,8 +353,17 @@ func (m *member) view() *status.ClusterStatus {
 	heard := m.station.Heard(nil)
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	wall := time.Now()
+	left := func(until time.Time) time.Time {
+		if !wall.Before(until) {
+			return time.Time{}
+		}
+		return until
+	}
+	c.Until = left(m.wished.nodes[wholeCluster].Until)
 	for _, p := range id.Peers {
-		n := status.MemberStatus{Name: p.Name, Witness: p.Witness, Self: p.Name == id.Name, State: "unknown", Drained: m.wished.nodes[p.Name].Drained}
+		n := status.MemberStatus{Name: p.Name, Witness: p.Witness, Self: p.Name == id.Name, State: "unknown", Drained: m.wished.nodes[p.Name].Drained,
+			Until: left(m.wished.nodes[p.Name].Until)}
 		if p.Witness {
 			n.State = "votes"
 		}
@@ -381,7 +390,7 @@ func (m *member) view() *status.ClusterStatus {
 		c.Nodes = append(c.Nodes, n)
 	}
 	for _, g := range m.groups {
-		p := status.Placed{Name: g.Name, Wanted: m.wished.groups[g.Name].Node, Locked: m.wished.groups[g.Name].Locked}
+		p := status.Placed{Name: g.Name, Wanted: m.wished.groups[g.Name].Node, Locked: m.wished.groups[g.Name].Locked, Until: left(m.wished.groups[g.Name].Until)}
 		for _, k := range seen.Groups {
 			if k.Group == g.Name {
 				p.Fence = k.Fence
