@@ -422,6 +422,7 @@ func (m *member) run(ctx context.Context) error {
 	}
 	g.start(wishing{m}.follow)
 	g.start(m.listen)
+	g.start(newPorts(m).run)
 	g.start(m.lead)
 	return errors.Join(g.wait(), m.client.Close())
 }

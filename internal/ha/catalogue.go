@@ -128,4 +128,7 @@ var catalogue = [...]Entry{
 	{GroupUnproved, "group-unproved", "Stop of a group not proved", Assert, "The group was to stop on this node, and nobody can say that nothing of it is left: a program that cannot be killed, or a stop that fails or hangs.",
 		"It is started on no other node meanwhile. If the node has a fence device, the node is turned off.",
 		"See the reason: a hanging device or file system, a script. Stop it by hand; or turn the node off.", false},
+	{PortShut, "port-shut", "Heartbeats and connections between two nodes disagree", Assert, "Of the same two machines and the same network, one sort of traffic passes and another does not: a firewall, or a program that does not listen.",
+		"None as long as another network is whole. Without one a node is missed although it lives, or its member of the store is cut off from the others.",
+		"The detail names the two nodes, the direction and the port: let TCP and UDP 5314, and TCP 5316, through between all machines.", false},
 }

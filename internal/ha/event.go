@@ -30,7 +30,7 @@ type Event struct {
 // takes away: one alarm for each subject and family of faults. A journal that
 // cannot be written is a family of its own: that it is written again says nothing
 // of the node's budget. So are that a group has no node, which is not about its parts here, that its start
-// took too long, and that its stop is not proved.
+// took too long, that its stop is not proved, and that a port of a node is shut.
 func (e Event) Key() string {
 	key := string(e.Subject.Kind) + "/" + e.Subject.Name
 	switch e.Code {
@@ -42,6 +42,8 @@ func (e Event) Key() string {
 		key += "/start"
 	case GroupUnproved:
 		key += "/stop"
+	case PortShut:
+		key += "/port"
 	}
 	return key
 }
