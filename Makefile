@@ -61,10 +61,10 @@ fmt-check:
 	 echo "gofmt: ok"
 
 vet: go
-	@go vet ./... && echo "vet: ok"
+	@bash scripts/vet.sh && echo "vet: ok"
 
 staticcheck: go
-	@bash scripts/tool.sh staticcheck ./... && echo "staticcheck: ok"
+	@bash scripts/vet.sh bash scripts/tool.sh staticcheck && echo "staticcheck: ok"
 
 law: go ## imports, budgets, comments, links
 	@go test -count=1 ./internal

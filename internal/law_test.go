@@ -87,6 +87,7 @@ var law = map[string]place{
 	"internal/agent":    {floor: 80},
 	"internal/cli":      {floor: 81},
 	"internal/need":     {floor: 81, testOnly: true},
+	"internal/echo":     {floor: 81, testOnly: true},
 	"internal/scenario": {floor: 81, testOnly: true},
 	"internal/lab":      {floor: 82, testOnly: true},
 	"internal/lab/rack": {floor: 82, testOnly: true},

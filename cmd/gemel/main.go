@@ -23,7 +23,7 @@ var version = "0.1.0"
 
 func main() {
 	os.Exit(cli.Main(cli.World{
-		Args: os.Args[1:], In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Version: version,
+		Args: os.Args[1:], In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Version: version, Form: form,
 		Run: half(50, daemon.Shadow), Store: half(50, store), Guard: half(20, guard), Part: half(50, daemon.Part),
 		// What a burst of starts leaves for good lies between its garbage: the more garbage
 		// there is at a time, the more memory those few objects keep from going back.
@@ -39,7 +39,7 @@ func options(o cli.RunOptions) (daemon.Options, error) {
 	}
 	id, err := daemon.Identify(o.Places)
 	return daemon.Options{
-		Places: o.Places, File: o.File, Name: o.Name, Version: version, Verbose: o.Verbose, Identity: id,
+		Places: o.Places, File: o.File, Name: o.Name, Version: version, Form: form, Verbose: o.Verbose, Identity: id,
 		Log: slog.New(slog.NewTextHandler(io.Writer(os.Stderr), &slog.HandlerOptions{Level: level})),
 	}, err
 }

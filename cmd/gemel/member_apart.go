@@ -13,6 +13,9 @@ import (
 	"gemel/internal/proc"
 )
 
+// form is how this binary is built.
+const form = "slim"
+
 // packed is gemel-store. scripts/build.sh builds it, and says by an overlay where it is.
 //
 //go:embed gemel-store.gz

@@ -9,6 +9,9 @@ import (
 	"gemel/internal/voter"
 )
 
+// form is how this binary is built.
+const form = "whole"
+
 // store runs the member of the store in this process: this is how gemel is built
 // without make. All of its processes carry an etcd.
 func store(ctx context.Context, o daemon.Options) (int, error) {

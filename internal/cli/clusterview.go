@@ -6,8 +6,15 @@ import (
 	"strings"
 	"time"
 
+	"google.golang.org/protobuf/types/known/timestamppb"
+
 	gemelv1 "gemel/api/gemel/v1"
 )
+
+// until is an instant that is to come, and how far away that is.
+func until(at *timestamppb.Timestamp, now time.Time) string {
+	return fmt.Sprintf("%s (%s)", at.AsTime().Local().Format("2006-01-02 15:04:05-07:00"), age(at.AsTime().Sub(now)))
+}
 
 // groupTable lists the groups: on a machine of no cluster why they wait for one.
 func groupTable(w io.Writer, out *screen, s *gemelv1.Snapshot) {
@@ -24,6 +31,9 @@ func groupTable(w io.Writer, out *screen, s *gemelv1.Snapshot) {
 		if g.GetLocked() {
 			state += ", locked"
 		}
+		if g.GetMaintenance() != nil {
+			state += ", maintenance"
+		}
 		row := []cell{{text: g.GetName()}, {text: state, colour: groupColour(g)}}
 		if s.GetCluster() != nil {
 			on := g.GetNode()
@@ -35,6 +45,9 @@ func groupTable(w io.Writer, out *screen, s *gemelv1.Snapshot) {
 		reason := g.GetReason()
 		if want := g.GetWanted(); want != "" && want != g.GetNode() {
 			reason = strings.TrimPrefix(fmt.Sprintf("%s; asked for on %s", reason, want), "; ")
+		}
+		if g.GetMaintenance() != nil {
+			reason = strings.TrimPrefix(fmt.Sprintf("%s; in maintenance until %s", reason, until(g.GetMaintenance(), s.GetAt().AsTime())), "; ")
 		}
 		rows = append(rows, append(row, cell{text: strings.Join(g.GetNodes(), ", ")}, cell{text: oneLine(reason)}))
 	}
@@ -67,6 +80,9 @@ func clusterTable(w io.Writer, out *screen, c *gemelv1.ClusterStatus, now time.T
 	if c.GetLacks() != "" {
 		fmt.Fprintln(w, "  "+out.paint(yellow, clean(c.GetLacks())))
 	}
+	if c.GetMaintenance() != nil {
+		fmt.Fprintln(w, "  "+out.paint(yellow, "the whole cluster is in maintenance until "+until(c.GetMaintenance(), now)+": nothing is granted or moved by itself, also not after a loss"))
+	}
 	var rows [][]cell
 	for _, n := range c.GetNodes() {
 		state, colour := n.GetState(), yellow
@@ -80,6 +96,10 @@ func clusterTable(w io.Writer, out *screen, c *gemelv1.ClusterStatus, now time.T
 			state, colour = state+", drained", yellow
 		}
 		var notes []string
+		if n.GetMaintenance() != nil {
+			state, colour = state+", maintenance", yellow
+			notes = append(notes, "in maintenance until "+until(n.GetMaintenance(), now))
+		}
 		if n.GetSelf() {
 			notes = append(notes, "this node")
 		}

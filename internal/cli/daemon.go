@@ -158,10 +158,19 @@ func announce(ctx context.Context, t *tool) func() {
 	}
 }
 
+func inBrackets(form string) string {
+	if form == "" {
+		return ""
+	}
+	return " (" + form + ")"
+}
+
 func versionCommand(t *tool) *cobra.Command {
 	return &cobra.Command{
 		Use: "version", GroupID: "more", Args: args(0, 0),
 		Short: "the version of this tool, and of the daemon if one answers",
+		Long: `Prints the version of this tool and of the daemon, and how each is built: slim, as make build does, with the
+member of the store as a program of its own inside, or whole, as go build does, where every process carries that.`,
 		RunE: func(*cobra.Command, []string) error {
 			client, err := t.dial()
 			var known *ha.Error
@@ -169,16 +178,20 @@ func versionCommand(t *tool) *cobra.Command {
 				return err
 			}
 			if t.json {
-				o := map[string]any{"tool": t.w.Version}
+				o := map[string]any{"tool": t.w.Version, "form": t.w.Form}
 				if client != nil {
 					o["daemon"] = object(client.Daemon)
 				}
 				return t.printJSON(o)
 			}
-			fmt.Fprintf(t.out, "gemel version %s\n", t.w.Version)
+			fmt.Fprintf(t.out, "gemel version %s%s\n", t.w.Version, inBrackets(t.w.Form))
 			if client != nil {
 				d := client.Daemon
-				fmt.Fprintf(t.out, "daemon version %s (monitor %d, %s)\n", d.GetVersion(), d.GetMonitor(), d.GetGoVersion())
+				form := ""
+				if d.GetForm() != "" {
+					form = ", " + d.GetForm()
+				}
+				fmt.Fprintf(t.out, "daemon version %s (monitor %d, %s%s)\n", d.GetVersion(), d.GetMonitor(), d.GetGoVersion(), form)
 			}
 			return nil
 		},

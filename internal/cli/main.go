@@ -24,6 +24,7 @@ type World struct {
 	Out     io.Writer
 	Err     io.Writer
 	Version string
+	Form    string // how it is built: slim or whole; empty: not known
 	// Run runs the shadow, Monitor the other half; both return the exit status.
 	Run, Monitor func(ctx context.Context, o RunOptions) (int, error)
 	// Store runs this node's member of its cluster's store.

@@ -107,9 +107,26 @@ func showPlan(t *tool, r *gemelv1.PlanResponse) {
 		for _, x := range g.GetRefused() {
 			why += "; " + clean(x.GetText())
 		}
+		for _, n := range g.GetNot() {
+			if worth(g, n.GetReason().GetRule()) {
+				why += "; not " + n.GetNode() + ": " + clean(n.GetReason().GetText())
+			}
+		}
 		rows = append(rows, []cell{{text: g.GetName()}, {text: cmp.Or(g.GetNow(), "-")}, {text: then, colour: colour}, {text: oneLine(why)}})
 	}
 	t.out.table(t.out, []string{"GROUP", "NOW", "BELONGS ON", "WHY"}, rows)
+}
+
+// worth reports whether the plan says beside a group why it is not on a node: what its
+// parts say there always, anything but the obvious if it is nowhere.
+func worth(g *gemelv1.PlannedGroup, rule string) bool {
+	switch rule {
+	case "place.unfit", "place.unasked":
+		return true
+	case "place.witness", "place.not-listed":
+		return false
+	}
+	return g.GetNode() == ""
 }
 
 // planned asks where one group belongs.

@@ -33,9 +33,9 @@ func groupObject() object[manifest.Group] {
 			"The order of the start: names of ocf and scripts, and the words addresses and programs. It is stopped in reverse. "+
 				"Without it: ocf and scripts as they are listed, addresses, programs."),
 		at("start-timeout", durationKind(time.Second, day), func(g *G) *time.Duration { return &g.StartTimeout },
-			"Bounds the start as a whole. Without it: the bounds of its parts."),
+			"Bounds the start as a whole. One that takes longer has failed: it is undone, and another node is asked for. Without it: the bounds of its parts."),
 		at("stop-timeout", durationKind(time.Second, day), func(g *G) *time.Duration { return &g.StopTimeout },
-			"Bounds the stop as a whole. Without it: the bounds of its parts."),
+			"Bounds the stop as a whole. After it the programs are killed; what is not proved stopped then is an alarm. Without it: the bounds of its parts."),
 	}
 	return object[G]{fresh: freshGroup, fields: append(fields, groupPlacement()...)}
 }

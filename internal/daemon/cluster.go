@@ -303,7 +303,8 @@ func (m *member) problemOf(groups []manifest.Group) []place.Group {
 			if h, ok := m.wished.facts[n.Name].Groups[g.Name]; ok {
 				at.Health = &h
 			}
-			if at.Barred != "" || at.Health != nil {
+			at.Unfit, at.Unasked = m.fit(g, n.Name)
+			if at.Barred != "" || at.Health != nil || at.Unfit != "" || at.Unasked {
 				p.At = append(p.At, at)
 			}
 		}
@@ -358,8 +359,17 @@ func (m *member) view() *status.ClusterStatus {
 	heard := m.station.Heard(nil)
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	wall := time.Now()
+	left := func(until time.Time) time.Time {
+		if !wall.Before(until) {
+			return time.Time{}
+		}
+		return until
+	}
+	c.Until = left(m.wished.nodes[wholeCluster].Until)
 	for _, p := range id.Peers {
-		n := status.MemberStatus{Name: p.Name, Witness: p.Witness, Self: p.Name == id.Name, State: "unknown", Drained: m.wished.nodes[p.Name].Drained}
+		n := status.MemberStatus{Name: p.Name, Witness: p.Witness, Self: p.Name == id.Name, State: "unknown", Drained: m.wished.nodes[p.Name].Drained,
+			Until: left(m.wished.nodes[p.Name].Until)}
 		if p.Witness {
 			n.State = "votes"
 		}
@@ -386,7 +396,7 @@ func (m *member) view() *status.ClusterStatus {
 		c.Nodes = append(c.Nodes, n)
 	}
 	for _, g := range m.groups {
-		p := status.Placed{Name: g.Name, Wanted: m.wished.groups[g.Name].Node, Locked: m.wished.groups[g.Name].Locked}
+		p := status.Placed{Name: g.Name, Wanted: m.wished.groups[g.Name].Node, Locked: m.wished.groups[g.Name].Locked, Until: left(m.wished.groups[g.Name].Until)}
 		for _, k := range seen.Groups {
 			if k.Group == g.Name {
 				p.Fence = k.Fence
@@ -410,6 +420,7 @@ func (m *member) run(ctx context.Context) error {
 	g.start(m.station.Run)
 	g.start(m.parts.keeper.Run)
 	g.start(m.parts.made.run)
+	g.start(m.parts.made.validate)
 	m.enrolled(g)
 	if m.loop != nil {
 		g.start(m.loop.Run)
@@ -417,6 +428,7 @@ func (m *member) run(ctx context.Context) error {
 	}
 	g.start(wishing{m}.follow)
 	g.start(m.listen)
+	g.start(newPorts(m).run)
 	g.start(m.lead)
 	return errors.Join(g.wait(), m.client.Close())
 }

@@ -38,6 +38,9 @@ type fact struct {
 	Groups  map[ha.Group]place.Health `json:"groups,omitempty"`
 	Reaches []string                  `json:"reaches,omitempty"`
 	Misses  []string                  `json:"misses,omitempty"`
+	// Fits are the groups whose parts were asked whether they could be started here; empty:
+	// they could, else why not. Nil: this node is of a version that does not tell.
+	Fits map[ha.Group]string `json:"fits,omitzero"`
 }
 
 // trail is where a group was and is, and when it failed over.
@@ -123,6 +126,10 @@ func (f *facts) of(s *status.Snapshot) fact {
 	groups := f.m.groups
 	f.m.mu.Unlock()
 	out.Health, out.Groups = health(s.Alarms, groups)
+	f.m.mu.Lock()
+	before := f.m.wished.facts[f.m.o.Identity.Name].Fits
+	f.m.mu.Unlock()
+	out.Fits = saysOf(f.m.parts.made, before)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for name, t := range f.targets {
@@ -147,7 +154,7 @@ func health(alarms []ha.Event, groups []manifest.Group) (place.Health, map[ha.Gr
 	own := map[ha.Group]place.Health{}
 	for _, e := range alarms {
 		switch e.Code {
-		case ha.ExistenceRecovering, ha.IntegrityRecovering, ha.WatchdogRecovering, ha.StoreAway, ha.GroupUnplaced:
+		case ha.ExistenceRecovering, ha.IntegrityRecovering, ha.WatchdogRecovering, ha.StoreAway, ha.GroupUnplaced, ha.PortShut:
 			continue
 		}
 		var of []ha.Group

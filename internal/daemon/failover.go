@@ -2,11 +2,13 @@ package daemon
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
+	"gemel/internal/decide/place"
 	"gemel/internal/ha"
 )
 
@@ -41,7 +43,7 @@ func (o escape) failover(tell func(ha.Input)) func(ha.Failover) {
 			}
 			if f.Group != "" {
 				out.Outcome, out.Detail = ha.Moved, fmt.Sprintf("%s runs elsewhere", f.Group)
-				if err := o.away(ctx, f.Group, f); err != nil {
+				if err := o.shun(ctx, f.Group, f); err != nil {
 					out.Outcome, out.Detail, out.StillActive = ha.Refused, err.Error(), true
 				}
 				tell(out)
@@ -112,6 +114,67 @@ func (o escape) away(ctx context.Context, g ha.Group, f ha.Failover) error {
 			return err
 		}
 	}
+	return o.gone(ctx, g)
+}
+
+// shun has a group leave this node for a start that failed: it is barred here, and where
+// it goes is the placement's matter, with the guards and the limit of failovers of a group
+// that was given up. If it would go nowhere, nothing is done.
+func (o escape) shun(ctx context.Context, g ha.Group, f ha.Failover) error {
+	m := o.m
+	me := m.o.Identity.Name
+	groups := m.problem()
+	i := slices.IndexFunc(groups, func(x place.Group) bool { return x.Name == g })
+	if i < 0 {
+		return fmt.Errorf("there is no group %s", g)
+	}
+	why := culprit(f) + " failed there"
+	at := slices.IndexFunc(groups[i].At, func(a place.At) bool { return a.Node == me })
+	if at < 0 {
+		at = len(groups[i].At)
+		groups[i].At = append(groups[i].At, place.At{Node: me})
+	}
+	groups[i].At[at].Barred = why
+	if groups[i].Request.Node == me {
+		groups[i].Request = place.Request{} // it was carried out, and came to nothing
+	}
+	answer, err := m.loop.Plan(ctx, groups, m.known())
+	if err != nil {
+		return fmt.Errorf("looking where %s could go: %w", g, err)
+	}
+	if c, _ := answer.Choice(g); c.Node == me || c.Node == "" {
+		return fmt.Errorf("%s stays: %s", g, whyStays(c))
+	}
+	err = wishing{m}.change(ctx, wishGroup+string(g), func(old []byte) (any, error) {
+		var w groupWish
+		_ = json.Unmarshal(old, &w)
+		if w.Node == me {
+			w.Node, w.Forced = "", false
+		}
+		if w.Barred == nil {
+			w.Barred = map[ha.Node]bar{}
+		}
+		w.Barred[me] = bar{time.Now().Add(barFor).UTC(), why}
+		return w, nil
+	})
+	if err != nil {
+		return err
+	}
+	return o.gone(ctx, g)
+}
+
+// whyStays says why a group that should leave does not.
+func whyStays(c place.Choice) string {
+	for _, r := range c.Refused {
+		return r.Text
+	}
+	return c.Reason.Text
+}
+
+// gone returns when a group is another node's.
+func (o escape) gone(ctx context.Context, g ha.Group) error {
+	m := o.m
+	me := m.o.Identity.Name
 	look := time.NewTicker(failoverLook)
 	defer look.Stop()
 	for {
@@ -130,6 +193,9 @@ func (o escape) away(ctx context.Context, g ha.Group, f ha.Failover) error {
 func culprit(f ha.Failover) string {
 	if f.Process != "" {
 		return string(f.Process)
+	}
+	if f.Part == "" {
+		return "its start"
 	}
 	return string(f.Part)
 }

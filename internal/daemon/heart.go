@@ -32,6 +32,7 @@ type pulse struct {
 	Key         ha.Rev         `json:"k,omitempty"`
 	Holds       []ha.Group     `json:"g,omitempty"`
 	Hears       []ha.Node      `json:"h,omitempty"`
+	Unproved    []ha.Group     `json:"u,omitempty"`
 }
 
 // put appends what this node has to say.
@@ -81,7 +82,7 @@ func (h *heart) listen() (all []ha.Heard, news bool) {
 		n := ha.Heard{Node: p.Node, At: p.Last}
 		var said pulse
 		if json.Unmarshal(p.Payload, &said) == nil {
-			n.Said = ha.Said{Incarnation: said.Incarnation, Key: said.Key, Holds: said.Holds}
+			n.Said = ha.Said{Incarnation: said.Incarnation, Key: said.Key, Holds: said.Holds, Unproved: said.Unproved}
 			n.Hears = said.Hears
 		}
 		i := slices.IndexFunc(all, func(x ha.Heard) bool { return x.Node == n.Node })
@@ -109,7 +110,7 @@ func (h *heart) listen() (all []ha.Heard, news bool) {
 // encode makes the payload. What does not fit says least: with a key of zero nobody
 // takes it for a proof that something is stopped.
 func (h *heart) encode(hears []ha.Node) []byte {
-	p := pulse{Incarnation: h.said.Incarnation, Key: h.said.Key, Holds: h.said.Holds, Hears: hears}
+	p := pulse{Incarnation: h.said.Incarnation, Key: h.said.Key, Holds: h.said.Holds, Hears: hears, Unproved: h.said.Unproved}
 	b, err := json.Marshal(p)
 	if err == nil && len(b) > netpath.MaxPayload {
 		p.Key, p.Holds = 0, nil

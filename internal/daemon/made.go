@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -29,10 +30,12 @@ type made struct {
 	m   *member
 	dir string // where holders say how they are
 
-	mu    sync.Mutex
-	cfg   map[ha.Process]order // of the manifest in force, by the name of the holder
-	valid map[ha.Process]bool  // that were asked here whether they could run, and said yes
-	held  map[ha.Process]*held
+	mu   sync.Mutex
+	cfg  map[ha.Process]order // of the manifest in force, by the name of the holder
+	fits map[ha.Process]fit   // what those said that were asked whether they could run here
+	held map[ha.Process]*held
+	mine map[ha.Group]bool // groups that may be here
+	ask  chan struct{}     // there are parts to be asked
 }
 
 // order is what the manifest says of one part.
@@ -71,11 +74,11 @@ func holderName(g ha.Group, p ha.Part) ha.Process {
 
 func newMade(m *member) *made {
 	return &made{m: m, dir: filepath.Join(m.o.Places.Run, "parts"),
-		cfg: map[ha.Process]order{}, valid: map[ha.Process]bool{}, held: map[ha.Process]*held{}}
+		cfg: map[ha.Process]order{}, fits: map[ha.Process]fit{}, held: map[ha.Process]*held{}, ask: make(chan struct{}, 1)}
 }
 
-// want takes a manifest that comes into force, and asks each part that is for this node
-// whether it could run here.
+// want takes a manifest that comes into force, and has each part that is for this node
+// asked whether it could run here.
 func (x *made) want(man *manifest.Manifest) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -90,57 +93,22 @@ func (x *made) want(man *manifest.Manifest) {
 			all[holderName(o.group, o.part)] = o
 		}
 	}
-	x.cfg, x.valid = all, map[ha.Process]bool{}
-	for _, g := range man.Groups {
-		if len(g.Nodes) > 0 && !slices.Contains(g.Nodes, x.m.o.Identity.Name) || x.m.o.Identity.Witness {
-			continue
-		}
-		var list []ha.Process
-		for name, o := range all {
-			if o.group == g.Name {
-				list = append(list, name)
-			}
-		}
-		if len(list) > 0 {
-			slices.Sort(list)
-			x.m.h.group.wg.Go(func() { x.validate(list) })
+	for name, f := range x.fits {
+		if now, ok := all[name]; !ok || !reflect.DeepEqual(now, x.cfg[name]) {
+			delete(x.fits, name)
+		} else {
+			f.at = time.Time{} // it is asked anew, and what it said counts meanwhile
+			x.fits[name] = f
 		}
 	}
-}
-
-// validate asks parts whether they could run here, one after the other: nobody waits for
-// the answer, and what is in the way is told before the day on which it matters.
-func (x *made) validate(names []ha.Process) {
-	ctx := x.m.h.group.ctx
-	for _, name := range names {
-		x.mu.Lock()
-		cfg, ok := x.cfg[name]
-		x.mu.Unlock()
-		if !ok {
-			continue
-		}
-		o, err := x.order(cfg, ha.Fence{}, 0)
-		var p contract.Part
-		if err == nil {
-			p, err = o.Make(RunPart(o.As, nil))
-		}
-		out := contract.Outcome{Kind: contract.Hard, Code: -1}
-		if err != nil {
-			out.Reason = err.Error()
-		} else {
-			out = p.Validate(ctx)
-		}
-		if ctx.Err() != nil {
-			return
-		}
-		x.mu.Lock()
-		now, ok := x.cfg[name]
-		same := ok && now == cfg
-		x.valid[name] = same && out.Kind == contract.Done
-		x.mu.Unlock()
-		if same && out.Kind != contract.Done {
-			x.m.h.engine.Note(ha.PartUnfit, ha.OfGroup(cfg.group), fmt.Sprintf("%s could not run on %s: %s", cfg.part, x.m.o.Identity.Name, out.Reason))
-		}
+	x.cfg = all
+	x.mine = map[ha.Group]bool{}
+	for _, g := range man.Groups {
+		x.mine[g.Name] = !x.m.o.Identity.Witness && (len(g.Nodes) == 0 || slices.Contains(g.Nodes, x.m.o.Identity.Name))
+	}
+	select {
+	case x.ask <- struct{}{}:
+	default:
 	}
 }
 
@@ -212,6 +180,10 @@ func (x *made) stop(a ha.StopPart) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	h := x.take(holderName(a.Group, a.Part))
+	if a.Cut {
+		x.cut(h)
+		return
+	}
 	if h.ask != nil {
 		x.tell(ha.PartDone{Group: a.Group, Part: a.Part, Detail: "another order for it is on its way"})
 		return
@@ -226,6 +198,19 @@ func (x *made) stop(a ha.StopPart) {
 		return
 	}
 	x.clear(h, a)
+}
+
+// cut has a start end that is under way: its holder stops what it had begun, and that is
+// the answer to the start. x.mu is held.
+func (x *made) cut(h *held) {
+	a, ok := h.ask.(ha.StartPart)
+	if !ok || !h.alive {
+		return // it was answered, or is about to be
+	}
+	if _, bound, err := x.recipe(h, ha.StartPart{Group: a.Group, Part: a.Part, Fence: a.Fence, Start: h.start}, true); err == nil {
+		x.limit(h, bound)
+	}
+	x.send(proc.Order{Kind: proc.OrderStop, Process: h.name, Start: h.start})
 }
 
 // clear has a part stopped that nothing holds. x.mu is held.
@@ -255,7 +240,7 @@ func (x *made) recipe(h *held, a ha.StartPart, alone bool) (*proc.Spec, time.Dur
 	} else {
 		t = cfg.agent.Timeouts
 	}
-	o.OnlyStop, o.Validate = alone, !alone && !x.valid[h.name]
+	o.OnlyStop, o.Validate = alone, !alone && !x.fits[h.name].ok
 	b, err := json.Marshal(o)
 	if err != nil {
 		return nil, 0, fmt.Errorf("telling how %s is made: %w", a.Part, err)
@@ -406,6 +391,7 @@ func (x *made) look(h *held) {
 	switch {
 	case starts && s.Phase == hold.Running && s.Fence == a.Fence:
 		h.lost = false
+		x.fits[h.name] = fit{ok: true, at: time.Now()} // the facts are looked at again soon
 		x.answer(h, ha.PartDone{OK: true})
 	case starts && (s.Phase == hold.Running || s.Phase == hold.Lost || s.Phase == hold.Stopping || s.Phase == hold.Stuck):
 		// One of a life before, that is to go first.

@@ -23,6 +23,7 @@ type Options struct {
 	File    string // the manifest to begin with; may be empty when one was applied before
 	Name    string // of the node; empty: the host's name
 	Version string
+	Form    string // how the binary is built: slim or whole
 	Verbose bool
 	Exe     string // the binary that the monitor is started from; empty: this one
 	Log     *slog.Logger

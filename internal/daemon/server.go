@@ -43,7 +43,7 @@ func newServer(o Options, h *hands, board *status.Board, feed *status.Feed, m *m
 			return tail(dir, p, max(from.Lines, 0), func(line string) error { return tell(line, "") })
 		},
 		Core: core{h.engine, h.member}, Asks: newAsks(o, board), Life: life{h: h, cut: h.group.cancel},
-		Look: h.look(board), Audit: audit.Add, Keep: takeBack(filepath.Join(o.Places.Data, "manifests"), o.Log), Version: o.Version,
+		Look: h.look(board), Audit: audit.Add, Keep: takeBack(filepath.Join(o.Places.Data, "manifests"), o.Log), Version: o.Version, Form: o.Form,
 	}
 	backend.Rolls = enrolment{h.member}
 	if h.member != nil {

@@ -208,7 +208,7 @@ func TestCluster(t *testing.T) {
 		}
 		s.setAway(true)
 		time.Sleep(1600 * time.Millisecond)
-		want(t, r.since(), "event 2072 assert", "journal may-run arm stop")
+		want(t, r.since(), "event 2072 assert", "journal may-run keep arm stop")
 		r.reports <- exited("p", 1, 0)
 		s.setAway(false)
 		time.Sleep(time.Second)

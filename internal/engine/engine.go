@@ -107,6 +107,19 @@ func (e *Engine) Note(code ha.Code, about ha.Subject, detail string) {
 	e.inbox.put(item{do: func() ha.Input { e.loop.emit(code, about, detail); return nil }})
 }
 
+// Alarm raises an alarm that an edge asks for, or changes it; with the severity OK it
+// takes it away. It never waits.
+func (e *Engine) Alarm(code ha.Code, about ha.Subject, s ha.Severity, detail string) {
+	e.inbox.put(item{do: func() ha.Input {
+		ev := e.loop.teller.own(code, about, detail)
+		if ev.Change, ev.Severity = ha.Assert, s; s == ha.OK {
+			ev.Change = ha.Clear
+		}
+		e.loop.wrote(e.loop.witness(ev))
+		return nil
+	}})
+}
+
 // Recall tells what became known of a life before: Code, Subject, Detail and
 // Evidence of the event count. It never waits.
 func (e *Engine) Recall(before ha.Event) {

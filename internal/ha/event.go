@@ -29,7 +29,8 @@ type Event struct {
 // Key names the alarm that an asserting event raises and that a clearing event
 // takes away: one alarm for each subject and family of faults. A journal that
 // cannot be written is a family of its own: that it is written again says nothing
-// of the node's budget. So is that a group has no node, which is not about its parts here.
+// of the node's budget. So are that a group has no node, which is not about its parts here, that its start
+// took too long, that its stop is not proved, and that a port of a node is shut.
 func (e Event) Key() string {
 	key := string(e.Subject.Kind) + "/" + e.Subject.Name
 	switch e.Code {
@@ -37,6 +38,12 @@ func (e Event) Key() string {
 		key += "/journal"
 	case GroupUnplaced:
 		key += "/placement"
+	case GroupLate:
+		key += "/start"
+	case GroupUnproved:
+		key += "/stop"
+	case PortShut:
+		key += "/port"
 	}
 	return key
 }

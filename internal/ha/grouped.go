@@ -77,7 +77,9 @@ type (
 		Part  Part    `json:"part"`
 		Fence Fence   `json:"fence"`
 		Start StartID `json:"start,omitempty"` // of the program that stops it, if nothing holds it any more
-		Why   Reason  `json:"why"`
+		// Cut ends a start that is under way. It has no outcome but that of the start.
+		Cut bool   `json:"cut,omitempty"`
+		Why Reason `json:"why"`
 	}
 
 	// Account tells the authority what of the groups is not seen stopped.

@@ -41,6 +41,8 @@ type (
 	Holds struct {
 		Rights uint64  `json:"rights"`
 		Groups []Group `json:"groups,omitempty"` // sorted
+		// Unproved are those of them that were to stop, and whose stop cannot be proved.
+		Unproved []Group `json:"unproved,omitempty"`
 	}
 
 	// Drawn answers Draw.
@@ -96,6 +98,8 @@ type Said struct {
 	// not started any more. Zero: it obeys none.
 	Key   Rev     `json:"key,omitempty"`
 	Holds []Group `json:"holds,omitempty"` // not seen stopped; sorted
+	// Unproved are those of them that should have stopped, and cannot be seen to have.
+	Unproved []Group `json:"unproved,omitempty"`
 }
 
 // Actions of the machines of a cluster. They belong to the closed set of Action.

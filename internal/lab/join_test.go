@@ -173,6 +173,12 @@ func TestClusterInTwoCommands(t *testing.T) {
 		return s.GetCluster().GetStore() && nodes(s) == "a member, b member, w votes"
 	})
 
+	for _, i := range []*Instance{b, w} {
+		if p := Process(i.Status(), "gemel-store"); p.GetStarts() != 1 {
+			t.Errorf("the member of the store was started %d times: it did not wait until it was known", p.GetStarts())
+		}
+	}
+
 	// The whole node dies, but for its disk; it comes back as what it was.
 	dies := []int32{Process(a.Status(), "one").GetPid(), Process(a.Status(), "plain").GetPid(), Process(a.Status(), "gemel-store").GetPid()}
 	a.Kill()

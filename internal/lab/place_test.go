@@ -5,8 +5,10 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	gemelv1 "gemel/api/gemel/v1"
 )
@@ -88,6 +90,13 @@ func TestPlacement(t *testing.T) {
 	a.Until("the program is given up", func(s *gemelv1.Snapshot) bool { return Process(s, "vital").GetState() == "given-up" })
 	b.must("maintenance", "group/g", "--for", "10m")
 	a.must("maintenance", "node/b", "--for", "10m")
+	a.Until("it shows what is in maintenance, also what was asked for on the other node", func(s *gemelv1.Snapshot) bool {
+		return underRepair(s) == "node b, group g"
+	})
+	a.must("maintenance", "cluster", "--for", "10m")
+	b.Until("and that all of it is", func(s *gemelv1.Snapshot) bool { return underRepair(s) == "all, node b, group g" })
+	b.must("maintenance", "cluster", "--end")
+	a.Until("and that it is over", func(s *gemelv1.Snapshot) bool { return underRepair(s) == "node b, group g" })
 	a.must("apply", a.manifest(t, "apart: [g]", "apart: []"))
 	if why, _ := a.must("why", "not", "g", "on", "b")["reason"].(map[string]any); !strings.Contains(text(why, "text"), "maintenance") {
 		t.Errorf("why not g on b, in maintenance: %v", why)
@@ -145,6 +154,28 @@ func TestPlacement(t *testing.T) {
 	if e := b.must("why", "g"); !strings.Contains(fmt.Sprint(e["events"]), "Group active") {
 		t.Errorf("why g: %v", e)
 	}
+}
+
+// underRepair is what is in maintenance, for ten minutes.
+func underRepair(s *gemelv1.Snapshot) string {
+	var all []string
+	is := func(what string, until *timestamppb.Timestamp) {
+		if until == nil {
+			return
+		}
+		if left := until.AsTime().Sub(s.GetAt().AsTime()); left <= 0 || left > 10*time.Minute {
+			what += " for " + left.String()
+		}
+		all = append(all, what)
+	}
+	is("all", s.GetCluster().GetMaintenance())
+	for _, n := range s.GetCluster().GetNodes() {
+		is("node "+n.GetName(), n.GetMaintenance())
+	}
+	for _, g := range s.GetGroups() {
+		is("group "+g.GetName(), g.GetMaintenance())
+	}
+	return strings.Join(all, ", ")
 }
 
 // manifest writes the manifest of an instance with something else in it, and returns

@@ -50,6 +50,7 @@ type Backend struct {
 
 	Version  string // of the monitor
 	Revision string // of its source; may be empty
+	Form     string // how it is built: slim or whole
 }
 
 // From is what of a process's output is asked for.

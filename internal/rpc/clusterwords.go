@@ -8,7 +8,7 @@ import (
 
 func groupOf(g status.GroupStatus) *gemelv1.GroupStatus {
 	out := &gemelv1.GroupStatus{Name: string(g.Name), State: g.State, Reason: clean(g.Reason), Nodes: textsOf(g.Nodes), Run: textsOf(g.Run),
-		Standby: textsOf(g.Standby), Node: string(g.Node), Wanted: string(g.Wanted), Locked: g.Locked}
+		Standby: textsOf(g.Standby), Node: string(g.Node), Wanted: string(g.Wanted), Locked: g.Locked, Maintenance: wallOf(g.Until)}
 	if g.Fence != (ha.Fence{}) {
 		out.Fence = g.Fence.String()
 	}
@@ -19,10 +19,10 @@ func clusterOf(at scene, c *status.ClusterStatus) *gemelv1.ClusterStatus {
 	if c == nil {
 		return nil
 	}
-	out := &gemelv1.ClusterStatus{Id: c.ID, Name: c.Name, Profile: c.Profile, Brain: string(c.Brain), Store: c.Away == 0, StoreAway: at.when(c.Away), Lacks: c.Lacks}
+	out := &gemelv1.ClusterStatus{Id: c.ID, Name: c.Name, Profile: c.Profile, Brain: string(c.Brain), Store: c.Away == 0, StoreAway: at.when(c.Away), Lacks: c.Lacks, Maintenance: wallOf(c.Until)}
 	for _, n := range c.Nodes {
 		out.Nodes = append(out.Nodes, &gemelv1.MemberStatus{Name: string(n.Name), State: n.State, Witness: n.Witness, Self: n.Self,
-			Hears: n.Hears, Misses: n.Misses, Heard: at.when(n.Heard), Groups: textsOf(n.Groups), Drained: n.Drained})
+			Hears: n.Hears, Misses: n.Misses, Heard: at.when(n.Heard), Groups: textsOf(n.Groups), Drained: n.Drained, Maintenance: wallOf(n.Until)})
 	}
 	return out
 }

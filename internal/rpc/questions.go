@@ -139,6 +139,6 @@ func (a *api) WhoAmI(ctx context.Context, _ *gemelv1.WhoAmIRequest) (*gemelv1.Wh
 
 // Version answers with what runs.
 func (a *api) Version(context.Context, *gemelv1.VersionRequest) (*gemelv1.VersionResponse, error) {
-	return &gemelv1.VersionResponse{Version: a.b.Version, ApiLevel: APILevel, GoVersion: runtime.Version(), Revision: a.b.Revision,
+	return &gemelv1.VersionResponse{Version: a.b.Version, ApiLevel: APILevel, GoVersion: runtime.Version(), Revision: a.b.Revision, Form: a.b.Form,
 		Monitor: int32(os.Getpid())}, nil
 }

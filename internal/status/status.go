@@ -29,6 +29,7 @@ type ClusterStatus struct {
 	Profile  string
 	Brain    ha.Node
 	Lacks    string         // what it needs before it bears a failure; empty: nothing
+	Until    time.Time      // the end of the maintenance of all of it; zero: none
 	Away     ha.Instant     // since when the store does not answer; zero: it does
 	Nodes    []MemberStatus // in the order in which they decide
 	Groups   []Placed       // sorted by name
@@ -40,6 +41,7 @@ type MemberStatus struct {
 	State         string // a word of ha.NodeState, or unknown
 	Witness, Self bool
 	Drained       bool
+	Until         time.Time  // the end of its maintenance; zero: none
 	Hears, Misses []string   // networks
 	Heard         ha.Instant // zero: never
 	Groups        []ha.Group
@@ -52,7 +54,8 @@ type Placed struct {
 	Fence  ha.Fence
 	Wanted ha.Node // where an operator asked for it to be
 	Locked bool
-	Reason string // why it is as it is
+	Until  time.Time // the end of its maintenance; zero: none
+	Reason string    // why it is as it is
 }
 
 // NodeStatus is the state of the node and of Gemel itself.

@@ -1753,7 +1753,10 @@ type VersionResponse struct {
 	// Source revision; empty if it was not recorded.
 	Revision string `protobuf:"bytes,4,opt,name=revision,proto3" json:"revision,omitempty"`
 	// pid of the monitor.
-	Monitor       int32 `protobuf:"varint,5,opt,name=monitor,proto3" json:"monitor,omitempty"`
+	Monitor int32 `protobuf:"varint,5,opt,name=monitor,proto3" json:"monitor,omitempty"`
+	// How it is built: slim, with the member of the store as a program of its own inside of
+	// it, or whole, with that in each of its processes. Empty: not known.
+	Form          string `protobuf:"bytes,6,opt,name=form,proto3" json:"form,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1821,6 +1824,13 @@ func (x *VersionResponse) GetMonitor() int32 {
 		return x.Monitor
 	}
 	return 0
+}
+
+func (x *VersionResponse) GetForm() string {
+	if x != nil {
+		return x.Form
+	}
+	return ""
 }
 
 // DetachRequest has no fields yet.
@@ -2258,14 +2268,15 @@ const file_gemel_v1_gemel_proto_rawDesc = "" +
 	"\x04user\x18\x04 \x01(\tR\x04user\x12(\n" +
 	"\x06access\x18\x05 \x01(\x0e2\x10.gemel.v1.AccessR\x06access\x12\x16\n" +
 	"\x06reason\x18\x06 \x01(\tR\x06reason\"\x10\n" +
-	"\x0eVersionRequest\"\x9d\x01\n" +
+	"\x0eVersionRequest\"\xb1\x01\n" +
 	"\x0fVersionResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x1b\n" +
 	"\tapi_level\x18\x02 \x01(\rR\bapiLevel\x12\x1d\n" +
 	"\n" +
 	"go_version\x18\x03 \x01(\tR\tgoVersion\x12\x1a\n" +
 	"\brevision\x18\x04 \x01(\tR\brevision\x12\x18\n" +
-	"\amonitor\x18\x05 \x01(\x05R\amonitor\"\x0f\n" +
+	"\amonitor\x18\x05 \x01(\x05R\amonitor\x12\x12\n" +
+	"\x04form\x18\x06 \x01(\tR\x04form\"\x0f\n" +
 	"\rDetachRequest\"*\n" +
 	"\x0eDetachResponse\x12\x18\n" +
 	"\arunning\x18\x01 \x01(\rR\arunning\"(\n" +

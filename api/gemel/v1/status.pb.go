@@ -386,7 +386,9 @@ type ClusterStatus struct {
 	// The profile of its timers: normal, fast or guarded.
 	Profile string `protobuf:"bytes,7,opt,name=profile,proto3" json:"profile,omitempty"`
 	// What it needs before it bears the death of a machine; empty: nothing.
-	Lacks         string `protobuf:"bytes,8,opt,name=lacks,proto3" json:"lacks,omitempty"`
+	Lacks string `protobuf:"bytes,8,opt,name=lacks,proto3" json:"lacks,omitempty"`
+	// Until when all of it is in maintenance; missing if it is not.
+	Maintenance   *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=maintenance,proto3" json:"maintenance,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -477,6 +479,13 @@ func (x *ClusterStatus) GetLacks() string {
 	return ""
 }
 
+func (x *ClusterStatus) GetMaintenance() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Maintenance
+	}
+	return nil
+}
+
 // MemberStatus is a node of the cluster as another one sees it.
 type MemberStatus struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -497,7 +506,9 @@ type MemberStatus struct {
 	// Groups that are granted to it.
 	Groups []string `protobuf:"bytes,8,rep,name=groups,proto3" json:"groups,omitempty"`
 	// Its groups are to leave, and none is to come.
-	Drained       bool `protobuf:"varint,9,opt,name=drained,proto3" json:"drained,omitempty"`
+	Drained bool `protobuf:"varint,9,opt,name=drained,proto3" json:"drained,omitempty"`
+	// Until when it is in maintenance by itself; missing if it is not.
+	Maintenance   *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=maintenance,proto3" json:"maintenance,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -593,6 +604,13 @@ func (x *MemberStatus) GetDrained() bool {
 		return x.Drained
 	}
 	return false
+}
+
+func (x *MemberStatus) GetMaintenance() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Maintenance
+	}
+	return nil
 }
 
 // NodeStatus is the state of the node and of Gemel itself.
@@ -1400,7 +1418,9 @@ type GroupStatus struct {
 	// An operator asked for it to be there; empty: nobody did.
 	Wanted string `protobuf:"bytes,9,opt,name=wanted,proto3" json:"wanted,omitempty"`
 	// An operator locked it where it is.
-	Locked        bool `protobuf:"varint,10,opt,name=locked,proto3" json:"locked,omitempty"`
+	Locked bool `protobuf:"varint,10,opt,name=locked,proto3" json:"locked,omitempty"`
+	// Until when it is in maintenance by itself; missing if it is not.
+	Maintenance   *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=maintenance,proto3" json:"maintenance,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1505,6 +1525,13 @@ func (x *GroupStatus) GetLocked() bool {
 	return false
 }
 
+func (x *GroupStatus) GetMaintenance() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Maintenance
+	}
+	return nil
+}
+
 var File_gemel_v1_status_proto protoreflect.FileDescriptor
 
 const file_gemel_v1_status_proto_rawDesc = "" +
@@ -1520,7 +1547,7 @@ const file_gemel_v1_status_proto_rawDesc = "" +
 	"\x06checks\x18\x06 \x03(\v2\x15.gemel.v1.CheckStatusR\x06checks\x12'\n" +
 	"\x06alarms\x18\a \x03(\v2\x0f.gemel.v1.EventR\x06alarms\x12-\n" +
 	"\x06groups\x18\b \x03(\v2\x15.gemel.v1.GroupStatusR\x06groups\x121\n" +
-	"\acluster\x18\t \x01(\v2\x17.gemel.v1.ClusterStatusR\acluster\"\xf8\x01\n" +
+	"\acluster\x18\t \x01(\v2\x17.gemel.v1.ClusterStatusR\acluster\"\xb6\x02\n" +
 	"\rClusterStatus\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
@@ -1530,7 +1557,8 @@ const file_gemel_v1_status_proto_rawDesc = "" +
 	"store_away\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\tstoreAway\x12,\n" +
 	"\x05nodes\x18\x06 \x03(\v2\x16.gemel.v1.MemberStatusR\x05nodes\x12\x18\n" +
 	"\aprofile\x18\a \x01(\tR\aprofile\x12\x14\n" +
-	"\x05lacks\x18\b \x01(\tR\x05lacks\"\xf8\x01\n" +
+	"\x05lacks\x18\b \x01(\tR\x05lacks\x12<\n" +
+	"\vmaintenance\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\vmaintenance\"\xb6\x02\n" +
 	"\fMemberStatus\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05state\x18\x02 \x01(\tR\x05state\x12\x18\n" +
@@ -1540,7 +1568,9 @@ const file_gemel_v1_status_proto_rawDesc = "" +
 	"\x06misses\x18\x06 \x03(\tR\x06misses\x120\n" +
 	"\x05heard\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x05heard\x12\x16\n" +
 	"\x06groups\x18\b \x03(\tR\x06groups\x12\x18\n" +
-	"\adrained\x18\t \x01(\bR\adrained\"\xe2\x04\n" +
+	"\adrained\x18\t \x01(\bR\adrained\x12<\n" +
+	"\vmaintenance\x18\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\vmaintenance\"\xe2\x04\n" +
 	"\n" +
 	"NodeStatus\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
@@ -1618,7 +1648,7 @@ const file_gemel_v1_status_proto_rawDesc = "" +
 	"\x04lock\x18\r \x01(\v2\x0e.gemel.v1.LockR\x04lock\"H\n" +
 	"\x04Lock\x120\n" +
 	"\x05since\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x0e\n" +
-	"\x02by\x18\x02 \x01(\tR\x02by\"\xeb\x01\n" +
+	"\x02by\x18\x02 \x01(\tR\x02by\"\xa9\x02\n" +
 	"\vGroupStatus\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05state\x18\x02 \x01(\tR\x05state\x12\x16\n" +
@@ -1630,7 +1660,8 @@ const file_gemel_v1_status_proto_rawDesc = "" +
 	"\x05fence\x18\b \x01(\tR\x05fence\x12\x16\n" +
 	"\x06wanted\x18\t \x01(\tR\x06wanted\x12\x16\n" +
 	"\x06locked\x18\n" +
-	" \x01(\bR\x06locked*D\n" +
+	" \x01(\bR\x06locked\x12<\n" +
+	"\vmaintenance\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\vmaintenance*D\n" +
 	"\x05Admin\x12\x15\n" +
 	"\x11ADMIN_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eADMIN_UNLOCKED\x10\x01\x12\x10\n" +
@@ -1698,34 +1729,37 @@ var file_gemel_v1_status_proto_depIdxs = []int32{
 	5,  // 6: gemel.v1.Snapshot.cluster:type_name -> gemel.v1.ClusterStatus
 	13, // 7: gemel.v1.ClusterStatus.store_away:type_name -> google.protobuf.Timestamp
 	6,  // 8: gemel.v1.ClusterStatus.nodes:type_name -> gemel.v1.MemberStatus
-	13, // 9: gemel.v1.MemberStatus.heard:type_name -> google.protobuf.Timestamp
-	15, // 10: gemel.v1.NodeStatus.role:type_name -> gemel.v1.Role
-	0,  // 11: gemel.v1.NodeStatus.admin:type_name -> gemel.v1.Admin
-	1,  // 12: gemel.v1.NodeStatus.op:type_name -> gemel.v1.Op
-	13, // 13: gemel.v1.NodeStatus.since:type_name -> google.protobuf.Timestamp
-	13, // 14: gemel.v1.NodeStatus.budget:type_name -> google.protobuf.Timestamp
-	11, // 15: gemel.v1.NodeStatus.lock:type_name -> gemel.v1.Lock
-	0,  // 16: gemel.v1.ProcessStatus.admin:type_name -> gemel.v1.Admin
-	1,  // 17: gemel.v1.ProcessStatus.op:type_name -> gemel.v1.Op
-	16, // 18: gemel.v1.ProcessStatus.severity:type_name -> gemel.v1.Severity
-	2,  // 19: gemel.v1.ProcessStatus.recovery:type_name -> gemel.v1.Recovery
-	3,  // 20: gemel.v1.ProcessStatus.escalation:type_name -> gemel.v1.Escalation
-	13, // 21: gemel.v1.ProcessStatus.since:type_name -> google.protobuf.Timestamp
-	13, // 22: gemel.v1.ProcessStatus.started:type_name -> google.protobuf.Timestamp
-	17, // 23: gemel.v1.ProcessStatus.last:type_name -> gemel.v1.ExitStatus
-	9,  // 24: gemel.v1.ProcessStatus.usage:type_name -> gemel.v1.Usage
-	11, // 25: gemel.v1.ProcessStatus.lock:type_name -> gemel.v1.Lock
-	18, // 26: gemel.v1.Usage.cpu:type_name -> google.protobuf.Duration
-	0,  // 27: gemel.v1.CheckStatus.admin:type_name -> gemel.v1.Admin
-	1,  // 28: gemel.v1.CheckStatus.op:type_name -> gemel.v1.Op
-	13, // 29: gemel.v1.CheckStatus.last:type_name -> google.protobuf.Timestamp
-	11, // 30: gemel.v1.CheckStatus.lock:type_name -> gemel.v1.Lock
-	13, // 31: gemel.v1.Lock.since:type_name -> google.protobuf.Timestamp
-	32, // [32:32] is the sub-list for method output_type
-	32, // [32:32] is the sub-list for method input_type
-	32, // [32:32] is the sub-list for extension type_name
-	32, // [32:32] is the sub-list for extension extendee
-	0,  // [0:32] is the sub-list for field type_name
+	13, // 9: gemel.v1.ClusterStatus.maintenance:type_name -> google.protobuf.Timestamp
+	13, // 10: gemel.v1.MemberStatus.heard:type_name -> google.protobuf.Timestamp
+	13, // 11: gemel.v1.MemberStatus.maintenance:type_name -> google.protobuf.Timestamp
+	15, // 12: gemel.v1.NodeStatus.role:type_name -> gemel.v1.Role
+	0,  // 13: gemel.v1.NodeStatus.admin:type_name -> gemel.v1.Admin
+	1,  // 14: gemel.v1.NodeStatus.op:type_name -> gemel.v1.Op
+	13, // 15: gemel.v1.NodeStatus.since:type_name -> google.protobuf.Timestamp
+	13, // 16: gemel.v1.NodeStatus.budget:type_name -> google.protobuf.Timestamp
+	11, // 17: gemel.v1.NodeStatus.lock:type_name -> gemel.v1.Lock
+	0,  // 18: gemel.v1.ProcessStatus.admin:type_name -> gemel.v1.Admin
+	1,  // 19: gemel.v1.ProcessStatus.op:type_name -> gemel.v1.Op
+	16, // 20: gemel.v1.ProcessStatus.severity:type_name -> gemel.v1.Severity
+	2,  // 21: gemel.v1.ProcessStatus.recovery:type_name -> gemel.v1.Recovery
+	3,  // 22: gemel.v1.ProcessStatus.escalation:type_name -> gemel.v1.Escalation
+	13, // 23: gemel.v1.ProcessStatus.since:type_name -> google.protobuf.Timestamp
+	13, // 24: gemel.v1.ProcessStatus.started:type_name -> google.protobuf.Timestamp
+	17, // 25: gemel.v1.ProcessStatus.last:type_name -> gemel.v1.ExitStatus
+	9,  // 26: gemel.v1.ProcessStatus.usage:type_name -> gemel.v1.Usage
+	11, // 27: gemel.v1.ProcessStatus.lock:type_name -> gemel.v1.Lock
+	18, // 28: gemel.v1.Usage.cpu:type_name -> google.protobuf.Duration
+	0,  // 29: gemel.v1.CheckStatus.admin:type_name -> gemel.v1.Admin
+	1,  // 30: gemel.v1.CheckStatus.op:type_name -> gemel.v1.Op
+	13, // 31: gemel.v1.CheckStatus.last:type_name -> google.protobuf.Timestamp
+	11, // 32: gemel.v1.CheckStatus.lock:type_name -> gemel.v1.Lock
+	13, // 33: gemel.v1.Lock.since:type_name -> google.protobuf.Timestamp
+	13, // 34: gemel.v1.GroupStatus.maintenance:type_name -> google.protobuf.Timestamp
+	35, // [35:35] is the sub-list for method output_type
+	35, // [35:35] is the sub-list for method input_type
+	35, // [35:35] is the sub-list for extension type_name
+	35, // [35:35] is the sub-list for extension extendee
+	0,  // [0:35] is the sub-list for field type_name
 }
 
 func init() { file_gemel_v1_status_proto_init() }

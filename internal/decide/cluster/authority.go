@@ -435,7 +435,8 @@ func (a *Authority) say() {
 	if !a.bad[flawReport] {
 		s.Holds = a.holding()
 	}
-	if s.Incarnation == a.said.Incarnation && s.Key == a.said.Key && slices.Equal(s.Holds, a.said.Holds) {
+	s.Unproved = a.right.holds.Unproved
+	if s.Incarnation == a.said.Incarnation && s.Key == a.said.Key && slices.Equal(s.Holds, a.said.Holds) && slices.Equal(s.Unproved, a.said.Unproved) {
 		return
 	}
 	a.said = s

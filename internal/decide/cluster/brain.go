@@ -41,6 +41,8 @@ type Brain struct {
 	last  outcome
 	said  said
 	way   way
+	// condemned is when a node was ordered off because of a stop that it cannot prove.
+	condemned map[ha.Node]ha.Instant
 }
 
 // said is what this brain has told of the placement.
@@ -125,7 +127,7 @@ type pending struct {
 // nothing that a life before waited for, and knows nothing that it knew.
 func NewBrain(m Mind) *Brain {
 	return &Brain{mind: m, bad: plant(m.Plant), ear: ear{me: m.Node, start: m.Start, silence: m.Timers.Silence, listed: m.Listed,
-		whole: map[ha.Node]ha.Instant{}}, said: said{slices.Clone(m.Alarmed), map[ha.Group]map[string]bool{}}}
+		whole: map[ha.Node]ha.Instant{}}, said: said{slices.Clone(m.Alarmed), map[ha.Group]map[string]bool{}}, condemned: map[ha.Node]ha.Instant{}}
 }
 
 // Want changes what the manifest and its operators ask for, and what is known of the

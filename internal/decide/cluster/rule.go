@@ -33,6 +33,7 @@ func (b *Brain) rule() {
 	if settled(b) {
 		judge(b)
 	}
+	condemn(b)
 	for _, do := range []func() bool{b.evict, b.suspect, b.grant, b.remove} {
 		if do() {
 			return
@@ -95,6 +96,30 @@ func (b *Brain) evict() bool {
 		return true
 	}
 	return false
+}
+
+// condemnedFor is how long a node that was ordered off for a stop that it cannot prove
+// has for being off, or for proving it, before its device is ordered again.
+const condemnedFor = time.Minute
+
+// condemn has a member turned off that says it cannot prove the stop of a group, if a
+// fence device can: no proof of stop, no takeover, and being off is one. Nothing else
+// follows from that here. When the node falls silent it is suspected like any other, and
+// its device is asked once more.
+func condemn(b *Brain) {
+	for _, n := range b.store.Nodes {
+		h := b.ear.hearing(n.Node)
+		own := h.Said.Incarnation == n.Incarnation && !b.ear.silent(n.Node, 1)
+		if n.State != ha.NodeMember || !own || len(h.Said.Unproved) == 0 || !slices.Contains(b.mind.Fences, n.Node) {
+			continue
+		}
+		if at, ok := b.condemned[n.Node]; ok && b.now.Sub(at) < condemnedFor {
+			continue
+		}
+		b.condemned[n.Node] = b.now
+		b.order(ha.TurnOff{Node: n.Node, Key: n.Key, Why: because("condemn", "it cannot prove the stop of a group: no proof of stop, no takeover",
+			fact("group", string(h.Said.Unproved[0])))})
+	}
 }
 
 // regrant gives groups to where a placement has them, all in one transaction.

@@ -187,6 +187,10 @@ func (s *theatre) act(a ha.Action) {
 	case ha.Emit:
 		s.say("event %s %s %s %s", a.Event.Code.String(), a.Event.Subject, a.Event.Change, a.Event.Detail)
 	case ha.Say:
+		if len(a.Unproved) > 0 {
+			s.say("say %s key %s holds %v unproved %v", a.Incarnation, a.Key, a.Holds, a.Unproved)
+			return
+		}
 		s.say("say %s key %s holds %v", a.Incarnation, a.Key, a.Holds)
 	case ha.Keep:
 		s.say("keep %s=%s  [%s] %s", a.Key, a.Value, a.Why.Rule, a.Why.Text)
@@ -293,6 +297,10 @@ func (s *theatre) fact(word string, rest []string) {
 		s.alive = slices.DeleteFunc(s.alive, func(n ha.Node) bool { return slices.Contains(rest, string(n)) })
 	case "hears": // hears b: c
 		s.hears[ha.Node(rest[0])] = names[ha.Node](strings.Join(rest[1:], ","))
+	case "unproved": // unproved a web: beside what it says
+		said := s.said[ha.Node(rest[0])]
+		said.Unproved = names[ha.Group](strings.Join(rest[1:], ","))
+		s.said[ha.Node(rest[0])] = said
 	case "says": // says a i1@5 web
 		inc, key, _ := strings.Cut(rest[1], "@")
 		s.said[ha.Node(rest[0])] = ha.Said{Incarnation: ha.Incarnation(inc), Key: ha.Rev(number(s.t, key)), Holds: names[ha.Group](strings.Join(rest[2:], ","))}
@@ -351,7 +359,11 @@ func (s *theatre) fact(word string, rest []string) {
 		s.last = nil
 		s.do(ha.StoreWritten{ID: x.ID, Error: "no answer"})
 	case "holds":
-		s.do(ha.Holds{Rights: uint64(number(s.t, rest[0])), Groups: names[ha.Group](strings.Join(rest[1:], ","))})
+		var unproved []ha.Group
+		if i := slices.Index(rest, "unproved"); i >= 0 {
+			unproved, rest = names[ha.Group](strings.Join(rest[i+1:], ",")), rest[:i]
+		}
+		s.do(ha.Holds{Rights: uint64(number(s.t, rest[0])), Groups: names[ha.Group](strings.Join(rest[1:], ",")), Unproved: unproved})
 	case "drawn":
 		s.do(ha.Drawn{Incarnation: ha.Incarnation(rest[0])})
 	case "departs":

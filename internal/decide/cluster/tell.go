@@ -3,6 +3,7 @@ package cluster
 import (
 	"slices"
 
+	"gemel/internal/decide/place"
 	"gemel/internal/ha"
 )
 
@@ -54,6 +55,9 @@ func judge(b *Brain) {
 	for _, c := range a.Choices {
 		if c.Node == "" && c.From == "" {
 			without = append(without, c.Group)
+			if slices.ContainsFunc(c.Not, func(n place.WhyNot) bool { return n.Reason.Rule == "place.unasked" }) {
+				continue // it may have one in a moment
+			}
 			if !slices.Contains(b.said.alarmed, c.Group) {
 				b.said.alarmed = append(b.said.alarmed, c.Group)
 				e := tell(b.now, ha.GroupUnplaced, ha.OfGroup(c.Group), c.Reason.Text, c.Reason).(ha.Emit)

@@ -119,7 +119,8 @@ func (c *cluster) partDone(m *Machine, in ha.PartDone) {
 		return
 	}
 	p := g.parts[i]
-	p.busy = false
+	wasCut := p.cut
+	p.busy, p.cut = false, false
 	switch {
 	case in.OK:
 		p.on, p.ready, p.sure = in.On, in.On, in.On
@@ -132,7 +133,19 @@ func (c *cluster) partDone(m *Machine, in ha.PartDone) {
 			g.alarm(p, ha.Clear, ha.OK, "it worked at last")
 		}
 		p.due = 0
+		if !in.On {
+			p.stops = 0
+		}
+	case wasCut && in.On:
+		p.sure = false
+		if in.Gone {
+			p.on, p.ready = false, false
+			g.keep()
+		}
 	default:
+		if !in.On {
+			p.stops++
+		}
 		p.sure = false // one that was there and could not be made so again: what runs with it runs on
 		if !g.failing() {
 			g.alarm(p, ha.Assert, ha.Major, in.Detail)
@@ -175,6 +188,11 @@ func (c *cluster) wake() (t ha.Instant) {
 		if g.rest != 0 && (t == 0 || g.rest < t) {
 			t = g.rest
 		}
+		for _, over := range []ha.Instant{startOver(g), stopOver(g)} {
+			if over != 0 && (t == 0 || over < t) {
+				t = over
+			}
+		}
 		for _, p := range g.parts {
 			if p.due != 0 && !p.busy && (t == 0 || p.due < t) {
 				t = p.due
@@ -198,6 +216,7 @@ func (c *cluster) reconcile(m *Machine) {
 				p.due = 0
 			}
 		}
+		bound(g)
 		g.reconcile()
 	}
 }
@@ -215,12 +234,15 @@ func (c *cluster) tell(m *Machine) {
 			h.Groups = append(h.Groups, g.cfg.Name)
 			active = ha.Active
 		}
+		if g.mem.Unproved != "" {
+			h.Unproved = append(h.Unproved, g.cfg.Name)
+		}
 	}
 	if m.node.role != active {
 		m.node.role = active
 		m.touchAll()
 	}
-	if c.said && h.Rights == c.account.Rights && slices.Equal(h.Groups, c.account.Groups) {
+	if c.said && h.Rights == c.account.Rights && slices.Equal(h.Groups, c.account.Groups) && slices.Equal(h.Unproved, c.account.Unproved) {
 		return
 	}
 	c.account, c.said = h, true
@@ -233,13 +255,21 @@ func (c *cluster) begin(m *Machine, in ha.Booted) {
 	c.yes = in.Cluster
 	for _, g := range c.groups {
 		if m.node.fresh || !c.yes {
+			kept := g.mem.keptBounds
 			g.mem = keptGroup{}
+			if kept.Late {
+				unlate(g, "the machine was booted")
+			}
+			if kept.Overdue {
+				raise(g, ha.GroupUnproved, ha.OK, "the machine was booted", because(ruleUnproved, "the machine was booted: nothing of it is here"))
+			}
 			for _, p := range g.parts {
 				p.on = false
 			}
 			g.keep()
 		}
 		if c.yes {
+			g.rest = max(g.rest, g.mem.Began) // the life before left it alone until then
 			why, _ := g.wanted()
 			g.turn(why)
 		}
@@ -280,6 +310,9 @@ func (m *Machine) Groups() []GroupView {
 			}
 		case g.here() || g.mem.Fence != (ha.Fence{}):
 			v.State = "stopping"
+			if g.mem.Unproved != "" {
+				v.Reason = "its stop is not proved: " + g.mem.Unproved
+			}
 		case g.mem.Halt != "" && g.grant.Group != "":
 			v.State = "halted"
 		}

@@ -23,6 +23,7 @@ type group struct {
 	gone     bool    // not in the manifest any more
 	lapse    bool    // the shadow kills what is here of it
 	made
+	bounded
 }
 
 // keptGroup is what the next monitor must know of a group: programs are found by
@@ -31,6 +32,7 @@ type keptGroup struct {
 	Fence ha.Fence  `json:"fence,omitzero"` // under which it was begun here; zero: nothing of it is here
 	Parts []ha.Part `json:"parts,omitempty"`
 	Halt  string    `json:"halt,omitempty"` // why it is started nowhere, until an operator clears that
+	keptBounds
 }
 
 // part is what of a group is no process.
@@ -43,6 +45,9 @@ type part struct {
 	sure   bool // by this one
 	fails  int
 	starts int        // of a made part: that failed in a row
+	stops  int        // that failed in a row
+	begun  bool       // the order on its way is a start
+	cut    bool       // that was told to end
 	due    ha.Instant // it is not tried again before
 }
 
@@ -122,7 +127,7 @@ func (g *group) here() bool {
 }
 
 // wanted reports whether the group is to be active here, and if not, why. As long as
-// this life knows no rights, what a life before had begun goes on: the shadow's
+// this life knows no rights, what a life before had begun, its stop as well, goes on: the shadow's
 // deadlines bound it.
 func (g *group) wanted() (string, bool) {
 	none := ha.Fence{}
@@ -130,7 +135,7 @@ func (g *group) wanted() (string, bool) {
 	case g.m.node.quitting:
 		return "every program is stopped: " + g.m.node.quitWhy, false
 	case !g.m.cluster.known:
-		return "this node has no authority yet", g.mem.Fence != none
+		return "this node has no authority yet", g.mem.Fence != none && g.mem.Ends == 0
 	case g.gone:
 		return "it is not in the manifest any more", false
 	case g.mem.Halt != "":
@@ -194,7 +199,7 @@ func (g *group) running() bool {
 // entitled reports whether its programs may run.
 func (g *group) entitled() bool {
 	_, ok := g.wanted()
-	return ok && g.waits(g.programs) == ""
+	return ok && g.waits(g.programs) == "" && (!g.fleet && g.m.now >= g.rest || g.running())
 }
 
 // reconcile brings the group one step nearer to what is wanted. Addresses come
@@ -204,14 +209,16 @@ func (g *group) reconcile() {
 	if want && g.m.node.settled && g.m.cluster.known {
 		if g.mem.Fence != g.grant.Fence {
 			g.mem.Fence = g.grant.Fence
+			startBegins(g)
 			g.keep()
 		}
+		stopProved(g, "it is granted here again")
 		for _, p := range g.parts {
 			switch {
 			case p.busy || g.m.now < p.due || g.m.now < g.rest || g.fleet && p.step >= 0:
 			case p.step >= 0 && !p.sure && g.waits(p.step) == "":
 				again := p.on && p.name.Made()
-				p.on, p.busy = true, true
+				p.on, p.busy, p.begun = true, true, true
 				g.keep()
 				g.m.do(ha.StartPart{Group: g.cfg.Name, Part: p.name, Fence: g.mem.Fence, Start: idOf(g, p), Again: again,
 					Why: because(rulePart, "its group is granted to this node", "fence", g.mem.Fence)})
@@ -228,6 +235,10 @@ func (g *group) reconcile() {
 		g.announce()
 		return
 	}
+	if g.mem.Fence != (ha.Fence{}) && g.here() {
+		stopBegins(g)
+		cutStarts(g)
+	}
 	for _, p := range g.parts {
 		if p.on && !p.busy && g.m.now >= p.due && g.m.node.settled && !g.later(p.step) {
 			g.stop(p, because(rulePart, why))
@@ -237,9 +248,14 @@ func (g *group) reconcile() {
 		g.anew = "" // nothing of it was begun
 	}
 	if g.mem.Fence != (ha.Fence{}) && !g.here() && g.m.node.settled {
-		if g.anew == "" && g.mem.Halt == "" {
+		// One that begins anew here has its alarms until it was started.
+		if (g.anew == "" || g.grant.Group == "") && g.mem.Halt == "" {
 			settleParts(g, "its group is not active here any more")
+			if g.mem.Late {
+				unlate(g, "it is not to be active here any more")
+			}
 		}
+		stopProved(g, "nothing of it is here any more")
 		fence := g.mem.Fence
 		g.mem.Fence, g.told, g.lapse, g.anew = ha.Fence{}, false, false, ""
 		g.keep()
@@ -269,10 +285,10 @@ func settleGone(p *proc) {
 // turn tells its programs their role.
 func (g *group) turn(why string) {
 	role := ha.Standby
-	if g.role == ha.Active && !g.lapse && slices.ContainsFunc(g.parts, func(p *part) bool { return p.on && p.step > g.programs }) {
+	if g.role == ha.Active && !g.lapse && !g.hurry && slices.ContainsFunc(g.parts, func(p *part) bool { return p.on && p.step > g.programs }) {
 		role = ha.Active // what was started after them is stopped before them
 	}
-	if g.entitled() || !g.m.cluster.known && g.mem.Fence != (ha.Fence{}) {
+	if g.entitled() || !g.m.cluster.known && g.mem.Fence != (ha.Fence{}) && g.mem.Ends == 0 && (g.m.now >= g.rest || g.running()) {
 		role = ha.Active
 	}
 	for _, p := range g.members() {
@@ -304,7 +320,7 @@ func (g *group) turn(why string) {
 }
 
 func (g *group) stop(p *part, why ha.Reason) {
-	p.busy, p.ready, p.sure = true, false, false
+	p.busy, p.begun, p.ready, p.sure = true, false, false, false
 	g.m.do(ha.StopPart{Group: g.cfg.Name, Part: p.name, Fence: g.mem.Fence, Start: idOf(g, p), Why: why})
 }
 
@@ -317,6 +333,7 @@ func (g *group) announce() {
 		return
 	}
 	g.told = true
+	startDone(g)
 	g.tell(ha.GroupActive, "fence "+g.mem.Fence.String(), because(ruleGroup, "everything of it was started", "fence", g.mem.Fence))
 }
 
@@ -348,7 +365,9 @@ func (g *group) keep() {
 		}
 	}
 	value := save(g.mem)
-	if g.mem.Fence == (ha.Fence{}) && len(g.mem.Parts) == 0 && g.mem.Halt == "" {
+	var old keptGroup
+	_ = load(g.m.kept[g.key()], &old)
+	if g.mem.Fence == (ha.Fence{}) && len(g.mem.Parts) == 0 && g.mem.Halt == "" && g.mem.keptBounds == (keptBounds{}) {
 		value = ""
 	}
 	if value == g.m.kept[g.key()] {
@@ -359,5 +378,7 @@ func (g *group) keep() {
 	} else {
 		g.m.kept[g.key()] = value
 	}
-	g.m.do(ha.Keep{Key: g.key(), Value: value, Why: because(ruleKeep, "the next monitor must know what of the group is here")})
+	// Which alarms stand is known for certain, or one would stand for ever.
+	sync := old.Late != g.mem.Late || old.Overdue != g.mem.Overdue
+	g.m.do(ha.Keep{Key: g.key(), Value: value, Sync: sync, Why: because(ruleKeep, "the next monitor must know what of the group is here")})
 }

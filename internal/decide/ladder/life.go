@@ -225,8 +225,8 @@ func stop(p *proc, why ha.Reason, back bool) {
 	}
 	p.plan.turn = ha.Reason{}
 	p.m.touch(p)
-	p.m.do(ha.Stop{Process: p.name, Start: p.run.start, Kill: p.m.node.kill, Why: why})
-	if p.mem.More > p.m.now && !p.m.node.kill {
+	p.m.do(ha.Stop{Process: p.name, Start: p.run.start, Kill: p.m.node.kill || hurried(p), Why: why})
+	if p.mem.More > p.m.now && !p.m.node.kill && !hurried(p) {
 		p.m.do(ha.Extend{Process: p.name, Start: p.run.start, Until: p.mem.More,
 			Why: because(ruleExtend, "it had asked for more time to end before its stop was ordered again")})
 	}

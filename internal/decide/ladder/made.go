@@ -56,7 +56,7 @@ func partFailed(g *group, p *part, in ha.PartDone) {
 		g.keep()
 		halted(g)
 	case in.Hard || p.starts >= partTries:
-		flee(g, p, in.Detail)
+		flee(g, p.name, fmt.Sprintf("%s cannot be kept running here: %s", p.name, in.Detail), p.starts)
 	}
 }
 
@@ -66,7 +66,7 @@ func partGone(g *group, p *part, in ha.PartLost) {
 	anew(g, p, in.Detail)
 	r := partLosses()
 	if g.worn.full(g.m.now, r) {
-		flee(g, p, fmt.Sprintf("%s; it was lost %d times within %s", in.Detail, r.Limit, ha.Span(r.Within)))
+		flee(g, p.name, fmt.Sprintf("%s cannot be kept running here: %s; it was lost %d times within %s", p.name, in.Detail, r.Limit, ha.Span(r.Within)), p.starts)
 	}
 	g.worn.add(g.m.now, r)
 }
@@ -78,8 +78,8 @@ func anew(g *group, p *part, why string) {
 }
 
 // flee asks for a failover of the group, if the node's budget allows it. What is
-// refused is tried here again.
-func flee(g *group, p *part, why string) {
+// refused is tried here again. The culprit is empty if its start as a whole took too long.
+func flee(g *group, culprit ha.Part, why string, fails int) {
 	if g.fleet || g.grant.Group == "" || !g.m.node.watching() {
 		return
 	}
@@ -87,8 +87,7 @@ func flee(g *group, p *part, why string) {
 		return // the alarm stands, and it is tried here
 	}
 	g.fleet, g.paid = true, g.m.now
-	g.m.do(ha.Failover{Group: g.cfg.Name, Part: p.name, Bar: true,
-		Why: because(ruleFailover, fmt.Sprintf("%s cannot be kept running here: %s", p.name, why), "fails", p.starts)})
+	g.m.do(ha.Failover{Group: g.cfg.Name, Part: culprit, Bar: true, Why: because(ruleFailover, why, "fails", fails)})
 }
 
 // halted orders once in a life that a group is started on no node.
@@ -109,6 +108,11 @@ func (c *cluster) fled(m *Machine, in ha.FailedOver) {
 	g.fleet = false
 	if in.Outcome != ha.Moved {
 		m.node.giveBack(g.paid)
+		g.tell(ha.GroupRefused, in.Detail, because(ruleFailover, "the failover was refused, so that it is tried here again", "detail", in.Detail))
+	}
+	if g.mem.Began != 0 {
+		startBegins(g) // it is tried here, from now on
+		g.keep()
 	}
 	m.touchAll()
 }

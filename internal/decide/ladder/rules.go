@@ -50,6 +50,8 @@ const (
 	ruleLapse     = "ladder.lapse"
 	rulePart      = "ladder.part"
 	ruleAccount   = "ladder.account"
+	ruleLate      = "ladder.late"
+	ruleUnproved  = "ladder.unproved"
 )
 
 // because makes a reason; facts are names and values in turn.

@@ -218,8 +218,14 @@ func show(a ha.Action) string {
 		}
 		return fmt.Sprintf("start-part %s %s fence %s%s%s", a.Group, a.Part, a.Fence, again, tail)
 	case ha.StopPart:
+		if a.Cut {
+			return fmt.Sprintf("cut-part %s %s%s", a.Group, a.Part, tail)
+		}
 		return fmt.Sprintf("stop-part %s %s fence %s%s", a.Group, a.Part, a.Fence, tail)
 	case ha.Account:
+		if len(a.Unproved) > 0 {
+			return fmt.Sprintf("account %d %v unproved %v%s", a.Rights, a.Groups, a.Unproved, tail)
+		}
 		return fmt.Sprintf("account %d %v%s", a.Rights, a.Groups, tail)
 	case ha.Emit:
 		e := a.Event
@@ -445,7 +451,8 @@ func parseManifest(t *testing.T, lines []string) *manifest.Manifest {
 			}
 			m.Checks = append(m.Checks, c)
 		case "group":
-			g := manifest.Group{Name: ha.Group(name), Run: processes(opt["run"]), Standby: processes(opt["standby"])}
+			g := manifest.Group{Name: ha.Group(name), Run: processes(opt["run"]), Standby: processes(opt["standby"]),
+				StartTimeout: dur(t, opt["start-timeout"]), StopTimeout: dur(t, opt["stop-timeout"])}
 			if opt["address"] != "" {
 				for a := range strings.SplitSeq(opt["address"], ",") {
 					g.Addresses = append(g.Addresses, manifest.Address{Prefix: netip.MustParsePrefix(a)})

@@ -108,7 +108,7 @@ func (w *world) manifest() *manifest.Manifest {
 	}
 	lines = append(lines, "check k covers=a,b failures=2", "check l covers=c failures=1")
 	if w.dice.roll(2) == 0 {
-		lines = append(lines, "group g run=a,b"+pick("", " address=192.0.2.1/24", " address=192.0.2.1/24,192.0.2.2/24")+pick("", " standby=c")+pick("", "", " script=m", " script=m,n"))
+		lines = append(lines, "group g run=a,b"+pick("", " address=192.0.2.1/24", " address=192.0.2.1/24,192.0.2.2/24")+pick("", " standby=c")+pick("", "", " script=m", " script=m,n")+pick("", " start-timeout=3s")+pick("", " stop-timeout=3s"))
 	}
 	return parseManifest(w.t, lines)
 }
@@ -297,6 +297,10 @@ func (w *world) act(a ha.Action) {
 		w.court.on[a.Part] = ok || w.dice.roll(2) == 0
 		w.mail = append(w.mail, ha.PartDone{Group: a.Group, Part: a.Part, On: true, OK: ok, Detail: "so"})
 	case ha.StopPart:
+		if a.Cut {
+			w.cut(a)
+			return
+		}
 		ok := w.dice.roll(4) > 0
 		if ok {
 			delete(w.court.on, a.Part)
@@ -448,6 +452,17 @@ func (w *world) make(a ha.StartPart) {
 	}
 	w.court.on[a.Part] = done.OK || !done.Gone
 	w.mail = append(w.mail, done)
+}
+
+// cut ends a start whose outcome was not told yet.
+func (w *world) cut(a ha.StopPart) {
+	for i, in := range w.mail {
+		if d, ok := in.(ha.PartDone); ok && d.On && d.Part == a.Part && w.dice.roll(3) > 0 {
+			d.OK, d.Hard, d.Fatal, d.Gone = false, false, false, w.dice.roll(2) == 0
+			w.court.on[a.Part] = !d.Gone
+			w.mail[i] = d
+		}
+	}
 }
 
 // lose is the loss of a part, or an operator's word about the group.

@@ -19,7 +19,9 @@ const (
 	drained
 	mended // the node is in maintenance
 	unlisted
-	weak // the exclusivity level is too low
+	weak  // the exclusivity level is too low
+	unfit // its parts say that they could not run there
+	unasked
 	barred
 	torn // it is with and apart from the same group
 	apart
@@ -70,6 +72,10 @@ func (w *field) may(g, n int, forced bool) no {
 		c = mended
 	case node.Level < w.groups[g].Rules.Level:
 		c = weak
+	case at != nil && at.Unfit != "" && w.groups[g].Now != node.Name:
+		c = unfit
+	case at != nil && at.Unasked && w.groups[g].Now != node.Name:
+		c = unasked
 	case at != nil && at.Barred != "" && !forced:
 		c = barred
 	}

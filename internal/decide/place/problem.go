@@ -97,7 +97,7 @@ type Request struct {
 }
 
 // At is what is particular to a group on one node. A node that has none is in
-// sync, as healthy as the node itself, and not barred.
+// sync, as healthy as the node itself, fit and not barred.
 type At struct {
 	Node   ha.Node
 	Health *Health  // nil: the node's own
@@ -105,6 +105,13 @@ type At struct {
 	// OnLoss says, if not empty, that the group may not be taken over here after the
 	// loss of who had it, and why: the wait of a file set, already reduced.
 	OnLoss string
+	// Unfit says, if not empty, that a part of the group says of itself that it could not
+	// be started here, and why. No force waives that: it would come to nothing. It is
+	// nothing to the node that has the group: what runs is no matter of its start.
+	Unfit string
+	// Unasked: its parts have not said yet whether they could be started here. That counts
+	// in the same way, and passes.
+	Unasked bool
 	// Barred says, if not empty, that the group may not run here, and why: its
 	// programs were given up here, for one. On the node that has it: it is to leave.
 	Barred string

@@ -122,6 +122,8 @@ func (p Problem) allowed(g *Group, name ha.Node) string {
 		return "is not in its list"
 	case n.Level < g.Rules.Level:
 		return "offers too low a level"
+	case (g.on(name).Unfit != "" || g.on(name).Unasked) && g.Now != name:
+		return "is unfit"
 	case g.on(name).Barred != "" && !forced:
 		return "is barred"
 	}

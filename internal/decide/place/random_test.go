@@ -142,6 +142,10 @@ func (d dice) at(n ha.Node) At {
 	if d.in(4) {
 		a.Barred = "orders was given up here"
 	}
+	a.Unasked = d.in(16)
+	if d.in(8) {
+		a.Unfit = "script db could not run here"
+	}
 	return a
 }
 

@@ -31,7 +31,7 @@ func (w *field) group(g int) string { return string(w.groups[g].Name) }
 func (c code) rule() string {
 	return "place." + [...]string{
 		okay: "ok", witness: "witness", away: "not-member", suspected: "suspect", drained: "drained", mended: "maintenance",
-		unlisted: "not-listed", weak: "level", barred: "barred", torn: "conflict", apart: "apart", full: "capacity",
+		unlisted: "not-listed", weak: "level", unfit: "unfit", unasked: "unasked", barred: "barred", torn: "conflict", apart: "apart", full: "capacity",
 		onLoss: "on-loss", behind: "not-in-sync", worse: "less-healthy", unreached: "unreached", older: "release", leftSoon: "left-at-once",
 		damped: "damped", later: "later", noCause: "no-cause", tied: "tied", locked: "locked", paused: "maintenance", nowhere: "nowhere",
 	}[c]
@@ -102,6 +102,10 @@ func (w voice) sayBar(f no, n int) (string, []ha.Fact) {
 		return name + " is not among its nodes", nil
 	case weak:
 		return fmt.Sprintf("%s offers exclusivity level %d and it needs %d", name, w.nodes[n].Level, m.Rules.Level), nil
+	case unfit:
+		return "it could not run on " + name + ": " + at.Unfit, nil
+	case unasked:
+		return "its parts have not said yet whether they could run on " + name, nil
 	case barred:
 		return "it may not run on " + name + ": " + at.Barred, nil
 	case torn:

@@ -250,6 +250,10 @@ func (a *At) set(k, v string) error {
 		a.OnLoss = v
 	case "barred":
 		a.Barred = v
+	case "unasked":
+		a.Unasked = true
+	case "unfit":
+		a.Unfit = v
 	default:
 		return fmt.Errorf("unknown")
 	}

@@ -14,19 +14,18 @@ import (
 	"gemel/internal/need"
 )
 
-// A node that is cut off is turned off by the device of the one that decides, and its
-// group goes on when that is confirmed: with these timers long before its authority is
-// over by every clock.
-func TestFenceDevice(t *testing.T) {
+// devices are a directory with the state of each node's fence device, and its agent.
+type devices string
+
+func newDevices(t *testing.T) devices {
+	t.Helper()
 	need.Command(t, "fence_dummy")
-	dir := t.TempDir()
-	state := func(n ha.Node) string { return filepath.Join(dir, string(n)) }
+	d := devices(t.TempDir())
 	for _, n := range []ha.Node{"a", "b"} {
-		must(t, os.WriteFile(state(n), []byte("on"), 0o600))
+		must(t, os.WriteFile(d.state(n), []byte("on"), 0o600))
 	}
 	// The agent of Debian keeps the state; what it stands for is done beside it.
-	agent := filepath.Join(dir, "fence_rack")
-	must(t, os.WriteFile(agent, []byte(fmt.Sprintf(`#!/bin/sh
+	must(t, os.WriteFile(filepath.Join(string(d), "fence_rack"), []byte(fmt.Sprintf(`#!/bin/sh
 in=$(cat)
 case $in in *action=off*)
 	n=$(echo "$in" | sed -n 's,^status_file=.*/,,p')
@@ -35,19 +34,39 @@ case $in in *action=off*)
 	for i in 1 2 3; do p=$(ip netns pids "$space"); [ -z "$p" ] || kill -9 $p; done;;
 esac
 echo "$in" | fence_dummy
-`, dir)), 0o755))
-	r := begun(t, Options{Profile: "guarded", Fence: func(n ha.Node) *manifest.Fence {
-		return &manifest.Fence{Agent: agent, Parameters: map[string]string{"status_file": state(n)}, Timeout: 20 * time.Second}
-	}})
+`, d)), 0o755))
+	return d
+}
+
+func (d devices) state(n ha.Node) string { return filepath.Join(string(d), string(n)) }
+
+func (d devices) fence(n ha.Node) *manifest.Fence {
+	return &manifest.Fence{Agent: filepath.Join(string(d), "fence_rack"), Parameters: map[string]string{"status_file": d.state(n)}, Timeout: 20 * time.Second}
+}
+
+// of says whose devices they are.
+func (d devices) of(t *testing.T, r *Rack) {
+	t.Helper()
+	must(t, os.WriteFile(filepath.Join(string(d), "prefix"), []byte(r.prefix), 0o600))
+}
+
+func (d devices) is(t *testing.T, n *Node) string {
+	t.Helper()
+	b, err := os.ReadFile(d.state(n.Name))
+	must(t, err)
+	return strings.TrimSpace(string(b))
+}
+
+// A node that is cut off is turned off by the device of the one that decides, and its
+// group goes on when that is confirmed: with these timers long before its authority is
+// over by every clock.
+func TestFenceDevice(t *testing.T) {
+	d := newDevices(t)
+	r := begun(t, Options{Profile: "guarded", Fence: d.fence})
+	d.of(t, r)
 	n := active(t, r, "")
 	other := otherOf(r, n)
-	is := func(n *Node) string {
-		b, err := os.ReadFile(state(n.Name))
-		must(t, err)
-		return strings.TrimSpace(string(b))
-	}
 	eventually(t, "both devices are known", func() bool { return known(t, r) == 2 })
-	must(t, os.WriteFile(filepath.Join(dir, "prefix"), []byte(r.prefix), 0o600))
 	n.unkeep() // a machine that is off starts nothing
 	cut := clock.Now()
 	must(t, r.Sever(n, Blue, Red))
@@ -55,8 +74,8 @@ echo "$in" | fence_dummy
 	t.Logf("the group went on after %v; without a device that is after more than %v", clock.Now().Sub(cut), identity(n).Timers.Wait())
 	// On a busy machine the wait may be over before the agent has begun.
 	eventually(t, "it is confirmed", func() bool { return strings.Contains(other.Tool("events"), "its status says off") })
-	if is(n) != "off" || is(other) != "on" {
-		t.Errorf("%s is %s, %s is %s", n.Name, is(n), other.Name, is(other))
+	if d.is(t, n) != "off" || d.is(t, other) != "on" {
+		t.Errorf("%s is %s, %s is %s", n.Name, d.is(t, n), other.Name, d.is(t, other))
 	}
 	if left := n.Processes(); len(left) > 0 {
 		t.Errorf("what was turned off runs still: %v", left)

@@ -352,16 +352,7 @@ func TestScriptWithoutMonitorOrHolder(t *testing.T) {
 	if s := d.calls(string(n.Name) + " st"); len(s) != 1 {
 		t.Errorf("the death of the monitor: %q", s)
 	}
-	holder := 0
-	for _, p := range n.Processes() {
-		if w := words(p.PID, "cmdline"); len(w) == 2 && w[1] == "part" {
-			holder = p.PID
-		}
-	}
-	if holder == 0 {
-		t.Fatalf("no holder among %v", n.Processes())
-	}
-	must(t, unix.Kill(holder, unix.SIGKILL))
+	must(t, n.killHolder())
 	eventually(t, "it is stopped and started again", func() bool { return len(d.calls(string(n.Name)+" st")) >= 3 })
 	if s := d.calls(string(n.Name) + " st"); len(s) != 3 || !strings.Contains(s[1], " stop ") {
 		t.Errorf("the death of the holder: %q", s)
@@ -370,6 +361,16 @@ func TestScriptWithoutMonitorOrHolder(t *testing.T) {
 	if s := d.stays(t); len(s) != 1 {
 		t.Errorf("the daemon lived on %v", s)
 	}
+}
+
+// killHolder kills the program that holds the script's part.
+func (n *Node) killHolder() error {
+	for _, p := range n.Processes() {
+		if w := words(p.PID, "cmdline"); len(w) == 2 && w[1] == "part" {
+			return unix.Kill(p.PID, unix.SIGKILL)
+		}
+	}
+	return fmt.Errorf("no holder among %v", n.Processes())
 }
 
 // An agent that is not there: every node says so, and the group runs nowhere.
@@ -381,9 +382,50 @@ func TestAgentThatIsMissing(t *testing.T) {
 	for _, n := range []*Node{r.Node("a"), r.Node("b")} {
 		eventually(t, "it is told before it matters", func() bool { return strings.Contains(n.Tool("events"), "ocf d could not run on "+string(n.Name)) })
 	}
-	eventually(t, "both were tried", func() bool {
-		return strings.Contains(r.Node("a").Tool("events"), "no such file") && strings.Contains(r.Node("b").Tool("alarms"), "no such file")
+	for _, on := range []string{"a", "b"} {
+		eventually(t, "each node knows why it is for neither", func() bool {
+			return strings.Contains(r.Node("b").Tool("why", "not", string(Group), "on", on), "it could not run on "+on+": ocf d:")
+		})
+	}
+}
+
+// A node on which validate says no gets the group by nothing, and says why; when the cause
+// is gone it may have it again.
+func TestValidateSaysNo(t *testing.T) {
+	d := newDB(t)
+	d.how(t, "validate", "case $GEMEL_NODE in a) echo there is no disk; exit 1;; esac")
+	r := begun(t, Options{Parts: d.part("")})
+	a, b := r.Node("a"), r.Node("b")
+	d.lives(t, b)
+	if s := d.calls("a start"); len(s) != 0 {
+		t.Errorf("on the node that it could not run on: %q", s)
+	}
+	eventually(t, "the others know why", func() bool {
+		return strings.Contains(b.Tool("why", "not", string(Group), "on", "a"), "it could not run on a: script db:")
 	})
+	if out := b.Tool("plan"); !strings.Contains(out, "it could not run on a: script db:") {
+		t.Errorf("plan:\n%s", out)
+	}
+	if out := b.Tool("plan", "--if", "node b lost"); strings.Contains(out, "b -> a") || !strings.Contains(out, "it could not run on a") {
+		t.Errorf("plan, if b is lost:\n%s", out)
+	}
+	for _, args := range [][]string{{"move", string(Group), "a"}, {"move", string(Group), "a", "--forced"}} {
+		if out := b.Tool(args...); !strings.Contains(out, "could not run on a") {
+			t.Errorf("%q: %s", args, out)
+		}
+	}
+	// On the node that has it validate counts for nothing.
+	d.how(t, "validate", "exit 2")
+	must(t, b.Signal(unix.SIGKILL, "monitor"))
+	must(t, r.Whole(bound))
+	d.lives(t, b)
+	d.how(t, "validate", "")
+	must(t, a.Signal(unix.SIGKILL, "monitor"))
+	must(t, r.Whole(bound))
+	d.goes(t, a)
+	if s := d.stays(t); len(s) != 2 {
+		t.Errorf("the daemon lived on %v", s)
+	}
 }
 
 // A stop that hangs when the group's deadline comes is killed with what it was to stop,

@@ -2,8 +2,6 @@ package gate
 
 import (
 	"bufio"
-	"bytes"
-	"crypto/rand"
 	"fmt"
 	"net"
 	"os"
@@ -13,6 +11,7 @@ import (
 	"time"
 
 	"gemel/internal/clock"
+	"gemel/internal/echo"
 	"gemel/internal/ha"
 	"gemel/internal/need"
 )
@@ -21,26 +20,14 @@ import (
 // answers.
 func TestMain(m *testing.M) {
 	if os.Getenv("GATE_TEST_ECHO") != "" {
-		c, err := net.ListenPacket("udp", os.Getenv("GATE_TEST_ECHO"))
-		if err != nil {
-			fmt.Println(err)
-			os.Exit(1)
-		}
-		fmt.Println(c.LocalAddr())
-		b := make([]byte, 64)
-		for {
-			n, from, err := c.ReadFrom(b)
-			if err != nil {
-				os.Exit(1)
-			}
-			_, _ = c.WriteTo(b[:n], from) // at the gate it is refused
-		}
+		fmt.Println(echo.Serve(os.Getenv("GATE_TEST_ECHO"), func(at string) error { _, err := fmt.Println(at); return err }))
+		os.Exit(1)
 	}
 	os.Exit(m.Run())
 }
 
-// echo runs that program in a control group.
-func echo(t *testing.T, dir, at string) net.Conn {
+// begin runs that program in a control group.
+func begin(t *testing.T, dir, at string) net.Conn {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
@@ -77,27 +64,6 @@ func echo(t *testing.T, dir, at string) net.Conn {
 	return conn
 }
 
-// answers asks once.
-func answers(t *testing.T, c net.Conn, patience time.Duration) bool {
-	t.Helper()
-	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
-		t.Fatal(err)
-	}
-	ask := []byte(rand.Text()) // an answer to one before is none
-	if _, err := c.Write(ask); err != nil {
-		return false
-	}
-	for b := make([]byte, 64); ; {
-		n, err := c.Read(b)
-		if err != nil {
-			return false
-		}
-		if bytes.Equal(b[:n], ask) {
-			return true
-		}
-	}
-}
-
 func TestGate(t *testing.T) {
 	need.Root(t)
 	root := need.CgroupV2(t)
@@ -112,8 +78,8 @@ func TestGate(t *testing.T) {
 					t.Error(err)
 				}
 			})
-			c := echo(t, dir, at)
-			if !answers(t, c, time.Minute) {
+			c := begin(t, dir, at)
+			if !echo.Asks(c, time.Minute) {
 				t.Fatal("no answer without a gate")
 			}
 			g, err := New()
@@ -123,7 +89,7 @@ func TestGate(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if answers(t, c, 50*time.Millisecond) {
+			if echo.Asks(c, 50*time.Millisecond) {
 				t.Error("an answer before there was a deadline")
 			}
 			// From one instant to the other, with nobody doing anything.
@@ -131,12 +97,12 @@ func TestGate(t *testing.T) {
 			if err := g.Until(end); err != nil {
 				t.Fatal(err)
 			}
-			if !answers(t, c, time.Minute) && clock.Now() < end {
+			if !echo.Asks(c, time.Minute) && clock.Now() < end {
 				t.Error("no answer before the deadline")
 			}
 			last := ha.Instant(0)
 			for clock.Now() < end.Add(100*time.Millisecond) {
-				if sent := clock.Now(); answers(t, c, 20*time.Millisecond) {
+				if sent := clock.Now(); echo.Asks(c, 20*time.Millisecond) {
 					last = sent
 				}
 			}
@@ -146,19 +112,19 @@ func TestGate(t *testing.T) {
 			if err := g.Until(clock.Now().Add(time.Hour)); err != nil {
 				t.Fatal(err)
 			}
-			if !answers(t, c, time.Minute) {
+			if !echo.Asks(c, time.Minute) {
 				t.Error("no answer after the deadline was put off")
 			}
 			if err := g.Until(0); err != nil {
 				t.Fatal(err)
 			}
-			if answers(t, c, 50*time.Millisecond) {
+			if echo.Asks(c, 50*time.Millisecond) {
 				t.Error("an answer after the end")
 			}
 			if err := held.Close(); err != nil {
 				t.Fatal(err)
 			}
-			if !answers(t, c, time.Minute) {
+			if !echo.Asks(c, time.Minute) {
 				t.Error("no answer after the gate was taken away")
 			}
 		})

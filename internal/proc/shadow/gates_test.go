@@ -1,8 +1,6 @@
 package shadow
 
 import (
-	"bytes"
-	"crypto/rand"
 	"net"
 	"os"
 	"path/filepath"
@@ -12,31 +10,12 @@ import (
 	"golang.org/x/sys/unix"
 
 	"gemel/internal/clock"
+	"gemel/internal/echo"
 	"gemel/internal/need"
 	"gemel/internal/proc"
 )
 
 const bound = 10 * time.Second // for an answer that has to come
-
-// asks asks once, and reports whether there was an answer.
-func asks(c net.Conn, patience time.Duration) bool {
-	if c.SetDeadline(time.Now().Add(patience)) != nil {
-		return false
-	}
-	ask := []byte(rand.Text()) // an answer to one before is none
-	if _, err := c.Write(ask); err != nil {
-		return false
-	}
-	for b := make([]byte, 64); ; {
-		n, err := c.Read(b)
-		if err != nil {
-			return false
-		}
-		if bytes.Equal(b[:n], ask) {
-			return true
-		}
-	}
-}
 
 // dial waits for the address that a program writes down.
 func (w *world) dial(file string) net.Conn {
@@ -68,7 +47,7 @@ func TestNoAnswerAfterTheDeadline(t *testing.T) {
 	pid := w.run(in("g", w.spec("p", "echo="+file)), 1).Report.PID
 	w.run(w.spec("q", "echo="+plain), 2)
 	c, q := w.dial(file), w.dial(plain)
-	if !asks(c, bound) || !asks(q, bound) {
+	if !echo.Asks(c, bound) || !echo.Asks(q, bound) {
 		t.Fatal("no answer")
 	}
 	w.wait("the lock of the guard", func() bool { return w.guardPID() == guard })
@@ -83,13 +62,13 @@ func TestNoAnswerAfterTheDeadline(t *testing.T) {
 	}
 	before := 0
 	for clock.Now() < last.Kill {
-		if asks(c, 20*time.Millisecond) {
+		if echo.Asks(c, 20*time.Millisecond) {
 			before++
 		}
 	}
 	late := 0
 	for clock.Now() < last.Kill.Add(200*time.Millisecond) {
-		if sent := clock.Now(); asks(c, 20*time.Millisecond) && sent >= last.Kill {
+		if sent := clock.Now(); echo.Asks(c, 20*time.Millisecond) && sent >= last.Kill {
 			late++
 		}
 	}
@@ -99,7 +78,7 @@ func TestNoAnswerAfterTheDeadline(t *testing.T) {
 	if !living(pid) {
 		t.Error("the program does not run any more: its silence shows nothing")
 	}
-	if !asks(q, bound) {
+	if !echo.Asks(q, bound) {
 		t.Error("a program of no group does not answer")
 	}
 	for _, p := range stopped {
@@ -128,7 +107,7 @@ func TestGateOfTheNextShadow(t *testing.T) {
 	w.kind(m, proc.ReportShadowBack)
 	w.rights(right("g", 1, forever))
 	w.barrier()
-	if !asks(c, bound) || !living(pid) {
+	if !echo.Asks(c, bound) || !living(pid) {
 		t.Error("no answer of a program that was adopted")
 	}
 	shut := right("g", 1, forever)
@@ -142,9 +121,9 @@ func TestGateOfTheNextShadow(t *testing.T) {
 		}
 	}
 	for clock.Now() < shut.Kill {
-		asks(c, 10*time.Millisecond)
+		echo.Asks(c, 10*time.Millisecond)
 	}
-	if asks(c, 50*time.Millisecond) || !living(pid) {
+	if echo.Asks(c, 50*time.Millisecond) || !living(pid) {
 		t.Error("an answer after the deadline, or nothing that could give one")
 	}
 	for _, p := range stopped {

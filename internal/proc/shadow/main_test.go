@@ -20,6 +20,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"gemel/internal/echo"
 	"gemel/internal/ha"
 	"gemel/internal/proc"
 	"gemel/internal/proc/lapse"
@@ -286,18 +287,10 @@ func playProgram() int {
 			n, _ := strconv.Atoi(arg)
 			return n
 		case "echo": // answers what it is asked at the address that it writes down
-			c, err := net.ListenPacket("udp", "127.0.0.1:0")
-			if err != nil || os.WriteFile(arg+".new", []byte(c.LocalAddr().String()), 0o600) != nil || os.Rename(arg+".new", arg) != nil {
-				return 96
-			}
-			b := make([]byte, 64)
-			for {
-				n, from, err := c.ReadFrom(b)
-				if err != nil {
-					return 96
-				}
-				_, _ = c.WriteTo(b[:n], from)
-			}
+			_ = echo.Serve("127.0.0.1:0", func(at string) error {
+				return errors.Join(os.WriteFile(arg+".new", []byte(at), 0o600), os.Rename(arg+".new", arg))
+			})
+			return 96
 		case "sleep":
 			for { // select {} would end as a deadlock without cgo
 				_, _ = unix.Poll(nil, -1)

@@ -440,13 +440,27 @@ func replace(t *testing.T, r *rig) {
 	}
 	m.Join = true
 	r.members["c"] = m
+	// It may be started before the others know of it.
+	p := r.start("c")
+	until(t, "word of its waiting", func() error {
+		if log := p.logged(); !strings.Contains(log, "those that answer have not added it") {
+			return errors.New(log)
+		}
+		return nil
+	})
 	began = time.Now()
 	id, err := c.Add(ctxFor(t, 20*time.Second), "c")
 	if err != nil || id == dead {
 		t.Fatalf("%x, %v", id, err)
 	}
 	added := time.Since(began)
-	r.up("c")
+	select {
+	case <-p.ready:
+	case <-p.ended:
+		t.Fatalf("it ended: %s\n%s", p.text(), p.logged())
+	case <-time.After(30 * time.Second):
+		t.Fatalf("it is not ready\n%s", p.logged())
+	}
 	if got := r.client("c").Node(ctxFor(t, 300*time.Millisecond), "z"); got.Error == "" {
 		t.Error("a member without a vote gives an authority")
 	}
@@ -482,7 +496,7 @@ func replace(t *testing.T, r *rig) {
 }
 
 // otherRole starts a member whose certificate is of the same authority and of
-// another role: it is let in nowhere, and lets nobody in.
+// another role: it is let in nowhere, lets nobody in, and waits until it is told to end.
 func otherRole(t *testing.T, r *rig) {
 	gone := ""
 	for _, n := range []string{"a", "b", "c"} {
@@ -498,15 +512,20 @@ func otherRole(t *testing.T, r *rig) {
 	m.Join, m.TLS = true, r.ca.issue("thief", "gemel://test/agent")
 	r.members[gone] = m
 	r.start(gone)
-	p := r.gone(gone)
-	if !strings.Contains(p.text(), "no voter answers") {
-		t.Fatalf("it ended with %q\n%s", p.text(), p.logged())
-	}
-	t.Log(p.text())
+	p := r.running[gone]
+	until(t, "word of its waiting", func() error {
+		if log := p.logged(); !strings.Contains(log, "this member waits until a voter of the cluster knows it") || !strings.Contains(log, "no voter answers") {
+			return errors.New(log)
+		}
+		return nil
+	})
 	until(t, "word of the refusal at a voter", func() error {
 		if log := r.running[by].logged(); !strings.Contains(log, "connection to the store was refused") || !strings.Contains(log, "gemel://test/agent") {
 			return errors.New(log)
 		}
 		return nil
 	})
+	if took := r.halt(gone); took > 2*time.Second {
+		t.Errorf("its end took %v", took)
+	}
 }

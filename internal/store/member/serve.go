@@ -72,7 +72,7 @@ func Serve(ctx context.Context, m Member, log *slog.Logger) error {
 	}
 	defer func() { _ = w.close() }()
 	if fresh {
-		if err := strangers(ctx, m); err != nil {
+		if err := admitted(ctx, &m, w); err != nil || ctx.Err() != nil {
 			return err
 		}
 		// What a start that was cut off has left is of no use, and nobody's.
@@ -203,10 +203,51 @@ func stop(e *embed.Etcd) error {
 	return nil
 }
 
+const (
+	admitSoon = 100 * time.Millisecond // between two questions to the voters, at first
+	admitLate = 2 * time.Second        // at last
+	admitTell = time.Minute            // between two words about that in the log
+)
+
+// admitted returns when a member without data and mark may start. One that joins waits
+// until a voter knows it: whoever adds it tells this machine and the voters, and who of
+// them reads that first is chance. It waits for as long as it takes; ctx ends it. Where the voters are is kept current meanwhile.
+func admitted(ctx context.Context, m *Member, w *wire) error {
+	var told time.Time
+	for pause := admitSoon; ; pause = min(2*pause, admitLate) {
+		known, err := strangers(ctx, *m)
+		if errors.Is(err, store.ErrForeign) || !m.Join {
+			return err
+		}
+		if known || ctx.Err() != nil {
+			return nil
+		}
+		if err == nil {
+			err = errors.New("those that answer have not added it")
+		}
+		if time.Since(told) >= admitTell {
+			told = time.Now()
+			w.log.Warn("this member waits until a voter of the cluster knows it", "member", m.Name, "error", err)
+		}
+		next := time.NewTimer(pause)
+		select {
+		case <-ctx.Done():
+		case cluster := <-m.Moved:
+			m.Cluster = cluster
+			if err := w.move(cluster); err != nil {
+				w.log.Error("the voters' new addresses are not used", "error", err)
+			}
+			pause = admitSoon
+		case <-next.C:
+		}
+		next.Stop()
+	}
+}
+
 // strangers asks the other voters, before a member without data and mark starts,
 // whether it has ever served. etcd would start it as the one that they know, with
-// an empty log.
-func strangers(ctx context.Context, m Member) error {
+// an empty log. Known says that one of them has added it.
+func strangers(ctx context.Context, m Member) (known bool, err error) {
 	var peers []string
 	for name := range m.Cluster {
 		if name != m.Name {
@@ -214,19 +255,19 @@ func strangers(ctx context.Context, m Member) error {
 		}
 	}
 	if len(peers) == 0 {
-		return nil
+		return false, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	type answer struct {
-		known []*membership.Member
-		err   error
+		all []*membership.Member
+		err error
 	}
 	answers := make(chan answer, len(peers))
 	for _, p := range peers {
 		go func() {
-			known, err := membersAt(ctx, p)
-			answers <- answer{known, err}
+			all, err := membersAt(ctx, p)
+			answers <- answer{all, err}
 		}()
 	}
 	var failed []error
@@ -235,16 +276,19 @@ func strangers(ctx context.Context, m Member) error {
 		if a.err != nil {
 			failed = append(failed, a.err)
 		}
-		for _, k := range a.known {
-			if len(k.ClientURLs) > 0 && slices.Contains(k.PeerURLs, store.PeerURL(m.Name)) {
-				return fmt.Errorf("%w: the cluster knows member %s (%s) as one that has served, and there is no data of it here", store.ErrForeign, k.ID, k.Name)
+		for _, k := range a.all {
+			if !slices.Contains(k.PeerURLs, store.PeerURL(m.Name)) {
+				continue
+			}
+			if known = true; len(k.ClientURLs) > 0 {
+				return true, fmt.Errorf("%w: the cluster knows member %s (%s) as one that has served, and there is no data of it here", store.ErrForeign, k.ID, k.Name)
 			}
 		}
 	}
 	if m.Join && len(failed) == len(peers) {
-		return fmt.Errorf("joining the cluster: no voter answers: %w", errors.Join(failed...))
+		return false, fmt.Errorf("no voter answers: %w", errors.Join(failed...))
 	}
-	return nil
+	return known, nil
 }
 
 // membersAt asks one voter whom it knows.
