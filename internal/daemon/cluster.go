@@ -160,10 +160,7 @@ func newMember(o Options, boot string, past journal.Past) (*member, error) {
 	}
 	m := &member{o: o, was: former{boot, ha.Incarnation(strings.Trim(past.Kept[cluster.KeptIncarnation], `"`)), past.Alarms},
 		heart: &heart{me: id.Name, now: clock.Now, silence: id.Timers.Silence}}
-	cfg := store.Config{Socket: o.storeSocket(), Prefix: "/gemel/" + id.Cluster.ID + "/"}
-	if !id.Witness && o.home().Made() {
-		cfg.Way = m.way
-	}
+	cfg := store.Config{Socket: o.storeSocket(), Way: way(m), Prefix: "/gemel/" + id.Cluster.ID + "/"}
 	if id.Store.External() {
 		cfg.Socket, cfg.Way, cfg.Prefix = "", nil, strings.TrimSuffix(id.Store.Prefix, "/")+"/"+id.Cluster.ID+"/"
 		for _, e := range id.Store.Endpoints {
