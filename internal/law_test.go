@@ -132,6 +132,7 @@ var bannedTime = []string{"Now", "Since", "Until", "After", "AfterFunc", "Sleep"
 // is not here is in no package: add it here and in docs/dependencies.md.
 var owners = map[string][]string{
 	"go.etcd.io":                          {"internal/store/member"},
+	"google.golang.org/grpc":              {"internal/store/member"},
 	"go.uber.org/zap":                     {"internal/store/member"},
 	"github.com/goccy/go-yaml":            {"internal/config"},
 	"github.com/invopop/jsonschema":       {"internal/config"},

@@ -17,7 +17,7 @@ for tool in python3 cc go ip nft unshare nsenter; do
 done
 mkdir -p "$BENCH_BIN" .bench/raw
 for f in echo probe; do cc -O2 -static -o "$BENCH_BIN/fo-$f" bench/failover/$f.c; done
-CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o "$BENCH_BIN/gemel" ./cmd/gemel
+bash scripts/build.sh "$BENCH_BIN" # as it is installed
 
 all=(gemel-normal gemel-fast keepalived keepalived-0.1 pacemaker pacemaker-300)
 n=${N:-15} visits=${VISITS:-3} idle=60 quiet=10

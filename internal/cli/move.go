@@ -127,3 +127,15 @@ func resumeCommand(t *tool) *cobra.Command {
 		`Takes a drain back. Groups that left come back only if their failback is automatic, or by
 gemel move.`, gemelv1.Verb_VERB_RESUME)
 }
+
+func brainCommand(t *tool) *cobra.Command {
+	c := &cobra.Command{Use: "brain", GroupID: "act", Args: args(0, 0), Short: "who decides for the cluster",
+		Long: "One node decides which node runs what (gemel status names it); the next takes over when it is lost."}
+	s := nodeChange(t, "switch [NODE]", "have another node decide",
+		`Hands the decision over to a node of the cluster: to the named one, or to a member that runs no group
+if there is one. No group notices. By itself this is done, at most once in ten minutes, when
+the node that decides runs groups and another one runs none: then its death costs no election.`, gemelv1.Verb_VERB_DECIDE)
+	s.GroupID = ""
+	c.AddCommand(s)
+	return c
+}

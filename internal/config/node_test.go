@@ -74,7 +74,7 @@ func TestEverythingOfANode(t *testing.T) {
 		Timers: manifest.Timers{Heartbeat: 100 * ms, Silence: 500 * ms, Life: 7000 * ms, Stop: 1000 * ms, Settle: time.Minute,
 			Election: 2000 * ms, Tick: 150 * ms, Drift: 0.005},
 		Capacities: []manifest.Amount{{Resource: "groups", Value: 20}, {Resource: "licences", Value: 4}, {Resource: "memory", Value: 8e9}},
-		Level: manifest.Level{Guard: true, Watchdog: "/dev/watchdog1", WatchdogTime: 3 * time.Second, Fence: &manifest.Fence{Agent: "fence_ipmilan",
+		Level: manifest.Level{Guard: true, Reset: manifest.ResetSysrq, Watchdog: "/dev/watchdog1", WatchdogTime: 3 * time.Second, Fence: &manifest.Fence{Agent: "fence_ipmilan",
 			Parameters: map[string]string{"ip": "10.9.0.1", "username": "gemel", "password": "s e c r e t", "lanplus": "1"}, Timeout: 20 * time.Second}},
 		DataDir: "/srv/gemel",
 	}

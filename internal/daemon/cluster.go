@@ -76,8 +76,11 @@ func (o Options) hurry() {
 }
 
 // timers are those of the machines.
+// brainRest is how long who decides does so before it hands over to a node without groups.
+const brainRest = 10 * time.Minute
+
 func timers(t manifest.Timers) cluster.Timers {
-	return cluster.Timers{Silence: t.Silence, Life: t.Life, Stop: t.Stop, Drift: t.Drift, Settle: t.Settle}
+	return cluster.Timers{Silence: t.Silence, Life: t.Life, Stop: t.Stop, Drift: t.Drift, Settle: t.Settle, Rest: brainRest}
 }
 
 // member is one life of this node's place in its cluster.
@@ -160,9 +163,12 @@ func newMember(o Options, boot string, past journal.Past) (*member, error) {
 	for _, p := range id.Peers {
 		m.heart.peers = append(m.heart.peers, p.Name)
 	}
-	cfg := store.Config{Socket: o.nearest(), Prefix: "/gemel/" + id.Cluster.ID + "/"}
+	cfg := store.Config{Socket: o.storeSocket(), Prefix: "/gemel/" + id.Cluster.ID + "/"}
+	if !id.Witness && o.home().Made() {
+		cfg.Way = m.way
+	}
 	if id.Store.External() {
-		cfg.Socket, cfg.Prefix = "", strings.TrimSuffix(id.Store.Prefix, "/")+"/"+id.Cluster.ID+"/"
+		cfg.Socket, cfg.Way, cfg.Prefix = "", nil, strings.TrimSuffix(id.Store.Prefix, "/")+"/"+id.Cluster.ID+"/"
 		for _, e := range id.Store.Endpoints {
 			cfg.Endpoints = append(cfg.Endpoints, "https://"+e)
 		}
@@ -300,7 +306,7 @@ func (m *member) problemOf(groups []manifest.Group) []place.Group {
 			if h, ok := m.wished.facts[n.Name].Groups[g.Name]; ok {
 				at.Health = &h
 			}
-			at.Unfit, at.Unasked = m.fit(g, n.Name)
+			at.Unfit, at.Unasked = fitOf(m, g, n.Name)
 			if at.Barred != "" || at.Health != nil || at.Unfit != "" || at.Unasked {
 				p.At = append(p.At, at)
 			}

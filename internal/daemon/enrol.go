@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -23,16 +23,14 @@ const againEnv = "GEMEL_AGAIN"
 // home is where this machine keeps what it is to its cluster.
 func (o Options) home() roll.Home { return roll.HomeOf(o.Places) }
 
-// tunnelSocket is where a machine that does not vote finds the store.
-func (o Options) tunnelSocket() string { return filepath.Join(o.Places.Run, "tunnel.sock") }
-
-// nearest is the socket by which this machine reaches the embedded store. A witness
-// has its own member or nothing.
-func (o Options) nearest() string {
-	if o.Identity.Witness || self(o.Identity).Voter && !o.home().Joining() {
-		return o.storeSocket()
+// way is how this machine reaches the embedded store: by its own member or, until that
+// votes, by way of another machine. A witness, and a member of a cluster that was set up
+// by hand, has its own or nothing.
+func (m *member) way(ctx context.Context) (net.Conn, error) {
+	if m.clerk == nil {
+		return nil, errors.New("this machine does not know yet who is in its cluster")
 	}
-	return o.tunnelSocket()
+	return m.clerk.Way(ctx, m.o.storeSocket())
 }
 
 // era is that of the cluster.
@@ -80,7 +78,6 @@ func (m *member) enrolled(g *group) {
 	}
 	g.start(m.clerk.Run)
 	g.start(func(ctx context.Context) error { return m.clerk.Serve(ctx, m.o.storeSocket()) })
-	g.start(func(ctx context.Context) error { return m.clerk.Tunnel(ctx, m.o.tunnelSocket(), m.o.storeSocket()) })
 }
 
 // enrolment answers the questions of the API about who is in the cluster.

@@ -26,6 +26,9 @@ func (o *Options) armed() error {
 	}
 	var err error
 	o.Withdraw, err = withdraw()
+	if o.Reset == nil && resets(o.Identity.Level.Reset, served()) {
+		o.Reset = reset(sysrqTrigger, kernelLog, o.Log)
+	}
 	return err
 }
 

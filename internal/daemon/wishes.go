@@ -211,6 +211,8 @@ func (w wishing) request(ctx context.Context, r ha.Request) (ha.Answer, error) {
 		return w.drain(ctx, r)
 	case ha.VerbMaintain:
 		return w.maintain(ctx, r)
+	case ha.VerbDecide:
+		return w.decide(ctx, r)
 	case ha.VerbLock, ha.VerbUnlock:
 		return w.lock(ctx, r)
 	case ha.VerbClear:

@@ -123,6 +123,7 @@ var catalogue = [...]Entry{
 	{StoreLed, "store-led", "Store led by another member", Info, "The lead of the cluster's store was moved to the member that is named.", "None.", "Nothing.", false},
 	{GroupRefused, "group-refused", "Move of a group refused", Info, "Something asks for the group to move, and it stays.", "It stays where it is.",
 		"See the reason; gemel why GROUP tells more.", false},
+	{BrainSwitched, "brain-switched", "Another node decides", Info, "Who decided handed that over to the node that is named.", "None.", "Nothing.", false},
 	{GroupLate, "group-late", "Group not started in time", Assert, "Not everything of the group was started within its start-timeout. That is a failed start: what was started is stopped again.",
 		"It goes to another node if one may take it, else it is tried here again.", "The reason names what it waited for: gemel why GROUP. Repair that, or raise start-timeout.", false},
 	{GroupUnproved, "group-unproved", "Stop of a group not proved", Assert, "The group was to stop on this node, and nobody can say that nothing of it is left: a program that cannot be killed, or a stop that fails or hangs.",

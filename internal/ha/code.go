@@ -96,6 +96,7 @@ const (
 	FenceFailed
 	FenceWorks
 	GroupRefused
+	BrainSwitched
 	GroupLate     // it was not started within its start-timeout
 	GroupUnproved // its stop is not proved
 	PortShut      // heartbeats pass between two nodes and connections do not, or the reverse

@@ -227,6 +227,8 @@ const (
 	// VerbMaintain is maintenance of a group, a node, or with a node without a name the
 	// cluster; Value is how long, empty: it ends.
 	VerbMaintain Verb = "maintain"
+	// VerbDecide has a node decide; without a name it is the one that suits best.
+	VerbDecide Verb = "decide"
 	// VerbRecovery and VerbEscalation set a dynamic item; Value is its word.
 	VerbRecovery   Verb = "set-recovery"
 	VerbEscalation Verb = "set-escalation"

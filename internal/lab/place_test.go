@@ -132,6 +132,25 @@ func TestPlacement(t *testing.T) {
 	if err != nil || !strings.Contains(string(env), "GEMEL_ROLE_FILE="+b.Path("run/role/g")+"\x00") {
 		t.Errorf("the program was not told its role file: %v, %q", err, env)
 	}
+	// Who decides hands that over, and what runs does not notice.
+	was := Process(b.Status(), "vital").GetPid()
+	for range 2 {
+		from := a.Status().GetCluster().GetBrain()
+		a.must("brain", "switch")
+		b.Until("another node decides", func(s *gemelv1.Snapshot) bool {
+			now := s.GetCluster().GetBrain()
+			return now != from && now != ""
+		})
+		for _, i := range []*Instance{a, b} {
+			i.Until("it is known, and nothing has moved", func(s *gemelv1.Snapshot) bool { return s.GetCluster().GetBrain() != from && on(s, "g") == "b" })
+		}
+	}
+	if o, code := a.tool("brain", "switch", "w"); code != 3 {
+		t.Errorf("the witness was to decide: exit %d, %v", code, o)
+	}
+	if is := Process(b.Status(), "vital").GetPid(); is != was {
+		t.Errorf("the program was restarted: %d, %d", was, is)
+	}
 	if e := b.must("why", "g"); !strings.Contains(fmt.Sprint(e["events"]), "Group active") {
 		t.Errorf("why g: %v", e)
 	}

@@ -130,9 +130,18 @@ func (t Timers) Wait() time.Duration {
 	return time.Duration(float64(t.Life+t.Stop) * (1 + t.Drift) / (1 - t.Drift))
 }
 
+// What is done when something of a group is there at the end of its authority and cannot
+// be killed.
+const (
+	ResetAuto  = "auto"  // as sysrq where systemd runs the machine and Gemel as its service, else as none
+	ResetSysrq = "sysrq" // the kernel restarts the machine at once, without a sync
+	ResetNone  = "none"
+)
+
 // Level is what makes the exclusivity level that a node offers (DESIGN 5.3.9).
 type Level struct {
 	Guard        bool          // default true; without it the level is 0
+	Reset        string        // one of Resets; how the machine is reset when something cannot be stopped
 	Watchdog     string        // a device, as /dev/watchdog; empty: none
 	WatchdogTime time.Duration // after which it resets the machine; default 2s; 0 without one
 	Fence        *Fence        // nil: none

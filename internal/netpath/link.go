@@ -119,7 +119,7 @@ func newLink(s *Station, name string) *link {
 func (l *link) run(ctx context.Context, alarm clock.Alarm) {
 	defer l.shut()
 	now := l.s.clk.Now()
-	for next := now; ctx.Err() == nil; {
+	for next := l.s.began; ctx.Err() == nil; {
 		if l.soon.Swap(false) && now < next {
 			next = now
 		}
@@ -166,10 +166,7 @@ func (l *link) beat(due, now ha.Instant) ha.Instant {
 		l.round(t, now)
 	}
 	l.tell(now)
-	if due = due.Add(t.interval); due <= now {
-		due = now.Add(t.interval) // what was missed is not sent after
-	}
-	return due
+	return l.s.after(now, t.interval)
 }
 
 // keep opens the socket if there is none, and makes a dead one anew. A network

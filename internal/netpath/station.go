@@ -25,6 +25,8 @@ type Station struct {
 	book  *book
 	links []*link
 	stall Stall
+
+	began ha.Instant // Run; from then on all links count their intervals
 }
 
 // A Stall is how late this node's own heartbeats were: what it did not hear
@@ -138,6 +140,7 @@ func (s *Station) Run(ctx context.Context) error {
 		}
 		alarms = append(alarms, a)
 	}
+	s.began = s.clk.Now()
 	var wg sync.WaitGroup
 	for i, l := range s.links {
 		wg.Go(func() { l.run(ctx, alarms[i]) })
@@ -148,6 +151,13 @@ func (s *Station) Run(ctx context.Context) error {
 	}
 	wg.Wait()
 	return nil
+}
+
+// after returns the next instant at which all links send: they do it together, here and
+// so also there, since waking a process costs more than what it then does. What was
+// missed is not sent after.
+func (s *Station) after(now ha.Instant, interval time.Duration) ha.Instant {
+	return now.Add(interval - now.Sub(s.began)%interval)
 }
 
 // Heard appends what was observed of every configured peer on every network to

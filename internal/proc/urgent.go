@@ -15,7 +15,19 @@ import (
 // and the store's own heartbeats, else come seconds late. Threads that are made later
 // are the same; what Run starts, and what the shadow does, is not. The error says
 // why it is not allowed, as for a plain user.
-func Urgent() error { return all(unix.SCHED_RR, rtPriority) }
+//
+// It keeps to one processor from then on (decision 0240): what goes before every
+// program must never take all that the machine has, and a second one made it dearer.
+// GOMAXPROCS in the environment says otherwise.
+func Urgent() error {
+	if err := all(unix.SCHED_RR, rtPriority); err != nil {
+		return err
+	}
+	if os.Getenv("GOMAXPROCS") == "" {
+		runtime.GOMAXPROCS(1)
+	}
+	return nil
+}
 
 func all(policy int, priority int32) error {
 	// A thread that is made meanwhile by one that was not reached yet is found in the

@@ -49,6 +49,7 @@ type Seen struct {
 	Deadlines                                                         int // groups that were killed at the end of their authority
 	Late                                                              int // transactions that were committed when nobody waited any more
 	Fenced                                                            int
+	Switched                                                          int // of the epoch, as planned
 	Starts                                                            int
 }
 
@@ -61,6 +62,9 @@ func Draw(seed uint64) Config {
 	if d.chance(4) {
 		c.Timers.Silence, c.Timers.Life, c.Timers.Stop = 60*time.Millisecond, 400*time.Millisecond, 40*time.Millisecond
 		c.Length, c.Quiet = 12*time.Second, 15*time.Second
+	}
+	if seed%2 == 0 {
+		c.Timers.Rest = 10 * c.Timers.Silence // ten minutes are never over here
 	}
 	c.Faults = Faults(c, 16+d.upTo(16))
 	return c
@@ -91,7 +95,7 @@ func (s *Seen) Add(o Seen) {
 	}{
 		{&s.Suspected, o.Suspected}, {&s.Cleared, o.Cleared}, {&s.Evicted, o.Evicted}, {&s.Granted, o.Granted}, {&s.Moved, o.Moved},
 		{&s.Joined, o.Joined}, {&s.Left, o.Left}, {&s.Epochs, o.Epochs}, {&s.Deadlines, o.Deadlines}, {&s.Late, o.Late},
-		{&s.Fenced, o.Fenced}, {&s.Starts, o.Starts},
+		{&s.Fenced, o.Fenced}, {&s.Switched, o.Switched}, {&s.Starts, o.Starts},
 	} {
 		*p.to += p.more
 	}

@@ -145,6 +145,9 @@ func (s *store) commit(x ha.WriteStore) ha.StoreWritten {
 		case p.Brain != nil:
 			e.brain = *p.Brain
 			s.w.res.Seen.Epochs++
+			if x.Epoch != 0 {
+				s.w.res.Seen.Switched++ // whoever takes it does not compare it twice
+			}
 		default:
 			continue // only compared
 		}

@@ -49,6 +49,9 @@ type Config struct {
 	// etcd, as https://10.0.0.1:2379. One of the two.
 	Socket    string
 	Endpoints []string
+	// Way makes a connection to a member of ours, if that of this machine may not be the
+	// one to ask; nil: it is dialed at Socket.
+	Way func(context.Context) (net.Conn, error)
 	// TLS is for the endpoints. http without it is only for loopback.
 	TLS TLS
 	// Prefix stands before every key, as "/gemel/4f2a/": it carries the id of the
@@ -104,7 +107,7 @@ func Dial(c Config) (*Client, error) {
 		if !filepath.IsAbs(c.Socket) {
 			return nil, fmt.Errorf("the store's socket %q must be an absolute path", c.Socket)
 		}
-		cl.addSocket(c.Socket)
+		cl.addSocket()
 	case len(c.Endpoints) == 0:
 		return nil, errors.New("neither a socket nor an endpoint of the store is given")
 	}
@@ -125,16 +128,21 @@ func (c *Client) Close() error {
 	return errors.Join(errs...)
 }
 
-func (c *pool) addSocket(at string) {
+func (c *pool) addSocket() {
 	// A member that is started anew is found at once: trying costs nothing here.
-	c.add(&end{name: at, base: "http://store", again: 50 * time.Millisecond}, "store:80", transport(nil,
-		func(ctx context.Context, _, _ string) (net.Conn, error) {
-			d := net.Dialer{}
-			if until, ok := ctx.Deadline(); ok {
-				d.Deadline = until
-			}
-			return disk.Dial(&d, at)
-		}))
+	c.add(&end{name: c.c.Socket, base: "http://store", again: 50 * time.Millisecond}, "store:80", transport(nil, c.near))
+}
+
+// near connects to the member of this machine, or to whom is asked instead.
+func (c *pool) near(ctx context.Context, _, _ string) (net.Conn, error) {
+	if c.c.Way != nil {
+		return c.c.Way(ctx)
+	}
+	d := net.Dialer{}
+	if until, ok := ctx.Deadline(); ok {
+		d.Deadline = until
+	}
+	return disk.Dial(&d, c.c.Socket)
 }
 
 func (c *pool) addEndpoint(at string, t TLS) error {

@@ -6,7 +6,6 @@ import (
 	hexcode "encoding/hex"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"strconv"
 	"strings"
@@ -14,7 +13,6 @@ import (
 
 	"connectrpc.com/connect"
 
-	"gemel/internal/store/disk"
 	"gemel/internal/store/etcdpb"
 )
 
@@ -118,16 +116,7 @@ func (c *pool) local(ctx context.Context, method, path string) (*http.Response, 
 	if err != nil {
 		return nil, err
 	}
-	t := &http.Transport{
-		DisableKeepAlives: true,
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			d := net.Dialer{}
-			if until, ok := ctx.Deadline(); ok {
-				d.Deadline = until
-			}
-			return disk.Dial(&d, c.c.Socket)
-		},
-	}
+	t := &http.Transport{DisableKeepAlives: true, DisableCompression: true, DialContext: c.near}
 	return t.RoundTrip(req)
 }
 

@@ -69,6 +69,9 @@ const (
 	// is granted or moved there by itself until its end. Value is how long, as 2h; at most
 	// 7 days; empty ends it.
 	Verb_VERB_MAINTAIN Verb = 12
+	// Have a node decide for the cluster (a node without a name: the one that suits best).
+	// No group notices.
+	Verb_VERB_DECIDE Verb = 13
 )
 
 // Enum value maps for Verb.
@@ -87,6 +90,7 @@ var (
 		10: "VERB_DRAIN",
 		11: "VERB_RESUME",
 		12: "VERB_MAINTAIN",
+		13: "VERB_DECIDE",
 	}
 	Verb_value = map[string]int32{
 		"VERB_UNSPECIFIED":    0,
@@ -102,6 +106,7 @@ var (
 		"VERB_DRAIN":          10,
 		"VERB_RESUME":         11,
 		"VERB_MAINTAIN":       12,
+		"VERB_DECIDE":         13,
 	}
 )
 
@@ -2287,7 +2292,7 @@ const file_gemel_v1_gemel_proto_rawDesc = "" +
 	"\tErrorInfo\x12'\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x13.gemel.v1.ErrorKindR\x04kind\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x12\n" +
-	"\x04hint\x18\x03 \x01(\tR\x04hint*\xf0\x01\n" +
+	"\x04hint\x18\x03 \x01(\tR\x04hint*\x81\x02\n" +
 	"\x04Verb\x12\x14\n" +
 	"\x10VERB_UNSPECIFIED\x10\x00\x12\x0e\n" +
 	"\n" +
@@ -2305,7 +2310,8 @@ const file_gemel_v1_gemel_proto_rawDesc = "" +
 	"VERB_DRAIN\x10\n" +
 	"\x12\x0f\n" +
 	"\vVERB_RESUME\x10\v\x12\x11\n" +
-	"\rVERB_MAINTAIN\x10\f*Z\n" +
+	"\rVERB_MAINTAIN\x10\f\x12\x0f\n" +
+	"\vVERB_DECIDE\x10\r*Z\n" +
 	"\x06Access\x12\x16\n" +
 	"\x12ACCESS_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rACCESS_VIEWER\x10\x01\x12\x13\n" +

@@ -387,7 +387,11 @@ func (b *Brain) aspire() {
 		return
 	}
 	r := ha.BrainRecord{Node: b.mind.Node}
-	b.send([]ha.Put{{Key: ha.BrainKey, Guard: b.store.Epoch, Brain: &r}}, because("epoch", "nobody who decides is heard"), true)
+	why := because("epoch", "nobody who decides is heard")
+	if holder == b.mind.Node {
+		why = because("epoch", "this node is who decides, or was named to")
+	}
+	b.send([]ha.Put{{Key: ha.BrainKey, Guard: b.store.Epoch, Brain: &r}}, why, true)
 }
 
 func (m *Mind) eligible(n ha.Node) bool { return !slices.Contains(m.Voters, n) }
@@ -433,6 +437,10 @@ func (b *Brain) wrote(in ha.StoreWritten) {
 		return
 	}
 	for _, put := range p.puts {
+		if put.Brain != nil { // it was handed over
+			b.held, b.waits, b.store.Brain, b.store.known = false, nil, *put.Brain, false
+			return
+		}
 		if put.Node != nil {
 			b.keep(*put.Node, in.At, p.began)
 		}

@@ -33,6 +33,9 @@ type Timers struct {
 	Drift float64
 	// Settle is how long nothing is granted when no node is a member yet.
 	Settle time.Duration
+	// Rest is how long who decides does so before it hands over to a node without groups
+	// (at most one such switch in that time); zero: it does not.
+	Rest time.Duration
 }
 
 // Wait is how long the brain waits before what a node may hold by reads that gave

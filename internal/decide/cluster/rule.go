@@ -39,10 +39,31 @@ func (b *Brain) rule() {
 			return
 		}
 	}
+	if cede(b) {
+		return
+	}
 	// Who watches learns of what others write; who does not, looks.
 	if b.now.Sub(b.way.asked) >= b.mind.Timers.Silence {
 		b.look()
 	}
+}
+
+// cede hands the epoch over to a node that runs no group, if this one runs some: then
+// the death of an active node costs no election. It is done at rest only.
+func cede(b *Brain) bool {
+	rest := b.mind.Timers.Rest
+	if me := b.store.node(b.mind.Node); rest == 0 || b.now.Sub(b.cold.since) < rest || len(b.waits) > 0 || me == nil || len(me.Grants) == 0 {
+		return false
+	}
+	for _, name := range b.mind.Listed {
+		if n := b.store.node(name); name == b.mind.Node || !takes(b, name) || len(n.Grants) > 0 {
+			continue
+		}
+		b.send([]ha.Put{{Key: ha.BrainKey, Guard: b.store.Epoch, Brain: &ha.BrainRecord{Node: name}}},
+			because("switch", "it runs no group, and this node does: its death would cost an election", fact("node", string(name))), false)
+		return true
+	}
+	return false
 }
 
 // evict ends a suspicion whose wait is over, and grants what the node had to others

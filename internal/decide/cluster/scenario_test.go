@@ -94,6 +94,7 @@ func (s *theatre) line(words []string) {
 		o := options(words[1:])
 		m := Mind{Node: ha.Node(o["node"]), Era: 1, Timers: normal, Listed: names[ha.Node](o["listed"]), Voters: names[ha.Node](o["voters"]), Fences: names[ha.Node](o["fences"])}
 		s.node = m.Node
+		m.Timers.Rest, _ = time.ParseDuration(o["rest"])
 		s.again = func() {
 			b := NewBrain(m)
 			b.Want(s.groups(o["groups"]), nil)

@@ -33,6 +33,8 @@ func (b *Brain) tell(p *pending) {
 	}
 	for _, put := range p.puts {
 		switch {
+		case put.Brain != nil && !p.epoch:
+			say(ha.BrainSwitched, ofNode(put.Brain.Node), "")
 		case put.Group != nil:
 			say(ha.GroupGranted, ha.OfGroup(put.Group.Group), "to "+string(put.Group.Node)+", fence "+put.Group.Fence.String())
 		case put.Node != nil:

@@ -71,7 +71,7 @@ func ghost(m *Machine, name ha.Process) *proc {
 	}
 	p.safe, p.mem.Strays = p.mem.Hard, nil // those that run are told
 	if g := m.cluster.group(p.mem.Of); g != nil {
-		g.former = append(g.former, name) // it was started by the right of that group, which is here as long as it is
+		g.former = append(g.former, name) // while it runs, not everything of its group has stopped here
 	}
 	insert(m, p)
 	return p
@@ -181,8 +181,10 @@ func join(m *Machine, man *manifest.Manifest) {
 		}
 		if p.plan.home == "" {
 			p.plan.bar = ""
-			delete(m.node.roles, p.name)
-			p.plan.ruled = p.plan.ruled && !m.cluster.yes
+			if m.cluster.yes { // else roles come from outside, and stand
+				delete(m.node.roles, p.name)
+				p.plan.ruled = false
+			}
 		}
 	}
 	for _, c := range m.checks {

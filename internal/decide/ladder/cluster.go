@@ -33,7 +33,7 @@ func (c *cluster) gather(m *Machine, man *manifest.Manifest) {
 	}
 	for _, g := range c.groups {
 		if !slices.ContainsFunc(list, func(x *group) bool { return x == g }) && g.here() {
-			g.cfg.Addresses, g.cfg.Scripts, g.cfg.OCF = nil, nil, nil
+			g.cfg.Addresses, g.cfg.Scripts, g.cfg.OCF, g.cfg.Standby = nil, nil, nil, nil
 			g.grant = ha.Grant{}
 			g.gone = true
 			list = append(list, g)

@@ -77,10 +77,16 @@ func mustStop(p *proc) (why ha.Reason, back, must bool) {
 	case p.mem.Cure.Stage == ending:
 		return because(ruleRestart, "the faulty copy is stopped before it is started again",
 			"fault", p.mem.Cure.Fault, "detail", p.mem.Cure.Detail), true, true
-	case p.plan.turn.Rule != "" && !p.mem.Hard.Locked && !p.m.node.hard.Locked && p.mem.Cure.Stage == idle:
+	case turning(p):
 		return p.plan.turn, true, true
 	}
 	return ha.Reason{}, false, false
+}
+
+// turning reports whether the copy is to be replaced now. Of one that is locked, or whose
+// machine is to be rebooted, it is not, and nobody waits for that.
+func turning(p *proc) bool {
+	return p.plan.turn.Rule != "" && !p.mem.Hard.Locked && !p.m.node.hard.Locked && p.mem.Cure.Stage == idle
 }
 
 func stopRule(p *proc) string {
@@ -151,7 +157,7 @@ func blocker(p *proc) string {
 		switch {
 		case q.cfg.Task && !q.mem.Done:
 			return fmt.Sprintf("until %s, which it needs, finished well", n)
-		case !q.cfg.Task && !(q.run.phase == up && q.run.ready && q.plan.turn.Rule == ""):
+		case !q.cfg.Task && !(q.run.phase == up && q.run.ready && !turning(q)):
 			return fmt.Sprintf("until %s, which it needs, is ready", n)
 		}
 	}

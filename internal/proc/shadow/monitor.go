@@ -179,20 +179,27 @@ func (m *monitor) died(r proc.Report) {
 // again starts the next monitor: at once, then after growing delays.
 func (m *monitor) again() {
 	s := m.of
-	delays := [...]time.Duration{0, 500 * time.Millisecond, time.Second, 2 * time.Second, 4 * time.Second, 8 * time.Second, 16 * time.Second}
-	d := 30 * time.Second
-	if m.tries < len(delays) {
-		d = delays[m.tries]
-	}
-	if m.of.c.RealTime {
-		// A node of a cluster without a monitor takes nothing over, and loses what it has.
-		d = min(d, 500*time.Millisecond)
-	}
+	d := respite(m.tries, s.c.RealTime)
 	m.tries++
 	s.poll.after(d, m, func() {
 		m.asked = time.Now()
 		m.start()
 	})
+}
+
+// respite is how long the next monitor waits after so many that did not live long. A node
+// of a cluster without a monitor takes nothing over, and soon loses what it has: there the
+// first few waits fit into a short authority, with the start and a read.
+func respite(tries int, cluster bool) time.Duration {
+	const ms = time.Millisecond
+	delays, most := []time.Duration{0, 500 * ms, 1000 * ms, 2000 * ms, 4000 * ms, 8000 * ms, 16000 * ms}, 30*time.Second
+	if cluster {
+		delays, most = []time.Duration{0, 20 * ms, 50 * ms, 100 * ms, 100 * ms, 100 * ms, 100 * ms, 100 * ms}, 500*ms
+	}
+	if tries < len(delays) {
+		return delays[tries]
+	}
+	return most
 }
 
 // listen is called when the socket to the monitor has something, or takes

@@ -15,6 +15,7 @@ import (
 
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.uber.org/zap"
+	"google.golang.org/grpc"
 
 	"gemel/internal/store"
 )
@@ -166,6 +167,9 @@ func (m Member) config(socket string, log *zap.Logger) *embed.Config {
 	c.MaxSnapFiles, c.MaxWalFiles = 2, 2
 	c.EnableGRPCGateway, c.EnablePprof = false, false
 	// What is in the address or the host name of a request over the socket says nothing.
+	// Windows of a fixed size: a window that is measured costs a ping, and its answer, with
+	// each question, and everybody here is on this machine.
+	c.GRPCAdditionalServerOptions = []grpc.ServerOption{grpc.InitialWindowSize(store.RequestLimit), grpc.InitialConnWindowSize(store.RequestLimit)}
 	c.CORS, c.HostWhitelist = map[string]struct{}{}, map[string]struct{}{"*": {}}
 	return c
 }

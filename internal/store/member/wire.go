@@ -23,6 +23,7 @@ const (
 	stagger   = 60 * time.Millisecond // between two attempts over different networks
 	reachTime = time.Second           // for one attempt, handshake included
 	quietTime = 10 * time.Second      // between two entries of the log about one address
+	beats     = 3                     // looks, and signs of life to who has called, in the time that is still
 	deadAfter = 10                    // times still: a connection is dead without another network as well
 )
 
@@ -49,7 +50,9 @@ type wire struct {
 	doors map[string]net.Listener // by voter
 	open  map[net.Conn]bool
 	told  map[string]time.Time // when a refusal was last written down, by its text, address and reason
+	lines map[*line]bool
 	shut  bool
+	done  chan struct{}
 	work  sync.WaitGroup
 }
 
@@ -68,8 +71,9 @@ func newWire(m Member, log *slog.Logger) (*wire, error) {
 	w := &wire{
 		m: m, log: log, still: max(m.Election*3/4, 150*time.Millisecond),
 		first: map[string]int{}, doors: map[string]net.Listener{}, open: map[net.Conn]bool{},
-		told: map[string]time.Time{},
+		told: map[string]time.Time{}, lines: map[*line]bool{}, done: make(chan struct{}),
 	}
+	w.work.Go(w.pulse)
 	for _, at := range m.Listen {
 		host, port, err := splitAddr(at)
 		if err != nil {
@@ -162,6 +166,9 @@ func (w *wire) drop(c net.Conn) {
 // close ends the wire, and returns when nothing of it runs.
 func (w *wire) close() error {
 	w.mu.Lock()
+	if !w.shut {
+		close(w.done)
+	}
 	w.shut = true
 	for _, l := range w.doors {
 		_ = l.Close()
@@ -324,8 +331,16 @@ func (w *wire) dial(ctx context.Context, at, name string) (net.Conn, error) {
 // splice carries data both ways until one end is closed. other tries another
 // network, and says whether it works; nil: it is not for us to do.
 func (w *wire) splice(far, near net.Conn, other func() bool) {
-	l := &line{far: far, near: near, still: w.still, done: make(chan struct{})}
+	l := &line{far: far, near: near, still: w.still, pulse: make(chan bool, 1), done: make(chan struct{})}
 	l.heard.Store(time.Now().UnixNano())
+	w.mu.Lock()
+	w.lines[l] = true
+	w.mu.Unlock()
+	defer func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		delete(w.lines, l)
+	}()
 	var all sync.WaitGroup
 	all.Go(func() {
 		defer close(l.done)
@@ -344,10 +359,33 @@ func (w *wire) splice(far, near net.Conn, other func() bool) {
 	all.Wait()
 }
 
+// pulse has all lines look at once. Each by a clock of its own would wake this process
+// and the others' a hundred times a second, which costs more than what is done then.
+func (w *wire) pulse() {
+	t := time.NewTicker(w.still / beats)
+	defer t.Stop()
+	for n := 1; ; n++ {
+		select {
+		case <-w.done:
+			return
+		case <-t.C:
+		}
+		w.mu.Lock()
+		for l := range w.lines {
+			select {
+			case l.pulse <- n%beats == 0:
+			default: // it is still writing
+			}
+		}
+		w.mu.Unlock()
+	}
+}
+
 // A line is one connection between two voters.
 type line struct {
 	far, near net.Conn
 	still     time.Duration
+	pulse     chan bool     // that it is time to look; true: each beats-th time
 	done      chan struct{} // closed when nothing is sent any more
 	heard     atomic.Int64  // when the far end was last heard, in nanoseconds
 	sent      atomic.Bool   // something, since watch has looked
@@ -409,14 +447,15 @@ func remote(err error) bool {
 	return errors.As(err, &op) && op.Op == "remote error"
 }
 
-// watch says to the far end that we live, and returns when it does not.
+// watch says to the far end that we live, and returns when it does not. Only who has
+// called can go over to another network: the other end gives up late, and is told of
+// us seldom.
 func (l *line) watch(other func() bool) {
-	t := time.NewTicker(l.still / 3)
-	defer t.Stop()
 	var better chan bool // of an attempt that runs
 	var since int64      // what was heard last when it began
 	last := time.Now()
 	for {
+		whole := false
 		select {
 		case <-l.done:
 			return
@@ -426,12 +465,14 @@ func (l *line) watch(other func() bool) {
 				return // it is answered there, and here is silence still
 			}
 			continue
-		case <-t.C:
+		case whole = <-l.pulse:
 		}
-		if !l.sent.Load() && l.write([]byte{0, 0}) != nil {
-			return
+		if whole || other == nil {
+			if !l.sent.Swap(false) && l.write([]byte{0, 0}) != nil {
+				return
+			}
+			l.sent.Store(false) // what was said just now is no data
 		}
-		l.sent.Store(false)
 		now := time.Now()
 		late := now.Sub(last) > l.still/2 // we have stood still ourselves, and heard nobody
 		last = now
