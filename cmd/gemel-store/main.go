@@ -37,7 +37,7 @@ func run(args []string) error {
 	if err := f.Parse(args[2:]); err != nil {
 		return err
 	}
-	debug.SetGCPercent(50) // as gemel's own processes: memory rather than speed
+	debug.SetGCPercent(25) // as gemel's own processes: memory rather than speed
 	// Run from memory, it is called after a descriptor. A failure leaves it so.
 	_ = os.WriteFile("/proc/self/comm", []byte("gemel-store"), 0)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)

@@ -163,10 +163,7 @@ func newMember(o Options, boot string, past journal.Past) (*member, error) {
 	for _, p := range id.Peers {
 		m.heart.peers = append(m.heart.peers, p.Name)
 	}
-	cfg := store.Config{Socket: o.storeSocket(), Prefix: "/gemel/" + id.Cluster.ID + "/"}
-	if !id.Witness && o.home().Made() {
-		cfg.Way = m.way
-	}
+	cfg := store.Config{Socket: o.storeSocket(), Way: way(m), Prefix: "/gemel/" + id.Cluster.ID + "/"}
 	if id.Store.External() {
 		cfg.Socket, cfg.Way, cfg.Prefix = "", nil, strings.TrimSuffix(id.Store.Prefix, "/")+"/"+id.Cluster.ID+"/"
 		for _, e := range id.Store.Endpoints {

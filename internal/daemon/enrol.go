@@ -26,11 +26,16 @@ func (o Options) home() roll.Home { return roll.HomeOf(o.Places) }
 // way is how this machine reaches the embedded store: by its own member or, until that
 // votes, by way of another machine. A witness, and a member of a cluster that was set up
 // by hand, has its own or nothing.
-func (m *member) way(ctx context.Context) (net.Conn, error) {
-	if m.clerk == nil {
-		return nil, errors.New("this machine does not know yet who is in its cluster")
+func way(m *member) func(context.Context) (net.Conn, error) {
+	if m.o.Identity.Witness || !m.o.home().Made() {
+		return nil
 	}
-	return m.clerk.Way(ctx, m.o.storeSocket())
+	return func(ctx context.Context) (net.Conn, error) {
+		if m.clerk == nil {
+			return nil, errors.New("this machine does not know yet who is in its cluster")
+		}
+		return m.clerk.Way(ctx, m.o.storeSocket())
+	}
 }
 
 // era is that of the cluster.

@@ -96,11 +96,11 @@ const (
 	FenceFailed
 	FenceWorks
 	GroupRefused
-	BrainSwitched
 	GroupLate     // it was not started within its start-timeout
 	GroupUnproved // its stop is not proved
 	PortShut      // heartbeats pass between two nodes and connections do not, or the reverse
-	StoreFull     // it takes no writes
+	BrainSwitched
+	StoreFull // it takes no writes
 )
 
 // An Entry of the catalogue says what a code means to a person.

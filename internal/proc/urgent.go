@@ -26,7 +26,19 @@ func Urgent() error {
 	if os.Getenv("GOMAXPROCS") == "" {
 		runtime.GOMAXPROCS(1)
 	}
+	Stay()
 	return nil
+}
+
+// Stay keeps in memory what this process touches from now on, and has touched: what was
+// swapped out, or dropped to be read again from a disk that hangs, is not there in time.
+// It is done only with CAP_IPC_LOCK. Under a limit every further allocation could fail.
+func Stay() {
+	h := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var c [2]unix.CapUserData
+	if unix.Capget(&h, &c[0]) == nil && c[0].Effective&(1<<unix.CAP_IPC_LOCK) != 0 {
+		_ = unix.Mlockall(unix.MCL_CURRENT | unix.MCL_FUTURE | unix.MCL_ONFAULT) // not before Linux 4.4
+	}
 }
 
 func all(policy int, priority int32) error {

@@ -5,8 +5,6 @@ import (
 	"path/filepath"
 	"runtime"
 
-	"golang.org/x/sys/unix"
-
 	"gemel/internal/proc"
 	"gemel/internal/proc/spawn"
 )
@@ -26,7 +24,7 @@ func (g *guard) settle() {
 	if proc.RealTime(true) == nil {
 		Roomy()
 	}
-	_ = unix.Mlockall(unix.MCL_CURRENT | unix.MCL_FUTURE | unix.MCL_ONFAULT)
+	proc.Stay()
 }
 
 // join enters a group of cgroup v2. In one of v1 for processors there would be no

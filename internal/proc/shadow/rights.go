@@ -78,6 +78,7 @@ func (r *rights) want() {
 			r.slow = err.Error()
 		}
 		if r.soon = r.slow == ""; r.soon {
+			proc.Stay()
 			lapse.Roomy()
 		}
 	}
