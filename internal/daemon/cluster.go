@@ -159,7 +159,10 @@ func newMember(o Options, boot string, past journal.Past) (*member, error) {
 		return nil, nil
 	}
 	m := &member{o: o, was: former{boot, ha.Incarnation(strings.Trim(past.Kept[cluster.KeptIncarnation], `"`)), past.Alarms},
-		heart: &heart{me: id.Name, now: clock.Now, silence: id.Timers.Silence}}
+		heart: &heart{me: id.Name, now: clock.Now, silence: id.Timers.Silence, networks: len(id.Networks), told: map[ha.Node]*hearing{}}}
+	for _, p := range id.Peers {
+		m.heart.peers = append(m.heart.peers, p.Name)
+	}
 	cfg := store.Config{Socket: o.storeSocket(), Way: way(m), Prefix: "/gemel/" + id.Cluster.ID + "/"}
 	if id.Store.External() {
 		cfg.Socket, cfg.Way, cfg.Prefix = "", nil, strings.TrimSuffix(id.Store.Prefix, "/")+"/"+id.Cluster.ID+"/"
@@ -300,7 +303,7 @@ func (m *member) problemOf(groups []manifest.Group) []place.Group {
 			if h, ok := m.wished.facts[n.Name].Groups[g.Name]; ok {
 				at.Health = &h
 			}
-			at.Unfit, at.Unasked = m.fit(g, n.Name)
+			at.Unfit, at.Unasked = fitOf(m, g, n.Name)
 			if at.Barred != "" || at.Health != nil || at.Unfit != "" || at.Unasked {
 				p.At = append(p.At, at)
 			}
@@ -426,6 +429,7 @@ func (m *member) run(ctx context.Context) error {
 	g.start(wishing{m}.follow)
 	g.start(m.listen)
 	g.start(newPorts(m).run)
+	g.start(func(ctx context.Context) error { return lookAfter(ctx, m) })
 	g.start(m.lead)
 	return errors.Join(g.wait(), m.client.Close())
 }

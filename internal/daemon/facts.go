@@ -154,7 +154,7 @@ func health(alarms []ha.Event, groups []manifest.Group) (place.Health, map[ha.Gr
 	own := map[ha.Group]place.Health{}
 	for _, e := range alarms {
 		switch e.Code {
-		case ha.ExistenceRecovering, ha.IntegrityRecovering, ha.WatchdogRecovering, ha.StoreAway, ha.GroupUnplaced, ha.PortShut:
+		case ha.ExistenceRecovering, ha.IntegrityRecovering, ha.WatchdogRecovering, ha.StoreAway, ha.GroupUnplaced, ha.PortShut, ha.StoreFull:
 			continue
 		}
 		var of []ha.Group

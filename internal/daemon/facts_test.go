@@ -61,6 +61,7 @@ func TestTargets(t *testing.T) {
 	m := &member{o: Options{Identity: &manifest.Identity{Name: "a"}, Log: slog.New(slog.DiscardHandler)},
 		groups: []manifest.Group{{Name: "g", Nodes: []ha.Node{"a"}, Targets: []manifest.Target{{Host: "192.0.2.1"}}},
 			{Name: "h", Nodes: []ha.Node{"b"}, Targets: []manifest.Target{{Host: "192.0.2.2"}}}}}
+	m.parts = &parts{made: newMade(m)}
 	f := newFacts(m)
 	f.aim()
 	if got := f.aims(); len(got) != 1 || got[0].Host != "192.0.2.1" {

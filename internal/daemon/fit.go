@@ -158,10 +158,10 @@ func saysOf(x *made, before map[ha.Group]string) map[ha.Group]string {
 	return all
 }
 
-// fit is what a node said of the parts of a group. Where nobody ever had the group, all of
+// fitOf is what a node said of the parts of a group. Where nobody ever had the group, all of
 // its nodes are heard first: else it would go to whoever answers soonest, and stay there.
 // m.mu is held.
-func (m *member) fit(g manifest.Group, n ha.Node) (why string, unasked bool) {
+func fitOf(m *member, g manifest.Group, n ha.Node) (why string, unasked bool) {
 	if len(g.Scripts)+len(g.OCF) == 0 {
 		return "", false
 	}

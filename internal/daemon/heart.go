@@ -1,7 +1,7 @@
 package daemon
 
 import (
-	"encoding/json"
+	"cmp"
 	"slices"
 	"strings"
 	"sync"
@@ -18,28 +18,22 @@ type heart struct {
 	silence time.Duration
 	station *netpath.Station // set before anything runs
 
-	mu      sync.Mutex
-	said    ha.Said
-	hears   []ha.Node // as the payload says
-	payload []byte
-	heard   []netpath.Heard // reused
-}
+	peers    []ha.Node // all nodes of the cluster
+	networks int       // over which each heartbeat goes
 
-// pulse is the payload of a heartbeat. The keys are short: it goes out twenty times a
-// second on each network.
-type pulse struct {
-	Incarnation ha.Incarnation `json:"i,omitempty"`
-	Key         ha.Rev         `json:"k,omitempty"`
-	Holds       []ha.Group     `json:"g,omitempty"`
-	Hears       []ha.Node      `json:"h,omitempty"`
-	Unproved    []ha.Group     `json:"u,omitempty"`
+	mu    sync.Mutex
+	said  ha.Said
+	hears []ha.Node // as the pages say
+	pages pages
+	heard []netpath.Heard // reused
+	told  map[ha.Node]*hearing
 }
 
 // put appends what this node has to say.
 func (h *heart) put(b []byte) []byte {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return append(b, h.payload...)
+	return append(b, h.pages.next(h.networks)...)
 }
 
 // say changes what this node says of itself.
@@ -75,21 +69,25 @@ func (h *heart) listen() (all []ha.Heard, news bool) {
 	defer h.mu.Unlock()
 	now := h.now()
 	h.heard = h.station.Heard(h.heard[:0])
+	slices.SortStableFunc(h.heard, func(a, b netpath.Heard) int { return cmp.Compare(a.Last, b.Last) })
 	for _, p := range h.heard {
 		if p.Last == 0 {
 			continue
 		}
-		n := ha.Heard{Node: p.Node, At: p.Last}
-		var said pulse
-		if json.Unmarshal(p.Payload, &said) == nil {
-			n.Said = ha.Said{Incarnation: said.Incarnation, Key: said.Key, Holds: said.Holds, Unproved: said.Unproved}
-			n.Hears = said.Hears
+		k := h.told[p.Node]
+		if k == nil {
+			k = &hearing{at: map[string]ha.Instant{}}
+			h.told[p.Node] = k
 		}
+		if k.at[p.Network] != p.Last { // what was taken before is older than what another network brought since
+			k.at[p.Network] = p.Last
+			k.take(p.Session, p.Payload, h.peers)
+		}
+		n := ha.Heard{Node: p.Node, At: p.Last, Said: k.said, Hears: k.hears}
 		i := slices.IndexFunc(all, func(x ha.Heard) bool { return x.Node == n.Node })
-		switch {
-		case i < 0:
+		if i < 0 {
 			all = append(all, n)
-		case all[i].At < n.At:
+		} else {
 			all[i] = n
 		}
 	}
@@ -103,21 +101,7 @@ func (h *heart) listen() (all []ha.Heard, news bool) {
 	all = append(all, ha.Heard{Node: h.me, At: now, Said: h.said, Hears: hears})
 	slices.SortFunc(all, func(a, b ha.Heard) int { return strings.Compare(string(a.Node), string(b.Node)) })
 	news = !slices.Equal(hears, h.hears)
-	h.hears, h.payload = hears, h.encode(hears)
+	h.hears = hears
+	h.pages.set(h.said, hears)
 	return all, news
-}
-
-// encode makes the payload. What does not fit says least: with a key of zero nobody
-// takes it for a proof that something is stopped.
-func (h *heart) encode(hears []ha.Node) []byte {
-	p := pulse{Incarnation: h.said.Incarnation, Key: h.said.Key, Holds: h.said.Holds, Hears: hears, Unproved: h.said.Unproved}
-	b, err := json.Marshal(p)
-	if err == nil && len(b) > netpath.MaxPayload {
-		p.Key, p.Holds = 0, nil
-		b, err = json.Marshal(p)
-	}
-	if err != nil || len(b) > netpath.MaxPayload {
-		return nil
-	}
-	return b
 }

@@ -36,6 +36,7 @@ type ports struct {
 	open func(ctx context.Context, at netip.AddrPort) error // a connection
 	shut map[port]int                                       // misses in a row
 	told map[ha.Node]string
+	next bool // it has looked before in this life
 }
 
 // port is where connections to a node go.
@@ -151,12 +152,14 @@ func (p *ports) look(ctx context.Context) map[ha.Node]map[string]passing {
 	}
 	for _, t := range all {
 		if t.err != nil {
-			t.misses = p.shut[t.port] + 1
+			if t.misses = p.shut[t.port] + 1; !p.next && p.told[t.port.node] != "" {
+				t.misses = portsMisses // the life before had seen the others
+			}
 			shut[t.port] = t.misses
 		}
 		put(t.port.node, t.port.network, func(x *passing) { x.tcp = append(x.tcp, t) })
 	}
-	p.shut = shut // what is no port any more is forgotten
+	p.shut, p.next = shut, true // what is no port any more is forgotten
 	now := clock.Now()
 	for _, h := range m.station.Heard(nil) {
 		put(h.Node, h.Network, func(x *passing) { x.here, x.there = pulses(h, now) })

@@ -132,4 +132,7 @@ var catalogue = [...]Entry{
 		"None as long as another network is whole. Without one a node is missed although it lives, or its member of the store is cut off from the others.",
 		"The detail names the two nodes, the direction and the port: let TCP and UDP 5314, and TCP 5316, through between all machines.", false},
 	{BrainSwitched, "brain-switched", "Another node decides", Info, "Who decided handed that over to the node that is named.", "None.", "Nothing.", false},
+	{StoreFull, "store-full", "Store takes no writes", Assert, "The file of a member of the cluster's store has reached its quota (64 MiB).",
+		"What runs goes on and keeps its authority. Nothing is granted, moved, evicted or set until there is room: a node that dies now is not replaced.",
+		"Nothing, if it clears within half a minute: the nodes forget the store's history and give its room back, one after the other. Else the detail says what is in the way.", false},
 }

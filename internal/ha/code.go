@@ -100,6 +100,7 @@ const (
 	GroupUnproved // its stop is not proved
 	PortShut      // heartbeats pass between two nodes and connections do not, or the reverse
 	BrainSwitched
+	StoreFull // it takes no writes
 )
 
 // An Entry of the catalogue says what a code means to a person.

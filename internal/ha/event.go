@@ -30,7 +30,7 @@ type Event struct {
 // takes away: one alarm for each subject and family of faults. A journal that
 // cannot be written is a family of its own: that it is written again says nothing
 // of the node's budget. So are that a group has no node, which is not about its parts here, that its start
-// took too long, that its stop is not proved, and that a port of a node is shut.
+// took too long, that its stop is not proved, that a port of a node is shut, and that the store has no room.
 func (e Event) Key() string {
 	key := string(e.Subject.Kind) + "/" + e.Subject.Name
 	switch e.Code {
@@ -44,6 +44,8 @@ func (e Event) Key() string {
 		key += "/stop"
 	case PortShut:
 		key += "/port"
+	case StoreFull:
+		key += "/room"
 	}
 	return key
 }

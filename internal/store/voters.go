@@ -26,6 +26,7 @@ var (
 	notReady   = refusal{connect.CodeFailedPrecondition, "etcdserver: can only promote a learner member which is in sync with leader"}
 	notLeader  = refusal{connect.CodeFailedPrecondition, "etcdserver: not leader"}
 	notLearner = refusal{connect.CodeFailedPrecondition, "etcdserver: can only promote a learner member"}
+	compacted  = refusal{connect.CodeOutOfRange, "etcdserver: mvcc: required revision has been compacted"}
 	notFound   = refusal{connect.CodeNotFound, "etcdserver: member not found"}
 )
 

@@ -702,6 +702,8 @@ type StatusResponse struct {
 	Header *Header `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
 	// Its version.
 	Version string `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
+	// So many bytes its file has, those that are not in use among them.
+	DbSize int64 `protobuf:"varint,3,opt,name=db_size,json=dbSize,proto3" json:"db_size,omitempty"`
 	// The member that leads; zero: none.
 	Leader uint64 `protobuf:"varint,4,opt,name=leader,proto3" json:"leader,omitempty"`
 	// So many bytes of its store are in use.
@@ -756,6 +758,13 @@ func (x *StatusResponse) GetVersion() string {
 	return ""
 }
 
+func (x *StatusResponse) GetDbSize() int64 {
+	if x != nil {
+		return x.DbSize
+	}
+	return 0
+}
+
 func (x *StatusResponse) GetLeader() uint64 {
 	if x != nil {
 		return x.Leader
@@ -777,6 +786,338 @@ func (x *StatusResponse) GetDbSizeQuota() int64 {
 	return 0
 }
 
+// CompactionRequest has the store forget what was before a revision.
+type CompactionRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The revision.
+	Revision int64 `protobuf:"varint,1,opt,name=revision,proto3" json:"revision,omitempty"`
+	// It answers when that is done.
+	Physical      bool `protobuf:"varint,2,opt,name=physical,proto3" json:"physical,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CompactionRequest) Reset() {
+	*x = CompactionRequest{}
+	mi := &file_gemel_etcd_etcd_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CompactionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CompactionRequest) ProtoMessage() {}
+
+func (x *CompactionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_gemel_etcd_etcd_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CompactionRequest.ProtoReflect.Descriptor instead.
+func (*CompactionRequest) Descriptor() ([]byte, []int) {
+	return file_gemel_etcd_etcd_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *CompactionRequest) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *CompactionRequest) GetPhysical() bool {
+	if x != nil {
+		return x.Physical
+	}
+	return false
+}
+
+// CompactionResponse says that it does.
+type CompactionResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CompactionResponse) Reset() {
+	*x = CompactionResponse{}
+	mi := &file_gemel_etcd_etcd_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CompactionResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CompactionResponse) ProtoMessage() {}
+
+func (x *CompactionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_gemel_etcd_etcd_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CompactionResponse.ProtoReflect.Descriptor instead.
+func (*CompactionResponse) Descriptor() ([]byte, []int) {
+	return file_gemel_etcd_etcd_proto_rawDescGZIP(), []int{14}
+}
+
+// DefragmentRequest has a member give back what it does not use of its file.
+type DefragmentRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DefragmentRequest) Reset() {
+	*x = DefragmentRequest{}
+	mi := &file_gemel_etcd_etcd_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DefragmentRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DefragmentRequest) ProtoMessage() {}
+
+func (x *DefragmentRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_gemel_etcd_etcd_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DefragmentRequest.ProtoReflect.Descriptor instead.
+func (*DefragmentRequest) Descriptor() ([]byte, []int) {
+	return file_gemel_etcd_etcd_proto_rawDescGZIP(), []int{15}
+}
+
+// DefragmentResponse says that it has.
+type DefragmentResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DefragmentResponse) Reset() {
+	*x = DefragmentResponse{}
+	mi := &file_gemel_etcd_etcd_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DefragmentResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DefragmentResponse) ProtoMessage() {}
+
+func (x *DefragmentResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_gemel_etcd_etcd_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DefragmentResponse.ProtoReflect.Descriptor instead.
+func (*DefragmentResponse) Descriptor() ([]byte, []int) {
+	return file_gemel_etcd_etcd_proto_rawDescGZIP(), []int{16}
+}
+
+// AlarmRequest asks for the alarms that stand, or takes one away.
+type AlarmRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// 0: which stand; 1: raise one; 2: take it away.
+	Action int32 `protobuf:"varint,1,opt,name=action,proto3" json:"action,omitempty"`
+	// Whose; zero: of all members.
+	MemberId uint64 `protobuf:"varint,2,opt,name=member_id,json=memberId,proto3" json:"member_id,omitempty"`
+	// 0: all of them; 1: its file has reached its quota, and nobody can write; 2: its data
+	// is not that of the others.
+	Alarm         int32 `protobuf:"varint,3,opt,name=alarm,proto3" json:"alarm,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AlarmRequest) Reset() {
+	*x = AlarmRequest{}
+	mi := &file_gemel_etcd_etcd_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AlarmRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AlarmRequest) ProtoMessage() {}
+
+func (x *AlarmRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_gemel_etcd_etcd_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AlarmRequest.ProtoReflect.Descriptor instead.
+func (*AlarmRequest) Descriptor() ([]byte, []int) {
+	return file_gemel_etcd_etcd_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *AlarmRequest) GetAction() int32 {
+	if x != nil {
+		return x.Action
+	}
+	return 0
+}
+
+func (x *AlarmRequest) GetMemberId() uint64 {
+	if x != nil {
+		return x.MemberId
+	}
+	return 0
+}
+
+func (x *AlarmRequest) GetAlarm() int32 {
+	if x != nil {
+		return x.Alarm
+	}
+	return 0
+}
+
+// AlarmMember is an alarm of one member.
+type AlarmMember struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Whose it is.
+	MemberId uint64 `protobuf:"varint,1,opt,name=member_id,json=memberId,proto3" json:"member_id,omitempty"`
+	// What for, as in the request.
+	Alarm         int32 `protobuf:"varint,2,opt,name=alarm,proto3" json:"alarm,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AlarmMember) Reset() {
+	*x = AlarmMember{}
+	mi := &file_gemel_etcd_etcd_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AlarmMember) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AlarmMember) ProtoMessage() {}
+
+func (x *AlarmMember) ProtoReflect() protoreflect.Message {
+	mi := &file_gemel_etcd_etcd_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AlarmMember.ProtoReflect.Descriptor instead.
+func (*AlarmMember) Descriptor() ([]byte, []int) {
+	return file_gemel_etcd_etcd_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *AlarmMember) GetMemberId() uint64 {
+	if x != nil {
+		return x.MemberId
+	}
+	return 0
+}
+
+func (x *AlarmMember) GetAlarm() int32 {
+	if x != nil {
+		return x.Alarm
+	}
+	return 0
+}
+
+// AlarmResponse tells the alarms that stand.
+type AlarmResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Each of them.
+	Alarms        []*AlarmMember `protobuf:"bytes,2,rep,name=alarms,proto3" json:"alarms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AlarmResponse) Reset() {
+	*x = AlarmResponse{}
+	mi := &file_gemel_etcd_etcd_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AlarmResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AlarmResponse) ProtoMessage() {}
+
+func (x *AlarmResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_gemel_etcd_etcd_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AlarmResponse.ProtoReflect.Descriptor instead.
+func (*AlarmResponse) Descriptor() ([]byte, []int) {
+	return file_gemel_etcd_etcd_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *AlarmResponse) GetAlarms() []*AlarmMember {
+	if x != nil {
+		return x.Alarms
+	}
+	return nil
+}
+
 // SnapshotRequest asks for all of the store.
 type SnapshotRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -786,7 +1127,7 @@ type SnapshotRequest struct {
 
 func (x *SnapshotRequest) Reset() {
 	*x = SnapshotRequest{}
-	mi := &file_gemel_etcd_etcd_proto_msgTypes[13]
+	mi := &file_gemel_etcd_etcd_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -798,7 +1139,7 @@ func (x *SnapshotRequest) String() string {
 func (*SnapshotRequest) ProtoMessage() {}
 
 func (x *SnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gemel_etcd_etcd_proto_msgTypes[13]
+	mi := &file_gemel_etcd_etcd_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -811,7 +1152,7 @@ func (x *SnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotRequest.ProtoReflect.Descriptor instead.
 func (*SnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_gemel_etcd_etcd_proto_rawDescGZIP(), []int{13}
+	return file_gemel_etcd_etcd_proto_rawDescGZIP(), []int{20}
 }
 
 // SnapshotResponse is a part of it.
@@ -825,7 +1166,7 @@ type SnapshotResponse struct {
 
 func (x *SnapshotResponse) Reset() {
 	*x = SnapshotResponse{}
-	mi := &file_gemel_etcd_etcd_proto_msgTypes[14]
+	mi := &file_gemel_etcd_etcd_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -837,7 +1178,7 @@ func (x *SnapshotResponse) String() string {
 func (*SnapshotResponse) ProtoMessage() {}
 
 func (x *SnapshotResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gemel_etcd_etcd_proto_msgTypes[14]
+	mi := &file_gemel_etcd_etcd_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -850,7 +1191,7 @@ func (x *SnapshotResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotResponse.ProtoReflect.Descriptor instead.
 func (*SnapshotResponse) Descriptor() ([]byte, []int) {
-	return file_gemel_etcd_etcd_proto_rawDescGZIP(), []int{14}
+	return file_gemel_etcd_etcd_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *SnapshotResponse) GetBlob() []byte {
@@ -879,7 +1220,7 @@ type Member struct {
 
 func (x *Member) Reset() {
 	*x = Member{}
-	mi := &file_gemel_etcd_etcd_proto_msgTypes[15]
+	mi := &file_gemel_etcd_etcd_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -891,7 +1232,7 @@ func (x *Member) String() string {
 func (*Member) ProtoMessage() {}
 
 func (x *Member) ProtoReflect() protoreflect.Message {
-	mi := &file_gemel_etcd_etcd_proto_msgTypes[15]
+	mi := &file_gemel_etcd_etcd_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -904,7 +1245,7 @@ func (x *Member) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Member.ProtoReflect.Descriptor instead.
 func (*Member) Descriptor() ([]byte, []int) {
-	return file_gemel_etcd_etcd_proto_rawDescGZIP(), []int{15}
+	return file_gemel_etcd_etcd_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Member) GetId() uint64 {
@@ -953,7 +1294,7 @@ type MemberListRequest struct {
 
 func (x *MemberListRequest) Reset() {
 	*x = MemberListRequest{}
-	mi := &file_gemel_etcd_etcd_proto_msgTypes[16]
+	mi := &file_gemel_etcd_etcd_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -965,7 +1306,7 @@ func (x *MemberListRequest) String() string {
 func (*MemberListRequest) ProtoMessage() {}
 
 func (x *MemberListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gemel_etcd_etcd_proto_msgTypes[16]
+	mi := &file_gemel_etcd_etcd_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -978,7 +1319,7 @@ func (x *MemberListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MemberListRequest.ProtoReflect.Descriptor instead.
 func (*MemberListRequest) Descriptor() ([]byte, []int) {
-	return file_gemel_etcd_etcd_proto_rawDescGZIP(), []int{16}
+	return file_gemel_etcd_etcd_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *MemberListRequest) GetLinearizable() bool {
@@ -999,7 +1340,7 @@ type MemberListResponse struct {
 
 func (x *MemberListResponse) Reset() {
 	*x = MemberListResponse{}
-	mi := &file_gemel_etcd_etcd_proto_msgTypes[17]
+	mi := &file_gemel_etcd_etcd_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1011,7 +1352,7 @@ func (x *MemberListResponse) String() string {
 func (*MemberListResponse) ProtoMessage() {}
 
 func (x *MemberListResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gemel_etcd_etcd_proto_msgTypes[17]
+	mi := &file_gemel_etcd_etcd_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1024,7 +1365,7 @@ func (x *MemberListResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MemberListResponse.ProtoReflect.Descriptor instead.
 func (*MemberListResponse) Descriptor() ([]byte, []int) {
-	return file_gemel_etcd_etcd_proto_rawDescGZIP(), []int{17}
+	return file_gemel_etcd_etcd_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *MemberListResponse) GetMembers() []*Member {
@@ -1047,7 +1388,7 @@ type MemberAddRequest struct {
 
 func (x *MemberAddRequest) Reset() {
 	*x = MemberAddRequest{}
-	mi := &file_gemel_etcd_etcd_proto_msgTypes[18]
+	mi := &file_gemel_etcd_etcd_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1059,7 +1400,7 @@ func (x *MemberAddRequest) String() string {
 func (*MemberAddRequest) ProtoMessage() {}
 
 func (x *MemberAddRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gemel_etcd_etcd_proto_msgTypes[18]
+	mi := &file_gemel_etcd_etcd_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1072,7 +1413,7 @@ func (x *MemberAddRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MemberAddRequest.ProtoReflect.Descriptor instead.
 func (*MemberAddRequest) Descriptor() ([]byte, []int) {
-	return file_gemel_etcd_etcd_proto_rawDescGZIP(), []int{18}
+	return file_gemel_etcd_etcd_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *MemberAddRequest) GetPeerUrls() []string {
@@ -1100,7 +1441,7 @@ type MemberAddResponse struct {
 
 func (x *MemberAddResponse) Reset() {
 	*x = MemberAddResponse{}
-	mi := &file_gemel_etcd_etcd_proto_msgTypes[19]
+	mi := &file_gemel_etcd_etcd_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1112,7 +1453,7 @@ func (x *MemberAddResponse) String() string {
 func (*MemberAddResponse) ProtoMessage() {}
 
 func (x *MemberAddResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gemel_etcd_etcd_proto_msgTypes[19]
+	mi := &file_gemel_etcd_etcd_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1125,7 +1466,7 @@ func (x *MemberAddResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MemberAddResponse.ProtoReflect.Descriptor instead.
 func (*MemberAddResponse) Descriptor() ([]byte, []int) {
-	return file_gemel_etcd_etcd_proto_rawDescGZIP(), []int{19}
+	return file_gemel_etcd_etcd_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *MemberAddResponse) GetMember() *Member {
@@ -1146,7 +1487,7 @@ type MemberPromoteRequest struct {
 
 func (x *MemberPromoteRequest) Reset() {
 	*x = MemberPromoteRequest{}
-	mi := &file_gemel_etcd_etcd_proto_msgTypes[20]
+	mi := &file_gemel_etcd_etcd_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1158,7 +1499,7 @@ func (x *MemberPromoteRequest) String() string {
 func (*MemberPromoteRequest) ProtoMessage() {}
 
 func (x *MemberPromoteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gemel_etcd_etcd_proto_msgTypes[20]
+	mi := &file_gemel_etcd_etcd_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1171,7 +1512,7 @@ func (x *MemberPromoteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MemberPromoteRequest.ProtoReflect.Descriptor instead.
 func (*MemberPromoteRequest) Descriptor() ([]byte, []int) {
-	return file_gemel_etcd_etcd_proto_rawDescGZIP(), []int{20}
+	return file_gemel_etcd_etcd_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *MemberPromoteRequest) GetId() uint64 {
@@ -1190,7 +1531,7 @@ type MemberPromoteResponse struct {
 
 func (x *MemberPromoteResponse) Reset() {
 	*x = MemberPromoteResponse{}
-	mi := &file_gemel_etcd_etcd_proto_msgTypes[21]
+	mi := &file_gemel_etcd_etcd_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1202,7 +1543,7 @@ func (x *MemberPromoteResponse) String() string {
 func (*MemberPromoteResponse) ProtoMessage() {}
 
 func (x *MemberPromoteResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gemel_etcd_etcd_proto_msgTypes[21]
+	mi := &file_gemel_etcd_etcd_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1215,7 +1556,7 @@ func (x *MemberPromoteResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MemberPromoteResponse.ProtoReflect.Descriptor instead.
 func (*MemberPromoteResponse) Descriptor() ([]byte, []int) {
-	return file_gemel_etcd_etcd_proto_rawDescGZIP(), []int{21}
+	return file_gemel_etcd_etcd_proto_rawDescGZIP(), []int{28}
 }
 
 // MemberRemoveRequest takes a member out.
@@ -1229,7 +1570,7 @@ type MemberRemoveRequest struct {
 
 func (x *MemberRemoveRequest) Reset() {
 	*x = MemberRemoveRequest{}
-	mi := &file_gemel_etcd_etcd_proto_msgTypes[22]
+	mi := &file_gemel_etcd_etcd_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1241,7 +1582,7 @@ func (x *MemberRemoveRequest) String() string {
 func (*MemberRemoveRequest) ProtoMessage() {}
 
 func (x *MemberRemoveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gemel_etcd_etcd_proto_msgTypes[22]
+	mi := &file_gemel_etcd_etcd_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1254,7 +1595,7 @@ func (x *MemberRemoveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MemberRemoveRequest.ProtoReflect.Descriptor instead.
 func (*MemberRemoveRequest) Descriptor() ([]byte, []int) {
-	return file_gemel_etcd_etcd_proto_rawDescGZIP(), []int{22}
+	return file_gemel_etcd_etcd_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *MemberRemoveRequest) GetId() uint64 {
@@ -1273,7 +1614,7 @@ type MemberRemoveResponse struct {
 
 func (x *MemberRemoveResponse) Reset() {
 	*x = MemberRemoveResponse{}
-	mi := &file_gemel_etcd_etcd_proto_msgTypes[23]
+	mi := &file_gemel_etcd_etcd_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1285,7 +1626,7 @@ func (x *MemberRemoveResponse) String() string {
 func (*MemberRemoveResponse) ProtoMessage() {}
 
 func (x *MemberRemoveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gemel_etcd_etcd_proto_msgTypes[23]
+	mi := &file_gemel_etcd_etcd_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1298,7 +1639,7 @@ func (x *MemberRemoveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MemberRemoveResponse.ProtoReflect.Descriptor instead.
 func (*MemberRemoveResponse) Descriptor() ([]byte, []int) {
-	return file_gemel_etcd_etcd_proto_rawDescGZIP(), []int{23}
+	return file_gemel_etcd_etcd_proto_rawDescGZIP(), []int{30}
 }
 
 // WatchRequest is what is said during a watch. One field is set.
@@ -1314,7 +1655,7 @@ type WatchRequest struct {
 
 func (x *WatchRequest) Reset() {
 	*x = WatchRequest{}
-	mi := &file_gemel_etcd_etcd_proto_msgTypes[24]
+	mi := &file_gemel_etcd_etcd_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1326,7 +1667,7 @@ func (x *WatchRequest) String() string {
 func (*WatchRequest) ProtoMessage() {}
 
 func (x *WatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gemel_etcd_etcd_proto_msgTypes[24]
+	mi := &file_gemel_etcd_etcd_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1339,7 +1680,7 @@ func (x *WatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
 func (*WatchRequest) Descriptor() ([]byte, []int) {
-	return file_gemel_etcd_etcd_proto_rawDescGZIP(), []int{24}
+	return file_gemel_etcd_etcd_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *WatchRequest) GetCreateRequest() *WatchCreateRequest {
@@ -1369,7 +1710,7 @@ type WatchCreateRequest struct {
 
 func (x *WatchCreateRequest) Reset() {
 	*x = WatchCreateRequest{}
-	mi := &file_gemel_etcd_etcd_proto_msgTypes[25]
+	mi := &file_gemel_etcd_etcd_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1381,7 +1722,7 @@ func (x *WatchCreateRequest) String() string {
 func (*WatchCreateRequest) ProtoMessage() {}
 
 func (x *WatchCreateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gemel_etcd_etcd_proto_msgTypes[25]
+	mi := &file_gemel_etcd_etcd_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1394,7 +1735,7 @@ func (x *WatchCreateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchCreateRequest.ProtoReflect.Descriptor instead.
 func (*WatchCreateRequest) Descriptor() ([]byte, []int) {
-	return file_gemel_etcd_etcd_proto_rawDescGZIP(), []int{25}
+	return file_gemel_etcd_etcd_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *WatchCreateRequest) GetKey() []byte {
@@ -1420,7 +1761,7 @@ type WatchProgressRequest struct {
 
 func (x *WatchProgressRequest) Reset() {
 	*x = WatchProgressRequest{}
-	mi := &file_gemel_etcd_etcd_proto_msgTypes[26]
+	mi := &file_gemel_etcd_etcd_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1432,7 +1773,7 @@ func (x *WatchProgressRequest) String() string {
 func (*WatchProgressRequest) ProtoMessage() {}
 
 func (x *WatchProgressRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gemel_etcd_etcd_proto_msgTypes[26]
+	mi := &file_gemel_etcd_etcd_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1445,7 +1786,7 @@ func (x *WatchProgressRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchProgressRequest.ProtoReflect.Descriptor instead.
 func (*WatchProgressRequest) Descriptor() ([]byte, []int) {
-	return file_gemel_etcd_etcd_proto_rawDescGZIP(), []int{26}
+	return file_gemel_etcd_etcd_proto_rawDescGZIP(), []int{33}
 }
 
 // WatchResponse is what is told during a watch.
@@ -1467,7 +1808,7 @@ type WatchResponse struct {
 
 func (x *WatchResponse) Reset() {
 	*x = WatchResponse{}
-	mi := &file_gemel_etcd_etcd_proto_msgTypes[27]
+	mi := &file_gemel_etcd_etcd_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1479,7 +1820,7 @@ func (x *WatchResponse) String() string {
 func (*WatchResponse) ProtoMessage() {}
 
 func (x *WatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gemel_etcd_etcd_proto_msgTypes[27]
+	mi := &file_gemel_etcd_etcd_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1492,7 +1833,7 @@ func (x *WatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchResponse.ProtoReflect.Descriptor instead.
 func (*WatchResponse) Descriptor() ([]byte, []int) {
-	return file_gemel_etcd_etcd_proto_rawDescGZIP(), []int{27}
+	return file_gemel_etcd_etcd_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *WatchResponse) GetHeader() *Header {
@@ -1541,7 +1882,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_gemel_etcd_etcd_proto_msgTypes[28]
+	mi := &file_gemel_etcd_etcd_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1553,7 +1894,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_gemel_etcd_etcd_proto_msgTypes[28]
+	mi := &file_gemel_etcd_etcd_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1566,7 +1907,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_gemel_etcd_etcd_proto_rawDescGZIP(), []int{28}
+	return file_gemel_etcd_etcd_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Event) GetKv() *KeyValue {
@@ -1624,13 +1965,29 @@ const file_gemel_etcd_etcd_proto_rawDesc = "" +
 	"\x06header\x18\x01 \x01(\v2\x12.gemel.etcd.HeaderR\x06header\x12\x1c\n" +
 	"\tsucceeded\x18\x02 \x01(\bR\tsucceeded\x124\n" +
 	"\tresponses\x18\x03 \x03(\v2\x16.gemel.etcd.ResponseOpR\tresponses\"\x0f\n" +
-	"\rStatusRequest\"\xb7\x01\n" +
+	"\rStatusRequest\"\xd0\x01\n" +
 	"\x0eStatusResponse\x12*\n" +
 	"\x06header\x18\x01 \x01(\v2\x12.gemel.etcd.HeaderR\x06header\x12\x18\n" +
-	"\aversion\x18\x02 \x01(\tR\aversion\x12\x16\n" +
+	"\aversion\x18\x02 \x01(\tR\aversion\x12\x17\n" +
+	"\adb_size\x18\x03 \x01(\x03R\x06dbSize\x12\x16\n" +
 	"\x06leader\x18\x04 \x01(\x04R\x06leader\x12#\n" +
 	"\x0edb_size_in_use\x18\t \x01(\x03R\vdbSizeInUse\x12\"\n" +
-	"\rdb_size_quota\x18\f \x01(\x03R\vdbSizeQuota\"\x11\n" +
+	"\rdb_size_quota\x18\f \x01(\x03R\vdbSizeQuota\"K\n" +
+	"\x11CompactionRequest\x12\x1a\n" +
+	"\brevision\x18\x01 \x01(\x03R\brevision\x12\x1a\n" +
+	"\bphysical\x18\x02 \x01(\bR\bphysical\"\x14\n" +
+	"\x12CompactionResponse\"\x13\n" +
+	"\x11DefragmentRequest\"\x14\n" +
+	"\x12DefragmentResponse\"Y\n" +
+	"\fAlarmRequest\x12\x16\n" +
+	"\x06action\x18\x01 \x01(\x05R\x06action\x12\x1b\n" +
+	"\tmember_id\x18\x02 \x01(\x04R\bmemberId\x12\x14\n" +
+	"\x05alarm\x18\x03 \x01(\x05R\x05alarm\"@\n" +
+	"\vAlarmMember\x12\x1b\n" +
+	"\tmember_id\x18\x01 \x01(\x04R\bmemberId\x12\x14\n" +
+	"\x05alarm\x18\x02 \x01(\x05R\x05alarm\"@\n" +
+	"\rAlarmResponse\x12/\n" +
+	"\x06alarms\x18\x02 \x03(\v2\x17.gemel.etcd.AlarmMemberR\x06alarms\"\x11\n" +
 	"\x0fSnapshotRequest\"&\n" +
 	"\x10SnapshotResponse\x12\x12\n" +
 	"\x04blob\x18\x03 \x01(\fR\x04blob\"\x89\x01\n" +
@@ -1686,7 +2043,7 @@ func file_gemel_etcd_etcd_proto_rawDescGZIP() []byte {
 	return file_gemel_etcd_etcd_proto_rawDescData
 }
 
-var file_gemel_etcd_etcd_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
+var file_gemel_etcd_etcd_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
 var file_gemel_etcd_etcd_proto_goTypes = []any{
 	(*Header)(nil),                // 0: gemel.etcd.Header
 	(*KeyValue)(nil),              // 1: gemel.etcd.KeyValue
@@ -1701,22 +2058,29 @@ var file_gemel_etcd_etcd_proto_goTypes = []any{
 	(*TxnResponse)(nil),           // 10: gemel.etcd.TxnResponse
 	(*StatusRequest)(nil),         // 11: gemel.etcd.StatusRequest
 	(*StatusResponse)(nil),        // 12: gemel.etcd.StatusResponse
-	(*SnapshotRequest)(nil),       // 13: gemel.etcd.SnapshotRequest
-	(*SnapshotResponse)(nil),      // 14: gemel.etcd.SnapshotResponse
-	(*Member)(nil),                // 15: gemel.etcd.Member
-	(*MemberListRequest)(nil),     // 16: gemel.etcd.MemberListRequest
-	(*MemberListResponse)(nil),    // 17: gemel.etcd.MemberListResponse
-	(*MemberAddRequest)(nil),      // 18: gemel.etcd.MemberAddRequest
-	(*MemberAddResponse)(nil),     // 19: gemel.etcd.MemberAddResponse
-	(*MemberPromoteRequest)(nil),  // 20: gemel.etcd.MemberPromoteRequest
-	(*MemberPromoteResponse)(nil), // 21: gemel.etcd.MemberPromoteResponse
-	(*MemberRemoveRequest)(nil),   // 22: gemel.etcd.MemberRemoveRequest
-	(*MemberRemoveResponse)(nil),  // 23: gemel.etcd.MemberRemoveResponse
-	(*WatchRequest)(nil),          // 24: gemel.etcd.WatchRequest
-	(*WatchCreateRequest)(nil),    // 25: gemel.etcd.WatchCreateRequest
-	(*WatchProgressRequest)(nil),  // 26: gemel.etcd.WatchProgressRequest
-	(*WatchResponse)(nil),         // 27: gemel.etcd.WatchResponse
-	(*Event)(nil),                 // 28: gemel.etcd.Event
+	(*CompactionRequest)(nil),     // 13: gemel.etcd.CompactionRequest
+	(*CompactionResponse)(nil),    // 14: gemel.etcd.CompactionResponse
+	(*DefragmentRequest)(nil),     // 15: gemel.etcd.DefragmentRequest
+	(*DefragmentResponse)(nil),    // 16: gemel.etcd.DefragmentResponse
+	(*AlarmRequest)(nil),          // 17: gemel.etcd.AlarmRequest
+	(*AlarmMember)(nil),           // 18: gemel.etcd.AlarmMember
+	(*AlarmResponse)(nil),         // 19: gemel.etcd.AlarmResponse
+	(*SnapshotRequest)(nil),       // 20: gemel.etcd.SnapshotRequest
+	(*SnapshotResponse)(nil),      // 21: gemel.etcd.SnapshotResponse
+	(*Member)(nil),                // 22: gemel.etcd.Member
+	(*MemberListRequest)(nil),     // 23: gemel.etcd.MemberListRequest
+	(*MemberListResponse)(nil),    // 24: gemel.etcd.MemberListResponse
+	(*MemberAddRequest)(nil),      // 25: gemel.etcd.MemberAddRequest
+	(*MemberAddResponse)(nil),     // 26: gemel.etcd.MemberAddResponse
+	(*MemberPromoteRequest)(nil),  // 27: gemel.etcd.MemberPromoteRequest
+	(*MemberPromoteResponse)(nil), // 28: gemel.etcd.MemberPromoteResponse
+	(*MemberRemoveRequest)(nil),   // 29: gemel.etcd.MemberRemoveRequest
+	(*MemberRemoveResponse)(nil),  // 30: gemel.etcd.MemberRemoveResponse
+	(*WatchRequest)(nil),          // 31: gemel.etcd.WatchRequest
+	(*WatchCreateRequest)(nil),    // 32: gemel.etcd.WatchCreateRequest
+	(*WatchProgressRequest)(nil),  // 33: gemel.etcd.WatchProgressRequest
+	(*WatchResponse)(nil),         // 34: gemel.etcd.WatchResponse
+	(*Event)(nil),                 // 35: gemel.etcd.Event
 }
 var file_gemel_etcd_etcd_proto_depIdxs = []int32{
 	1,  // 0: gemel.etcd.RangeResponse.kvs:type_name -> gemel.etcd.KeyValue
@@ -1729,18 +2093,19 @@ var file_gemel_etcd_etcd_proto_depIdxs = []int32{
 	0,  // 7: gemel.etcd.TxnResponse.header:type_name -> gemel.etcd.Header
 	8,  // 8: gemel.etcd.TxnResponse.responses:type_name -> gemel.etcd.ResponseOp
 	0,  // 9: gemel.etcd.StatusResponse.header:type_name -> gemel.etcd.Header
-	15, // 10: gemel.etcd.MemberListResponse.members:type_name -> gemel.etcd.Member
-	15, // 11: gemel.etcd.MemberAddResponse.member:type_name -> gemel.etcd.Member
-	25, // 12: gemel.etcd.WatchRequest.create_request:type_name -> gemel.etcd.WatchCreateRequest
-	26, // 13: gemel.etcd.WatchRequest.progress_request:type_name -> gemel.etcd.WatchProgressRequest
-	0,  // 14: gemel.etcd.WatchResponse.header:type_name -> gemel.etcd.Header
-	28, // 15: gemel.etcd.WatchResponse.events:type_name -> gemel.etcd.Event
-	1,  // 16: gemel.etcd.Event.kv:type_name -> gemel.etcd.KeyValue
-	17, // [17:17] is the sub-list for method output_type
-	17, // [17:17] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	18, // 10: gemel.etcd.AlarmResponse.alarms:type_name -> gemel.etcd.AlarmMember
+	22, // 11: gemel.etcd.MemberListResponse.members:type_name -> gemel.etcd.Member
+	22, // 12: gemel.etcd.MemberAddResponse.member:type_name -> gemel.etcd.Member
+	32, // 13: gemel.etcd.WatchRequest.create_request:type_name -> gemel.etcd.WatchCreateRequest
+	33, // 14: gemel.etcd.WatchRequest.progress_request:type_name -> gemel.etcd.WatchProgressRequest
+	0,  // 15: gemel.etcd.WatchResponse.header:type_name -> gemel.etcd.Header
+	35, // 16: gemel.etcd.WatchResponse.events:type_name -> gemel.etcd.Event
+	1,  // 17: gemel.etcd.Event.kv:type_name -> gemel.etcd.KeyValue
+	18, // [18:18] is the sub-list for method output_type
+	18, // [18:18] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_gemel_etcd_etcd_proto_init() }
@@ -1755,7 +2120,7 @@ func file_gemel_etcd_etcd_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_gemel_etcd_etcd_proto_rawDesc), len(file_gemel_etcd_etcd_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   29,
+			NumMessages:   36,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
