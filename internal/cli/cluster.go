@@ -67,8 +67,8 @@ func initCommand(t *tool) *cobra.Command {
 		Long: `Makes this machine the first node of a new cluster: its keys, its certificates, its list of
 machines and node.yaml. It prints the command that takes the second machine in.
 
-A daemon that runs here goes on as that node at once. Programs of groups are restarted
-once, since they run by an authority from now on; no other one is.`,
+A daemon that runs here goes on as that node at once, and no program is restarted: those
+of groups run by an authority from then on, with the deadlines that belong to it.`,
 		Example: "  gemel init\n  gemel init --address blue=10.0.0.1 --address red=10.1.0.1 --profile fast",
 		RunE: func(c *cobra.Command, _ []string) error {
 			s, err := setup(t, m)

@@ -43,6 +43,32 @@ func (o Options) era() uint64 {
 	return 1
 }
 
+// alone reports whether no other node is in the cluster, as it says on this machine. A
+// cluster that was set up by hand is never known to be so, and after a restore others may
+// be there that nobody knows of.
+func (o Options) alone() bool {
+	r, err := o.home().Read()
+	if err != nil || o.Identity == nil || r.Era != 1 {
+		return false
+	}
+	for _, n := range r.Nodes {
+		if n.Name != o.Identity.Name && !n.Witness {
+			return false
+		}
+	}
+	return true
+}
+
+// free refuses a second node while programs of groups run here by no right: those that ran
+// before there was a cluster.
+func (m *member) free(ctx context.Context) error {
+	list, err := m.h.engine.Unowned(ctx)
+	if err == nil && len(list) > 0 {
+		err = fmt.Errorf("%v came to run before this cluster did, and their groups have no authority here yet", list)
+	}
+	return err
+}
+
 // enrol gives a member its clerk. A cluster that was set up by hand has none.
 func (m *member) enrol() error {
 	c := &roll.Clerk{
@@ -50,6 +76,7 @@ func (m *member) enrol() error {
 		Manifest: func() []byte { _, b, _ := m.h.engine.Current(); return b },
 		Changed:  func(roll.Roll) { again(m) },
 		Warn:     func(text string) { m.o.Log.Warn(text) },
+		Free:     m.free,
 	}
 	err := c.Open()
 	if errors.Is(err, fs.ErrNotExist) && m.o.Identity.Store.External() || errors.Is(err, fs.ErrNotExist) && !m.o.home().Made() {

@@ -28,6 +28,9 @@ type Clerk struct {
 	Changed func(r Roll)
 	// Warn is given what somebody should hear of, at most once an hour each.
 	Warn func(text string)
+	// Free returns why a second node would be one too many now: because something of a
+	// group runs on the first by no right. Nil: nothing ever does.
+	Free func(ctx context.Context) error
 
 	me    ha.Node
 	role  mtls.Role
@@ -37,6 +40,11 @@ type Clerk struct {
 	turn sync.Mutex // held while the files are brought in step
 	over bool       // this machine has left: nothing is written any more
 
+	known
+}
+
+// known is what a Clerk last read.
+type known struct {
 	mu     sync.Mutex
 	roll   Roll
 	voters []store.Voter

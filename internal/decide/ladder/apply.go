@@ -241,7 +241,11 @@ func takeOver(p *proc, in ha.Adopted) {
 	if p.mem.Start != in.Start {
 		p.mem.Start, p.mem.More = in.Start, 0
 	}
-	if !known && p.mem.Of == "" && p.m.cluster.yes {
+	switch {
+	case !p.m.cluster.yes:
+	case in.Of != "":
+		p.mem.Of = in.Of
+	case !known && p.mem.Of == "" && !p.m.cluster.alone:
 		p.mem.Of = p.plan.home // its start was ordered by a life that could not say so any more
 	}
 	p.plan.told, p.plan.hold, p.plan.sought = false, 0, 0

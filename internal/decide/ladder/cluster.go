@@ -16,6 +16,7 @@ type cluster struct {
 	groups  []*group
 	account ha.Holds // that was told last
 	said    bool
+	asylum
 }
 
 // gather makes the groups those of a manifest. One that is no longer in it is
@@ -77,6 +78,7 @@ func (c *cluster) mayRun(m *Machine, in ha.MayRun) {
 		return
 	}
 	c.known, c.number = true, in.Rights
+	c.open(m.now)
 	for _, g := range c.groups {
 		g.grant = ha.Grant{}
 		for _, r := range in.Groups {
@@ -171,6 +173,7 @@ func (c *cluster) partLost(m *Machine, in ha.PartLost) {
 
 // wake returns when a part is tried again.
 func (c *cluster) wake() (t ha.Instant) {
+	t = c.until
 	for _, g := range c.groups {
 		if g.rest != 0 && (t == 0 || g.rest < t) {
 			t = g.rest
@@ -189,6 +192,7 @@ func (c *cluster) reconcile(m *Machine) {
 	if !c.yes {
 		return
 	}
+	c.shut(m)
 	for _, g := range c.groups {
 		if g.rest <= m.now {
 			g.rest = 0
@@ -230,7 +234,7 @@ func (c *cluster) tell(m *Machine) {
 // begin opens a life in a cluster, or on a machine of none. After a boot nothing of a
 // group is here.
 func (c *cluster) begin(m *Machine, in ha.Booted) {
-	c.yes = in.Cluster
+	c.yes, c.alone = in.Cluster, in.Cluster && in.Alone
 	for _, g := range c.groups {
 		if m.node.fresh || !c.yes {
 			g.mem = keptGroup{}

@@ -163,7 +163,7 @@ func (g *group) waits(step int) string {
 // started reports whether the programs that should run do.
 func (g *group) started() bool {
 	for _, p := range g.members() {
-		if p.plan.role != ha.Active {
+		if p.plan.role != ha.Active || foundling(p) {
 			return false
 		}
 		if _, ok := intended(p); ok && !(p.run.phase == up && p.run.ready) && !p.mem.Done {
@@ -206,6 +206,7 @@ func (g *group) reconcile() {
 			g.mem.Fence = g.grant.Fence
 			g.keep()
 		}
+		entrust(g)
 		for _, p := range g.parts {
 			switch {
 			case p.busy || g.m.now < p.due || g.m.now < g.rest || g.fleet && p.step >= 0:
@@ -276,11 +277,15 @@ func (g *group) turn(why string) {
 		role = ha.Active
 	}
 	for _, p := range g.members() {
-		if p.plan.ruled && p.plan.role == role && p.plan.bar == why {
+		own := role
+		if spares(g, p) || took(g, p) {
+			own = ha.Active
+		}
+		if p.plan.ruled && p.plan.role == own && p.plan.bar == why {
 			continue
 		}
 		p.plan.bar = why
-		g.m.node.rule(p.name, role)
+		g.m.node.rule(p.name, own)
 		g.m.touch(p)
 	}
 	g.role = role

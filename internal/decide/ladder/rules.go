@@ -50,6 +50,7 @@ const (
 	ruleLapse     = "ladder.lapse"
 	rulePart      = "ladder.part"
 	ruleAccount   = "ladder.account"
+	ruleEntrust   = "ladder.entrust"
 )
 
 // because makes a reason; facts are names and values in turn.
