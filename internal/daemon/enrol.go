@@ -179,6 +179,10 @@ func (e enrolment) Backup(ctx context.Context, w io.Writer) error {
 // stayed refuses to begin on a machine that has left its cluster: what the manifest
 // says runs elsewhere.
 func (o Options) stayed() error {
+	if o.home().Unfinished() {
+		return &ha.Error{Kind: ha.ErrRefused, Reason: "restoring", Hint: "gemel restore FILE again, as before: it goes on",
+			Err: errors.New("nothing is started: a restore was begun here and has not come to its end")}
+	}
 	path := roll.LeftFile(o.home())
 	b, err := os.ReadFile(path)
 	if err != nil || o.Identity != nil {

@@ -191,6 +191,24 @@ func (c *Clerk) members(ctx context.Context, r Roll) (busy bool, err error) {
 	return busy || len(wait) > 0, nil
 }
 
+// Settled waits until a store that was restored has been told who is in the cluster now:
+// until then nobody may decide by what it says. It is an error if ctx ends before.
+func (h Home) Settled(ctx context.Context) error {
+	for {
+		var s seed
+		raw, err := secret.Read(h.at(seedFile))
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err == nil && json.Unmarshal(raw, &s) == nil && !s.Restored {
+			return nil
+		}
+		if pause(ctx, sowPause); ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+	}
+}
+
 // seeded reports that the store has yet to be told what it begins with.
 func (h Home) seeded() bool {
 	_, err := os.Stat(h.at(seedFile))
