@@ -194,7 +194,7 @@ func commands(t *tool) []*cobra.Command {
 		evidenceCommand(t), replayCommand(t), catalogueCommand(t), whoamiCommand(t), getCommand(t),
 		startCommand(t), stopCommand(t), restartCommand(t), lockCommand(t), unlockCommand(t), clearCommand(t), setCommand(t),
 		moveCommand(t), drainCommand(t), resumeCommand(t), maintenanceCommand(t),
-		initCommand(t), joinCommand(t), tokenCommand(t), leaveCommand(t), renewCommand(t), backupCommand(t), restoreCommand(t),
+		initCommand(t), joinCommand(t), tokenCommand(t), leaveCommand(t), renewCommand(t), backupCommand(t), restoreCommand(t), certCommand(t),
 		applyCommand(t), rollbackCommand(t), checkCommand(t), diffCommand(t), manifestCommand(t), schemaCommand(t), importCommand(t),
 		manCommand(t), versionCommand(t),
 	}

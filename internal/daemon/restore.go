@@ -39,7 +39,7 @@ func Restore(ctx context.Context, o Options, s roll.Setup, off []string) (roll.B
 		}
 		defer lock.Close()
 	}
-	return roll.Restore(ctx, s, roll.Backup{File: o.File, Off: off, Ask: o.copied})
+	return roll.Backup{File: o.File, Off: off, Ask: o.copied}.Restore(ctx, s)
 }
 
 // copied has the program of the store do something with a backup.

@@ -113,6 +113,18 @@ func (e *Engine) Recall(before ha.Event) {
 	e.inbox.put(item{do: func() ha.Input { e.loop.recall(before); return nil }})
 }
 
+// Alarm tells an alarm that an edge asserts or clears: Code, Subject, Detail, Change and
+// Severity of the event count. It never waits.
+func (e *Engine) Alarm(a ha.Event) {
+	e.inbox.put(item{do: func() ha.Input {
+		l := e.loop
+		ev := l.teller.own(a.Code, a.Subject, a.Detail)
+		ev.Change, ev.Severity = a.Change, a.Severity
+		l.wrote(l.witness(ev))
+		return nil
+	}})
+}
+
 // Trouble says that the journal found by itself that it cannot be written, or,
 // with nil, that it can again. It never waits and never calls the journal.
 func (e *Engine) Trouble(err error) {

@@ -123,4 +123,6 @@ var catalogue = [...]Entry{
 	{StoreLed, "store-led", "Store led by another member", Info, "The lead of the cluster's store was moved to the member that is named.", "None.", "Nothing.", false},
 	{GroupRefused, "group-refused", "Move of a group refused", Info, "Something asks for the group to move, and it stays.", "It stays where it is.",
 		"See the reason; gemel why GROUP tells more.", false},
+	{CertificateEnds, "certificate-ends", "Certificate not renewed", Assert, "A certificate of this node has less than a third of its life left, or less than 30 days, and should have renewed itself; or an authority ends within 180 days.",
+		"None yet. Machines that know each other go on also with expired ones; heartbeats need none.", "See gemel cert, why it could not be renewed, and whether the clock is right; for an authority: gemel cert rotate.", false},
 }

@@ -96,6 +96,7 @@ const (
 	FenceFailed
 	FenceWorks
 	GroupRefused
+	CertificateEnds
 )
 
 // An Entry of the catalogue says what a code means to a person.

@@ -93,6 +93,9 @@ func (c *Clerk) look(ctx context.Context) (busy bool, err error) {
 	if err != nil {
 		return true, err
 	}
+	if err := beat(ctx, c, r, docs); err != nil {
+		return true, err
+	}
 	if busy, err = c.members(ctx, r); err != nil {
 		return true, err
 	}
@@ -267,17 +270,26 @@ func (c *Clerk) renewals(ctx context.Context) {
 			c.Log.Warn("certificates could not be renewed; it is tried again in an hour", "error", err)
 		}
 		cancel()
-		for _, role := range c.roles() {
-			list, err := c.Home.Files(role).Warn(time.Now())
-			if err != nil {
-				c.Log.Warn("a certificate cannot be read", "role", string(role), "error", err)
-			}
-			for _, e := range list {
-				if c.Warn != nil {
-					c.Warn(fmt.Sprintf("the certificate of %s ends at %s: %s", e.Name, e.Until.Format(time.RFC3339), e.Do))
-				}
+		ending(c, time.Now())
+	}
+}
+
+// ending tells which certificates of this machine end.
+func ending(c *Clerk, now time.Time) {
+	var all []mtls.Expiry
+	for _, role := range c.roles() {
+		list, err := c.Home.Files(role).Warn(now)
+		if err != nil {
+			c.Log.Warn("a certificate cannot be read", "role", string(role), "error", err)
+		}
+		for _, e := range list {
+			if !slices.ContainsFunc(all, func(o mtls.Expiry) bool { return o.Name == e.Name && o.Until.Equal(e.Until) }) {
+				all = append(all, e)
 			}
 		}
+	}
+	if c.Ends != nil {
+		c.Ends(all)
 	}
 }
 
@@ -313,7 +325,7 @@ func (c *Clerk) Renew(ctx context.Context, all bool) error {
 	req := join.Request{Kind: c.role, Name: string(c.me), CSRs: csrs}
 	var answer join.Answer
 	if _, err := os.Stat(c.Home.signer("nodes")); err == nil {
-		answer, err = c.own(ctx, req)
+		answer, err = c.sign(ctx, req)
 		if err != nil {
 			return err
 		}
@@ -335,8 +347,8 @@ func (c *Clerk) Renew(ctx context.Context, all bool) error {
 	return nil
 }
 
-// own renews the certificates of a node, which has the keys that sign.
-func (c *Clerk) own(ctx context.Context, req join.Request) (join.Answer, error) {
+// sign renews the certificates of a node, which has the keys that sign.
+func (c *Clerk) sign(ctx context.Context, req join.Request) (join.Answer, error) {
 	a := join.Applicant{Request: req, Names: map[mtls.Role]mtls.Name{}}
 	id := c.Roll().Cluster.ID
 	for role := range req.CSRs {

@@ -69,7 +69,7 @@ func (h Home) Unfinished() bool {
 // a node of it, as its only one. Everything that proved who somebody is is made anew, so
 // that nothing of the era before is heard, and what was granted is forgotten. Nothing may
 // run here. It writes files only, and may be repeated until it has come to its end.
-func Restore(ctx context.Context, s Setup, from Backup) (Begun, error) {
+func (from Backup) Restore(ctx context.Context, s Setup) (Begun, error) {
 	old, err := from.roll(ctx, s.Home)
 	if err != nil {
 		return Begun{}, err

@@ -21,7 +21,7 @@ func TestBorrowed(t *testing.T) {
 	if err := os.WriteFile(home.at(joiningFile), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	c := &Clerk{Home: home, me: "b", known: known{roll: Roll{Nodes: []Node{{Name: "a", Voter: true}, {Name: "b", Voter: true}}}}}
+	c := &Clerk{Home: home, own: own{me: "b"}, known: known{roll: Roll{Nodes: []Node{{Name: "a", Voter: true}, {Name: "b", Voter: true}}}}}
 	asker, near := net.Pipe()
 	far, store := net.Pipe()
 	done := make(chan struct{})

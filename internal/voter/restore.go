@@ -12,7 +12,7 @@ import (
 )
 
 // Restore does with a backup what a file asks for, a roll.Copy, and writes what was asked
-// for to out. It is the other half of roll.Restore, in the program that has etcd.
+// for to out. It is the other half of a restore, in the program that has etcd.
 func Restore(file string, out io.Writer, log *slog.Logger) error {
 	b, err := os.ReadFile(file)
 	if err != nil {
