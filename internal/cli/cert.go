@@ -67,13 +67,17 @@ func rotateCommand(t *tool) *cobra.Command {
 		Long: `Begins to replace keys of the whole cluster; the machines do the rest by themselves. WHAT is
 
   heartbeats   the key that seals the heartbeats
+  nodes        the authority of nodes, witnesses and people, and all that it signed for
+               machines; tokens that were made before are good no more
+  agents       the authority of agents
 
-First every machine takes what is sealed by either key, then all seal with the new one,
-then the old one is forgotten. Each step waits until all machines of the cluster have taken
+First every machine accepts the new one beside the old one, then all use the new one, then
+the old one is forgotten. Each step waits until all machines of the cluster have taken
 the one before: one that is down holds up the next step and loses nothing. gemel cert shows
-for whom it waits. Nothing is restarted, and no heartbeat is lost.`,
-		ValidArgs: []string{"heartbeats"},
-		Example:   "  gemel cert rotate heartbeats",
+for whom it waits. Nothing is restarted, and no heartbeat is lost. The authority of the
+store is not replaced: its members read it at their start only.`,
+		ValidArgs: []string{"heartbeats", "nodes", "agents"},
+		Example:   "  gemel cert rotate heartbeats\n  gemel cert rotate nodes",
 		RunE: func(c *cobra.Command, args []string) error {
 			client, err := t.dial()
 			if err != nil {

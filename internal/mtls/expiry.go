@@ -35,7 +35,7 @@ func (f *Files) Warn(now time.Time) ([]Expiry, error) {
 	}
 	var out []Expiry
 	if left := s.leaf.Leaf.NotAfter.Sub(now); left < soon(s.id, s.leaf.Leaf.NotAfter) {
-		out = append(out, Expiry{Name: s.id.Name, Until: s.leaf.Leaf.NotAfter, Left: left,
+		out = append(out, Expiry{Name: s.id.Name, Until: s.leaf.Leaf.NotAfter, Left: left, By: s.id.By,
 			Do: "it should have renewed itself: see why it could not, and whether the clock of this machine is right"})
 	}
 	for _, der := range s.trust.Authorities {
@@ -52,7 +52,7 @@ func (f *Files) Warn(now time.Time) ([]Expiry, error) {
 			if len(s.trust.Authorities) > 1 {
 				do = "take it away once no certificate is left that it signed"
 			}
-			out = append(out, Expiry{Name: id.Name, Until: a.NotAfter, Left: left, Do: do, Signs: true})
+			out = append(out, Expiry{Name: id.Name, Until: a.NotAfter, Left: left, Do: do, By: id.By, Signs: true})
 		}
 	}
 	return out, nil

@@ -172,7 +172,7 @@ func (t *Trust) Give(cert *x509.Certificate, at time.Time) (*Trust, error) {
 		return nil, fmt.Errorf("noting a certificate: %v does not belong to the %s of cluster %s", id.Name, t.Plane, t.Cluster)
 	}
 	c := t.clone(at)
-	now := given{id.Name, serial(cert), id.Pin, cert.NotAfter.UTC(), number(cert.AuthorityKeyId)}
+	now := given{id.Name, serial(cert), id.Pin, cert.NotAfter.UTC(), id.By}
 	c.Given = slices.DeleteFunc(c.Given, func(g given) bool {
 		return g == now || g.Name == now.Name && g.Until.Before(at) && g.Pin != now.Pin
 	})
@@ -286,15 +286,17 @@ func (t *Trust) List(now time.Time) ([]Expiry, error) {
 		if err != nil {
 			return nil, err
 		}
-		add(Expiry{Name: Name{t.Cluster, authority, t.Plane}, Until: a.NotAfter, By: number(a.SubjectKeyId), Signs: true}, warnAuthority)
+		id, err := Identify(a)
+		if err != nil {
+			return nil, err
+		}
+		add(Expiry{Name: id.Name, Until: a.NotAfter, By: id.By, Signs: true}, warnAuthority)
 	}
 	for _, g := range t.Given {
 		add(Expiry{Name: g.Name, Until: g.Until, By: g.By}, warnLeaf)
 	}
 	return out, nil
 }
-
-func number(id []byte) string { return fmt.Sprintf("%x", id[:min(len(id), 4)]) }
 
 // PEM is the authorities as other programs read them, etcd's TrustedCAFile.
 func (t *Trust) PEM() []byte {

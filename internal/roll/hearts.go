@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -117,11 +116,15 @@ func putHearts(ctx context.Context, c *Clerk, h hearts, guard ha.Rev) error {
 	return err
 }
 
-// Rotate begins to replace keys of the whole cluster: heartbeats.
+// Rotate begins to replace keys of the whole cluster: heartbeats, or the authority of
+// nodes or of agents.
 func (Ring) Rotate(ctx context.Context, c *Clerk, what []string) error {
 	for _, w := range what {
-		if w != "heartbeats" {
-			return fmt.Errorf("%q cannot be replaced: heartbeats can", w)
+		if w == "store" {
+			return errors.New("the authority of the store cannot be replaced while it runs: its members read whom to trust only at their start")
+		}
+		if w != "heartbeats" && w != "nodes" && w != "agents" {
+			return fmt.Errorf("%.40q cannot be replaced: heartbeats, nodes and agents can", w)
 		}
 	}
 	if c.role != mtls.Node {
@@ -131,15 +134,33 @@ func (Ring) Rotate(ctx context.Context, c *Clerk, what []string) error {
 	if err != nil {
 		return err
 	}
+	r, err := parse(docs[rollKey].Value)
+	if err != nil {
+		return err
+	}
+	for _, w := range what {
+		if w == "heartbeats" {
+			err = reseal(ctx, c, r, docs)
+		} else {
+			var s succession
+			if s, err = successionOf(c, map[string]mtls.Role{"nodes": mtls.Node, "agents": mtls.Agent}[w], r, docs); err == nil {
+				err = s.begin(ctx)
+			}
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// reseal begins to replace the key of the heartbeats.
+func reseal(ctx context.Context, c *Clerk, r Roll, docs map[string]store.Doc) error {
 	old, err := heartsOf(docs)
 	if err != nil {
 		return err
 	}
 	if len(old.Keys) > 1 {
-		r, err := parse(docs[rollKey].Value)
-		if err != nil {
-			return err
-		}
 		return fmt.Errorf("the key of the heartbeats is being replaced already: that waits for %s", listed(old.behind(r, docs)))
 	}
 	b, err := secret.Read(c.Home.at(keyFile))
@@ -210,6 +231,14 @@ func (Ring) Read(ctx context.Context, c *Clerk) (out Ring, err error) {
 	} else if len(h.Keys) > 1 {
 		out.UnderWay = append(out.UnderWay, "the key of the heartbeats is replaced")
 	}
-	slices.Sort(out.UnderWay)
+	for _, role := range planes() {
+		s, err := successionOf(c, role, r, docs)
+		if err != nil {
+			return out, err
+		}
+		if s.underWay() {
+			out.UnderWay = append(out.UnderWay, fmt.Sprintf("the authority of %s is replaced by %s (step %q of trust, sign, alone); that waits for %s", s.plane, s.New, s.Stage, listed(s.behind(anyOf))))
+		}
+	}
 	return out, nil
 }

@@ -1,6 +1,7 @@
 package roll
 
 import (
+	"errors"
 	"log/slog"
 	"path/filepath"
 	"slices"
@@ -80,6 +81,21 @@ func TestCertificateShouldHaveRenewed(t *testing.T) {
 		// That of the peer is good for as long as its authority.
 		if want := map[bool]int{true: 2, false: 0}[age > 0]; len(told) != want {
 			t.Errorf("%v after they were given: %v", age, names)
+		}
+	}
+}
+
+// The key of an authority is for nodes alone.
+func TestSignerIsForNodes(t *testing.T) {
+	d := &porch{clerk: &Clerk{Home: Home{Data: t.TempDir()}, books: ledger{cluster: "abc"}}}
+	for who, ask := range map[mtls.Role]string{
+		mtls.Witness: `{"plane":"nodes","new":"0"}`, mtls.Person: `{"plane":"nodes","new":"0"}`, mtls.Peer: `{"plane":"nodes","new":"0"}`,
+		mtls.Node: `{"plane":"../../etc/x","new":"0"}`,
+	} {
+		r, err := d.signer(t.Context(), mtls.Identity{Name: mtls.Name{Cluster: "abc", Role: who, Name: "x"}}, []byte(ask))
+		var no *Refused
+		if !errors.As(err, &no) || r.Signer != nil {
+			t.Errorf("%s, asking %s: %v", who, ask, err)
 		}
 	}
 }

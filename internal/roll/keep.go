@@ -93,7 +93,7 @@ func (c *Clerk) look(ctx context.Context) (busy bool, err error) {
 	if err != nil {
 		return true, err
 	}
-	if err := beat(ctx, c, r, docs); err != nil {
+	if err := errors.Join(beat(ctx, c, r, docs), succeed(ctx, c, r, docs)); err != nil {
 		return true, err
 	}
 	if busy, err = c.members(ctx, r); err != nil {
@@ -304,16 +304,24 @@ func (c *Clerk) roles() []mtls.Role {
 // Renew gets new certificates: those that are due, or all. The old ones stay good, so
 // that nothing that is under way is cut.
 func (c *Clerk) Renew(ctx context.Context, all bool) error {
-	files := map[mtls.Role]*mtls.Files{}
+	var roles []mtls.Role
 	for _, role := range c.roles() {
-		f := c.Home.Files(role)
-		due, err := f.Due()
+		due, err := c.Home.Files(role).Due()
 		if err != nil {
 			return err
 		}
 		if all || time.Now().After(due) {
-			files[role] = f
+			roles = append(roles, role)
 		}
+	}
+	return renew(ctx, c, roles)
+}
+
+// renew gets new certificates for some roles.
+func renew(ctx context.Context, c *Clerk, roles []mtls.Role) error {
+	files := map[mtls.Role]*mtls.Files{}
+	for _, role := range roles {
+		files[role] = c.Home.Files(role)
 	}
 	if len(files) == 0 {
 		return nil
