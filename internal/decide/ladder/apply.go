@@ -248,6 +248,7 @@ func takeOver(p *proc, in ha.Adopted) {
 	case !known && p.mem.Of == "" && !p.m.cluster.alone:
 		p.mem.Of = p.plan.home // its start was ordered by a life that could not say so any more
 	}
+	p.m.cluster.former(p) // it may be of a group that is in the manifest no more
 	p.plan.told, p.plan.hold, p.plan.sought = false, 0, 0
 	p.run.ready = known
 	p.began(in.PID, in.Age)

@@ -58,7 +58,15 @@ func (c *cluster) gather(m *Machine, man *manifest.Manifest) {
 		g.assemble()
 	}
 	for _, p := range m.list {
-		if g := c.group(p.mem.Of); g != nil && p.plan.home != p.mem.Of {
+		c.former(p)
+	}
+}
+
+// former notes a program that runs, or may, by the right of a group that does not have it any
+// more. It is one of the group until it is gone.
+func (c *cluster) former(p *proc) {
+	for _, name := range []ha.Group{p.mem.Of, p.run.out} {
+		if g := c.group(name); g != nil && p.plan.home != name && !slices.Contains(g.former, p.name) {
 			g.former = append(g.former, p.name)
 		}
 	}

@@ -25,8 +25,9 @@ const asylumTime = 30 * time.Second
 
 // taking is how a copy that ran by no right comes under one.
 type taking struct {
-	asked  uint64 // with which Rights, plus one; zero: not yet
-	denied string // why the shadow did not
+	asked  uint64   // with which Rights, plus one; zero: not yet
+	out    ha.Group // by whose right it may be already: the order is on its way
+	denied string   // why the shadow did not
 }
 
 // open begins the end of the wait, once.
@@ -83,7 +84,7 @@ func entrust(g *group) {
 		if !spares(g, p) || p.run.asked == g.m.cluster.number+1 {
 			continue
 		}
-		p.run.asked = g.m.cluster.number + 1
+		p.run.asked, p.run.out = g.m.cluster.number+1, g.cfg.Name
 		g.m.do(ha.Entrust{Process: p.name, Start: p.run.start, Group: g.cfg.Name, Fence: g.mem.Fence,
 			Why: because(ruleEntrust, "it ran before this machine was in a cluster, and its group is granted here now", "start", p.run.start, "fence", g.mem.Fence)})
 	}
@@ -91,6 +92,9 @@ func entrust(g *group) {
 
 // entrusted takes the outcome.
 func entrusted(p *proc, in ha.Entrusted) {
+	if in.Start == p.run.start {
+		p.run.out = ""
+	}
 	switch {
 	case in.Start != p.run.start || !p.alive() || p.mem.Of != "":
 	case in.Error == "":

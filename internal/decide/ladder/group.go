@@ -183,7 +183,7 @@ func (g *group) running() bool {
 	for _, names := range [][]ha.Process{g.cfg.Run, g.former} {
 		for _, n := range names {
 			p := g.m.procs[n]
-			if p != nil && (p.alive() && p.mem.Of == g.cfg.Name || len(p.mem.Strays) > 0 && p.plan.home == g.cfg.Name) {
+			if p != nil && (p.alive() && (p.mem.Of == g.cfg.Name || p.run.out == g.cfg.Name) || len(p.mem.Strays) > 0 && p.plan.home == g.cfg.Name) {
 				return true
 			}
 		}
