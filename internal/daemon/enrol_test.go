@@ -1,11 +1,15 @@
 package daemon
 
 import (
+	"errors"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
 	"gemel/internal/ha"
 	"gemel/internal/mtls"
+	"gemel/internal/places"
 )
 
 // An alarm of certificates that end is told once, is a major one in the last month, and is
@@ -34,5 +38,20 @@ func TestCertificatesEnd(t *testing.T) {
 	f(nil)
 	if len(told) != 3 || told[1].Severity != ha.Major || told[2].Change != ha.Clear || told[2].Key() != told[0].Key() {
 		t.Errorf("%+v", told)
+	}
+}
+
+// While a restore is not at its end nothing begins, whatever node.yaml says.
+func TestNothingBeginsInARestore(t *testing.T) {
+	o := Options{Places: places.Places{Data: t.TempDir()}}
+	if err := o.stayed(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(o.Places.Data, "restoring.json"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var no *ha.Error
+	if err := o.stayed(); !errors.As(err, &no) || no.Reason != "restoring" {
+		t.Errorf("%v", err)
 	}
 }
