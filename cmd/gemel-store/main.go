@@ -42,6 +42,10 @@ func run(args []string) error {
 	_ = os.WriteFile("/proc/self/comm", []byte("gemel-store"), 0)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 	defer stop()
+	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	if f.NArg() > 0 {
+		return voter.Restore(f.Arg(0), os.Stdout, log)
+	}
 	signal.Ignore(syscall.SIGPIPE) // whoever reads the log may go away
-	return voter.Run(ctx, p, slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})))
+	return voter.Run(ctx, p, log)
 }

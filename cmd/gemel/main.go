@@ -27,8 +27,9 @@ func main() {
 		Run: half(50, daemon.Shadow), Store: half(50, store), Guard: half(20, guard), Part: half(50, daemon.Part),
 		// What a burst of starts leaves for good lies between its garbage: the more garbage
 		// there is at a time, the more memory those few objects keep from going back.
-		Monitor: half(30, monitor),
-		Begin:   roll.Begin, Join: roll.Join, ReadManifest: daemon.ReadManifest, Import: imported,
+		Monitor:      half(30, monitor),
+		Membership:   cli.Membership{Begin: roll.Begin, Join: roll.Join, Restore: restored},
+		ReadManifest: daemon.ReadManifest, Import: imported,
 	}))
 }
 
@@ -55,6 +56,14 @@ func half(garbage int, run func(context.Context, daemon.Options) (int, error)) f
 		}
 		return run(ctx, with)
 	}
+}
+
+func restored(ctx context.Context, o cli.RunOptions, s roll.Setup, off []string) (roll.Begun, error) {
+	with, err := options(o)
+	if err != nil {
+		return roll.Begun{}, err
+	}
+	return daemon.Restore(ctx, with, s, off)
 }
 
 func guard(ctx context.Context, o daemon.Options) (int, error) { return 0, daemon.Guard(ctx, o) }

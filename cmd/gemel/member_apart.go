@@ -30,6 +30,9 @@ func store(ctx context.Context, o daemon.Options) (int, error) {
 	// member itself says so.
 	_ = proc.Urgent()
 	p := part.Part{Name: "gemel-store", Packed: packed, Sum: packedSum}
-	return 1, p.Exec(ctx, filepath.Join(o.Places.Data, "parts"), []string{os.Args[0], "store",
-		"--data-dir", o.Places.Data, "--run-dir", o.Places.Run, "--socket", o.Places.Socket}, o.Log)
+	args := []string{os.Args[0], "store", "--data-dir", o.Places.Data, "--run-dir", o.Places.Run, "--socket", o.Places.Socket}
+	if o.File != "" {
+		args = append(args, o.File) // what is to be done with a backup
+	}
+	return 1, p.Exec(ctx, filepath.Join(o.Places.Data, "parts"), args, o.Log)
 }

@@ -67,8 +67,8 @@ func initCommand(t *tool) *cobra.Command {
 		Long: `Makes this machine the first node of a new cluster: its keys, its certificates, its list of
 machines and node.yaml. It prints the command that takes the second machine in.
 
-A daemon that runs here goes on as that node at once. Programs of groups are restarted
-once, since they run by an authority from now on; no other one is.`,
+A daemon that runs here goes on as that node at once, and no program is restarted: those
+of groups run by an authority from then on, with the deadlines that belong to it.`,
 		Example: "  gemel init\n  gemel init --address blue=10.0.0.1 --address red=10.1.0.1 --profile fast",
 		RunE: func(c *cobra.Command, _ []string) error {
 			s, err := setup(t, m)
@@ -148,7 +148,7 @@ func takeUp(ctx context.Context, t *tool) (runs bool, err error) {
 
 func joinCommand(t *tool) *cobra.Command {
 	var m machine
-	var witness bool
+	var witness, anew bool
 	c := &cobra.Command{
 		Use: "join ADDRESS[,ADDRESS]... TOKEN", GroupID: "cluster", Args: args(2, -1),
 		Short: "take this machine into a cluster, with the token that a node of it printed",
@@ -168,7 +168,7 @@ same command may be repeated until it has come to its end.`,
 			if err := idle(c.Context(), t); err != nil {
 				return err
 			}
-			s.Witness = witness
+			s.Witness, s.Anew = witness, anew
 			last := len(args) - 1
 			b, err := t.w.Join(c.Context(), s, args[:last], args[last])
 			if err != nil {
@@ -201,6 +201,7 @@ same command may be repeated until it has come to its end.`,
 	}
 	m.flags(c)
 	c.Flags().BoolVar(&witness, "witness", false, "it must be a token for a witness")
+	c.Flags().BoolVar(&anew, "anew", false, "forget the cluster that this machine was in before, which was restored elsewhere or is no more")
 	return c
 }
 
@@ -371,6 +372,65 @@ restore, when most of the voters are lost for good.`,
 			return nil
 		},
 	}
+}
+
+func restoreCommand(t *tool) *cobra.Command {
+	var m machine
+	var off []string
+	c := &cobra.Command{
+		Use: "restore FILE", GroupID: "cluster", Args: args(1, 1),
+		Short: "begin the cluster anew from a backup, when most of its voters are lost for good",
+		Long: `Makes the cluster anew from FILE, a file of gemel backup, with this machine as its only
+node. It is the last resort: while most of the voters live, or come back, there is nothing
+to restore (a machine that is broken is replaced with gemel token --name).
+
+The sequence:
+  1. on this machine, which was a node: gemel shutdown
+  2. turn off every other node that may run something, or be sure that it is
+  3. gemel restore FILE --off b,c      names them: that somebody says so is written down
+  4. gemel run                          this machine has all groups that may be here
+  5. on each other one, once it is on:  gemel shutdown; gemel join --anew, with the token
+     that this prints (gemel token for more)
+
+A new era begins. Keys, certificates and tokens are made anew, and what was granted is
+forgotten: no right, fence or membership of before counts. The fences go on, since those
+of a later era are greater. What was applied or set after the backup is lost.
+
+A node that is not named is refused, also one that does not answer; one that answers and
+proves who it is is refused in any case. Before this machine becomes a node again, the
+command waits until every right of before is over by every clock.`,
+		Example: "  gemel restore /var/backups/store.gemel --off beta",
+		RunE: func(c *cobra.Command, args []string) error {
+			p, err := places.Find(t.given)
+			if err != nil {
+				return err
+			}
+			s, err := setup(t, m)
+			if err != nil {
+				return err
+			}
+			file, err := filepath.Abs(args[0])
+			if err != nil {
+				return fmt.Errorf("finding %s: %w", args[0], err)
+			}
+			b, err := t.w.Restore(c.Context(), RunOptions{Places: p, File: file}, s, off)
+			if err != nil {
+				return undone(err)
+			}
+			if t.json {
+				return t.printJSON(begun(b, false))
+			}
+			fmt.Fprintf(t.out, "cluster %s (%s) begins anew with this machine, %s\n", b.Name, b.Cluster, b.Node)
+			tellWays(t, b)
+			fmt.Fprintf(t.out, "start it here:\n  %s\n", t.command("gemel run FILE"))
+			fmt.Fprintf(t.out, "on a second machine, until %s:\n  %s\n", b.Until.Local().Format("15:04:05 -0700"), joinLine(b.Doors, b.Token)+" --anew")
+			fmt.Fprintln(t.out, "there is no way back: the store of before is gone from this machine")
+			return nil
+		},
+	}
+	c.Flags().StringVar(&m.name, "name", "", "`NAME` of the node whose place this machine takes (default: its own)")
+	c.Flags().StringSliceVar(&off, "off", nil, "the other nodes that are off, as `a,b`")
+	return c
 }
 
 // save writes a new file, which is there whole or not at all.

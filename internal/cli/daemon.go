@@ -61,7 +61,7 @@ func monitorCommand(t *tool) *cobra.Command {
 func storeCommand(t *tool) *cobra.Command {
 	var o RunOptions
 	return &cobra.Command{
-		Use: "store", Hidden: true, Args: args(0, 0),
+		Use: "store [FILE]", Hidden: true, Args: args(0, 1), // FILE says what to do with a backup
 		RunE: func(c *cobra.Command, args []string) error { return runHalf(c.Context(), t, t.w.Store, o, args) },
 	}
 }

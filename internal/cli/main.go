@@ -33,13 +33,20 @@ type World struct {
 	Part func(ctx context.Context, o RunOptions) (int, error)
 	// Guard runs the process that holds the deadlines of groups when no shadow does.
 	Guard func(ctx context.Context, o RunOptions) (int, error)
-	// Begin makes a cluster of this machine; Join makes it part of one.
-	Begin func(s roll.Setup) (roll.Begun, error)
-	Join  func(ctx context.Context, s roll.Setup, at []string, token string) (roll.Begun, error)
+	Membership
 	// ReadManifest reads a manifest for a monitor that has better things to keep in its memory.
 	ReadManifest func(name string, in io.Reader, out io.Writer) error
 	// Import turns the configuration of another system into a manifest.
 	Import func(kind, file string, b []byte) (Imported, error)
+}
+
+// Membership is how a machine becomes part of a cluster.
+type Membership struct {
+	// Begin makes a cluster of this machine; Join makes it part of one.
+	Begin func(s roll.Setup) (roll.Begun, error)
+	Join  func(ctx context.Context, s roll.Setup, at []string, token string) (roll.Begun, error)
+	// Restore makes the cluster anew, with this machine alone, from the backup o.File.
+	Restore func(ctx context.Context, o RunOptions, s roll.Setup, off []string) (roll.Begun, error)
 }
 
 // RunOptions are the flags of run.
@@ -193,7 +200,7 @@ func commands(t *tool) []*cobra.Command {
 		evidenceCommand(t), replayCommand(t), catalogueCommand(t), whoamiCommand(t), getCommand(t),
 		startCommand(t), stopCommand(t), restartCommand(t), lockCommand(t), unlockCommand(t), clearCommand(t), setCommand(t),
 		moveCommand(t), drainCommand(t), resumeCommand(t), maintenanceCommand(t), brainCommand(t),
-		initCommand(t), joinCommand(t), tokenCommand(t), leaveCommand(t), renewCommand(t), backupCommand(t),
+		initCommand(t), joinCommand(t), tokenCommand(t), leaveCommand(t), renewCommand(t), backupCommand(t), restoreCommand(t), certCommand(t),
 		applyCommand(t), rollbackCommand(t), checkCommand(t), diffCommand(t), manifestCommand(t), schemaCommand(t), importCommand(t),
 		manCommand(t), versionCommand(t),
 	}

@@ -423,7 +423,12 @@ func (m *member) run(ctx context.Context) error {
 	g.start(m.parts.made.validate)
 	m.enrolled(g)
 	if m.loop != nil {
-		g.start(m.loop.Run)
+		g.start(func(ctx context.Context) error {
+			if err := m.o.home().Settled(ctx); err != nil {
+				return err
+			}
+			return m.loop.Run(ctx)
+		})
 		g.start(m.facts.run) // a witness has nothing to say of itself
 	}
 	g.start(wishing{m}.follow)

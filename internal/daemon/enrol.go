@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -12,8 +13,10 @@ import (
 	"time"
 
 	"gemel/internal/ha"
+	"gemel/internal/mtls"
 	"gemel/internal/proc"
 	"gemel/internal/roll"
+	"gemel/internal/status"
 )
 
 // againEnv tells a monitor that it was put in the place of the one before by exec, to
@@ -46,6 +49,32 @@ func (o Options) era() uint64 {
 	return 1
 }
 
+// alone reports whether no other node is in the cluster, as it says on this machine. A
+// cluster that was set up by hand is never known to be so, and after a restore others may
+// be there that nobody knows of.
+func (o Options) alone() bool {
+	r, err := o.home().Read()
+	if err != nil || o.Identity == nil || r.Era != 1 {
+		return false
+	}
+	for _, n := range r.Nodes {
+		if n.Name != o.Identity.Name && !n.Witness {
+			return false
+		}
+	}
+	return true
+}
+
+// free refuses a second node while programs of groups run here by no right: those that ran
+// before there was a cluster.
+func (m *member) free(ctx context.Context) error {
+	list, err := m.h.engine.Unowned(ctx)
+	if err == nil && len(list) > 0 {
+		err = fmt.Errorf("%v came to run before this cluster did, and their groups have no authority here yet", list)
+	}
+	return err
+}
+
 // enrol gives a member its clerk. A cluster that was set up by hand has none.
 func (m *member) enrol() error {
 	c := &roll.Clerk{
@@ -53,6 +82,7 @@ func (m *member) enrol() error {
 		Manifest: func() []byte { _, b, _ := m.h.engine.Current(); return b },
 		Changed:  func(roll.Roll) { again(m) },
 		Warn:     func(text string) { m.o.Log.Warn(text) },
+		Free:     m.free, Ends: endings(m.o.Identity.Name, m.was.alarms, func(e ha.Event) { m.h.engine.Alarm(e.Code, e.Subject, e.Severity, e.Detail) }), Sealed: func() error { return sealed(m) },
 	}
 	err := c.Open()
 	if errors.Is(err, fs.ErrNotExist) && m.o.Identity.Store.External() || errors.Is(err, fs.ErrNotExist) && !m.o.home().Made() {
@@ -64,6 +94,49 @@ func (m *member) enrol() error {
 	m.clerk = c
 	return nil
 }
+
+// sealed takes up other keys of the heartbeats while they go on.
+func sealed(m *member) error {
+	c, err := m.paths()
+	if err != nil {
+		return err
+	}
+	return m.station.Change(c)
+}
+
+// endings makes an alarm of certificates that should have been renewed, and takes it away.
+// What it returns is called by one goroutine.
+func endings(me ha.Node, standing []ha.Event, tell func(ha.Event)) func([]mtls.Expiry) {
+	var told ha.Event // as it stands
+	about := ha.Subject{Kind: ha.KindNode, Name: string(me)}
+	for _, a := range standing {
+		if a.Code == ha.CertificateEnds && a.Subject == about {
+			told = a
+		}
+	}
+	return func(list []mtls.Expiry) {
+		e := ha.Event{Code: ha.CertificateEnds, Subject: about, Change: ha.Assert, Severity: ha.Minor}
+		var texts []string
+		for _, x := range list {
+			texts = append(texts, fmt.Sprintf("%s ends at %s: %s", x.Name, x.Until.UTC().Format(time.RFC3339), x.Do))
+			if x.Left < urgent {
+				e.Severity = ha.Major
+			}
+		}
+		e.Detail = strings.Join(texts, "; ")
+		if e.Detail == told.Detail && (e.Severity == told.Severity || e.Detail == "") {
+			return
+		}
+		told = e
+		if e.Detail == "" {
+			e.Change, e.Severity, e.Detail = ha.Clear, ha.OK, "all of them are good for long enough"
+		}
+		tell(e)
+	}
+}
+
+// urgent is how long before the end of a certificate its alarm is a major one.
+const urgent = 30 * 24 * time.Hour
 
 // again ends this life of the monitor and begins the next, by exec in the same pid,
 // which takes up what has changed. No program notices.
@@ -143,6 +216,47 @@ func (e enrolment) Renew(ctx context.Context) error {
 	return e.m.clerk.Renew(ctx, true)
 }
 
+// Certificates tells the certificates and keys of the cluster. A key of the heartbeats is
+// told by its number alone.
+func (e enrolment) Certificates(ctx context.Context) (out status.Keys, err error) {
+	if err := e.none(); err != nil {
+		return out, err
+	}
+	ring, err := roll.Ring{}.Read(ctx, e.m.clerk)
+	if err != nil {
+		return out, err
+	}
+	out.UnderWay = ring.UnderWay
+	for _, c := range ring.List {
+		out.Certificates = append(out.Certificates, status.Certificate{Name: c.Name.String(), Purpose: purpose(c), Until: c.Until, By: c.By, Signs: c.Signs, Trouble: c.Do})
+	}
+	for _, k := range ring.Keys {
+		b, err := hex.DecodeString(k)
+		if err != nil {
+			return out, fmt.Errorf("the keys of the heartbeats: %w", err)
+		}
+		out.Heartbeats = append(out.Heartbeats, fmt.Sprintf("%08x", keyID(b)))
+	}
+	return out, nil
+}
+
+// purpose says what a certificate is for.
+func purpose(c mtls.Expiry) string {
+	if c.Signs {
+		return map[string]string{"nodes": "vouches for nodes, witnesses and people", "store": "vouches for the members of the store", "agents": "vouches for agents"}[c.Name.Name]
+	}
+	return map[mtls.Role]string{mtls.Node: "calls between nodes", mtls.Witness: "calls of a witness", mtls.Peer: "its member of the store",
+		mtls.Manager: "jobs at agents", mtls.Agent: "an agent", mtls.Person: "a person"}[c.Name.Role]
+}
+
+// Rotate begins to replace keys of the whole cluster.
+func (e enrolment) Rotate(ctx context.Context, what []string) error {
+	if err := e.none(); err != nil {
+		return err
+	}
+	return roll.Ring{}.Rotate(ctx, e.m.clerk, what)
+}
+
 // Backup writes the whole store.
 func (e enrolment) Backup(ctx context.Context, w io.Writer) error {
 	if e.m == nil {
@@ -154,6 +268,10 @@ func (e enrolment) Backup(ctx context.Context, w io.Writer) error {
 // stayed refuses to begin on a machine that has left its cluster: what the manifest
 // says runs elsewhere.
 func (o Options) stayed() error {
+	if o.home().Unfinished() {
+		return &ha.Error{Kind: ha.ErrRefused, Reason: "restoring", Hint: "gemel restore FILE again, as before: it goes on",
+			Err: errors.New("nothing is started: a restore was begun here and has not come to its end")}
+	}
 	path := roll.LeftFile(o.home())
 	b, err := os.ReadFile(path)
 	if err != nil || o.Identity != nil {

@@ -155,7 +155,7 @@ func live(ctx context.Context, o Options, link *proc.Link, b books, f inForce) e
 		Node: status.NodeStatus{Name: o.node(), Version: o.Version, Monitor: os.Getpid(), Since: clock.Now(),
 			Differs: h.file.differs(f.m.Digest)},
 		Booted: ha.Booted{Boot: boot, NewBoot: past.Boot != "" && past.Boot != boot, Version: o.Version,
-			First: past.Empty, Gap: gap(past, boot, clockSet()), Node: ha.Node(o.node()), Cluster: o.Identity != nil, Own: own},
+			First: past.Empty, Gap: gap(past, boot, clockSet()), Node: ha.Node(o.node()), Cluster: o.Identity != nil, Alone: o.alone(), Own: own},
 		Stopped: func(ha.Reason) { h.quit() }, Before: b.crash,
 	})
 	if err != nil {

@@ -45,7 +45,7 @@ func newServer(o Options, h *hands, board *status.Board, feed *status.Feed, m *m
 		Core: core{h.engine, h.member}, Asks: newAsks(o, board), Life: life{h: h, cut: h.group.cancel},
 		Look: h.look(board), Audit: audit.Add, Keep: takeBack(filepath.Join(o.Places.Data, "manifests"), o.Log), Version: o.Version, Form: o.Form,
 	}
-	backend.Rolls = enrolment{h.member}
+	backend.Rolls, backend.Keys = enrolment{h.member}, enrolment{h.member}
 	if h.member != nil {
 		backend.Cluster = wishing{h.member}.request
 		backend.Plan = planning{h.member}.plan

@@ -51,6 +51,8 @@ func (l *loop) act(a ha.Action, unwritten error) {
 			return
 		}
 		l.s.Edges.Failover(a)
+	case ha.Entrust:
+		l.programs.order(proc.Order{Kind: proc.OrderEntrust, Process: a.Process, Start: a.Start, Group: a.Group, Fence: a.Fence})
 	case ha.StartPart:
 		l.s.Edges.StartPart(a)
 	case ha.StopPart:

@@ -273,3 +273,31 @@ func TestSuspectedMeanwhile(t *testing.T) {
 		}
 	})
 }
+
+// A life that is asked to leave before it was a member, as one that took the place of a
+// monitor that was about to leave, has nothing to give up: it does not wait.
+func TestDepartOfNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newShelf()
+		s.rev = 9
+		s.nodes["here"] = ha.KeyedNode{Key: 8, NodeRecord: ha.NodeRecord{Node: "here", Incarnation: "i7", Boot: "this", Era: 1,
+			State: ha.NodeMember, Life: 1500 * time.Millisecond}}
+		var c *Cluster
+		r := newRig(t, grouped, func(s *Setup) {
+			s.Booted.Cluster = true
+			s.Edges.Account = func(h ha.Holds) { c.Account(h) }
+		})
+		c = newCluster(r, s, "")
+		began := time.Now()
+		left := make(chan error, 1)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		go func() { left <- c.Depart(ctx) }()
+		synctest.Wait() // it was asked before it looked for the first time
+		join(t, c)
+		r.settle()
+		if err := <-left; err != nil || time.Since(began) > 2*time.Second {
+			t.Errorf("after %v: %v", time.Since(began), err)
+		}
+	})
+}

@@ -5,7 +5,6 @@ import (
 	"slices"
 	"time"
 
-	"gemel/internal/decide/cluster"
 	"gemel/internal/ha"
 	"gemel/internal/journal"
 )
@@ -28,6 +27,7 @@ func (c *Cluster) step(ctx context.Context, m machine, in ha.Input) {
 	for _, a := range actions {
 		c.act(ctx, m, a)
 	}
+	c.gone() // a step that finds it so may have no action
 	// Perhaps that there is nothing. A suspicion is no such answer: it is cleared in a
 	// moment, and what a life before had begun goes on to its deadlines meanwhile.
 	if r, ok := in.(ha.NodeRead); ok && r.Error == "" && !c.known && r.Record.State != ha.NodeSuspect {
@@ -101,12 +101,17 @@ func (c *Cluster) act(ctx context.Context, m machine, a ha.Action) {
 			c.s.TurnOff(a)
 		}
 	}
-	if auth, ok := m.(*cluster.Authority); ok && auth.Gone() {
-		select {
-		case <-c.left:
-		default:
-			close(c.left)
-		}
+}
+
+// gone tells those who wait for it that this node is out of the cluster.
+func (c *Cluster) gone() {
+	if !c.auth.Gone() {
+		return
+	}
+	select {
+	case <-c.left:
+	default:
+		close(c.left)
 	}
 }
 

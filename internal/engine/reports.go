@@ -14,13 +14,15 @@ func (l *loop) report(r proc.Report) {
 	case proc.ReportKept:
 		l.s.Edges.Kept(r.Name, r.FDs)
 	case proc.ReportRunning:
-		l.step(ha.Adopted{Process: r.Process, Start: r.Start, PID: r.PID, Age: r.At, Armed: r.Next})
+		l.step(ha.Adopted{Process: r.Process, Start: r.Start, PID: r.PID, Age: r.At, Armed: r.Next, Of: r.Group})
 	case proc.ReportSynced:
 		l.synced()
 	case proc.ReportStarted:
 		l.step(ha.Started{Process: r.Process, Start: r.Start, PID: r.PID})
 	case proc.ReportFailed:
 		l.step(ha.StartFailed{Process: r.Process, Start: r.Start, Error: r.Error, Unentitled: r.Unentitled})
+	case proc.ReportEntrusted:
+		l.step(ha.Entrusted{Process: r.Process, Start: r.Start, Group: r.Group, Fence: r.Fence, Error: r.Error, Unentitled: r.Unentitled})
 	case proc.ReportLapsed:
 		l.step(ha.Lapsed{Group: r.Group, Fence: r.Fence})
 		l.s.Edges.Lapsed()

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"time"
 
+	"gemel/internal/decide/ladder"
 	"gemel/internal/ha"
 )
 
@@ -74,6 +75,19 @@ func (e *Engine) Request(ctx context.Context, r ha.Request) (ha.Answer, error) {
 // Turn returns when the loop has worked off everything that was in its inbox
 // before: the proof that it is alive.
 func (e *Engine) Turn(ctx context.Context) error { return e.visit(ctx, func() {}) }
+
+// Unowned returns the programs of groups that run here by no right: those of a machine
+// that has just become the first node of a cluster. It is an error as long as it is not
+// known what runs.
+func (e *Engine) Unowned(ctx context.Context) ([]ha.Process, error) {
+	var list []ha.Process
+	known := false
+	err := e.visit(ctx, func() { list, known = ladder.Unowned(e.loop.machine), e.loop.settled })
+	if err == nil && !known {
+		err = errors.New("what runs here is being found out")
+	}
+	return list, err
+}
 
 // visit has the loop call f, and waits for it.
 func (e *Engine) visit(ctx context.Context, f func()) error {

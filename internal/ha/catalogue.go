@@ -135,4 +135,6 @@ var catalogue = [...]Entry{
 	{StoreFull, "store-full", "Store takes no writes", Assert, "The file of a member of the cluster's store has reached its quota (64 MiB).",
 		"What runs goes on and keeps its authority. Nothing is granted, moved, evicted or set until there is room: a node that dies now is not replaced.",
 		"Nothing, if it clears within half a minute: the nodes forget the store's history and give its room back, one after the other. Else the detail says what is in the way.", false},
+	{CertificateEnds, "certificate-ends", "Certificate not renewed", Assert, "A certificate of this node has less than a third of its life left, or less than 30 days, and should have renewed itself; or an authority ends within 180 days.",
+		"None yet. Machines that know each other go on also with expired ones; heartbeats need none.", "See gemel cert, why it could not be renewed, and whether the clock is right; for an authority: gemel cert rotate.", false},
 }

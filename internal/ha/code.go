@@ -101,6 +101,7 @@ const (
 	PortShut      // heartbeats pass between two nodes and connections do not, or the reverse
 	BrainSwitched
 	StoreFull // it takes no writes
+	CertificateEnds
 )
 
 // An Entry of the catalogue says what a code means to a person.

@@ -12,11 +12,11 @@ var (
 		Busy{}, Missed{}, Verdict{}, Examined{}, FailedOver{}, RebootFailed{}, RoleSet{}, HalfDied{}, HalfBack{},
 		Adopted{}, NotFound{}, Settled{}, Request{}, Applied{}, Quit{},
 		NodeRead{}, StoreRead{}, StoreWritten{}, Holds{}, Drawn{}, Departs{}, Hearing{}, Off{}, Stirred{},
-		MayRun{}, Lapsed{}, PartDone{}, PartLost{}, GroupFreed{})
+		MayRun{}, Lapsed{}, PartDone{}, PartLost{}, GroupFreed{}, Entrusted{})
 	actions = table[Action](Start{}, Arm{}, Stop{}, Extend{}, Watch{}, Await{}, Judge{}, Seek{}, Examine{}, Handle{}, Failover{},
 		Reboot{}, Emit{}, Keep{}, Answer{}, Done{},
 		ReadNode{}, ReadStore{}, WriteStore{}, Rights{}, Say{}, Draw{}, Listen{}, TurnOff{},
-		StartPart{}, StopPart{}, Account{})
+		StartPart{}, StopPart{}, Account{}, Entrust{})
 )
 
 func table[T interface{ Name() string }](vs ...T) map[string]reflect.Type {

@@ -49,6 +49,40 @@ type PartLost struct {
 	Detail string `json:"detail"`
 }
 
+// A program that ran before its machine was the first node of a cluster goes on by the
+// right of its group.
+type (
+	// Entrust orders that a program that runs by no right runs by that of its group from
+	// now on: its deadline, its guard and its gate. Outcome: Entrusted.
+	Entrust struct {
+		Process Process `json:"process"`
+		Start   StartID `json:"start"`
+		Group   Group   `json:"group"`
+		Fence   Fence   `json:"fence"`
+		Why     Reason  `json:"why"`
+	}
+
+	// Entrusted answers Entrust.
+	Entrusted struct {
+		Process Process `json:"process"`
+		Start   StartID `json:"start"`
+		Group   Group   `json:"group"`
+		Fence   Fence   `json:"fence"`
+		Error   string  `json:"error,omitempty"` // why not; empty: it is done
+		// Unentitled: this node had no right for the group at that instant.
+		Unentitled bool `json:"unentitled,omitempty"`
+	}
+)
+
+// Name returns the name under which the action stands in the journal.
+func (Entrust) Name() string { return "entrust" }
+
+// Because returns the reason of the action.
+func (a Entrust) Because() Reason { return a.Why }
+
+// Name returns the name under which the input stands in the journal.
+func (Entrusted) Name() string { return "entrusted" }
+
 // Part names what of a group is no process: "address 192.0.2.10/24", "script NAME",
 // "ocf NAME".
 type Part string

@@ -28,6 +28,10 @@ type (
 		// Cluster: this node belongs to a cluster, so that what a group has active runs
 		// only while MayRun names the group.
 		Cluster bool `json:"cluster,omitempty"`
+		// Alone: no other node is in that cluster, and none comes into it while something of
+		// a group runs here by no right. What runs from before the cluster goes on until its
+		// group has a right.
+		Alone bool `json:"alone,omitempty"`
 		// Own are programs of Gemel itself, beside those of any manifest.
 		Own []Own `json:"own,omitempty"`
 	}
@@ -162,6 +166,8 @@ type (
 		PID     int     `json:"pid"`
 		Age     Instant `json:"since"` // when it started
 		Foreign bool    `json:"foreign,omitempty"`
+		// Of is by the right of which group the shadow holds it; empty: by none.
+		Of Group `json:"of,omitempty"`
 		// Armed is the standing order that the shadow still holds for it.
 		Armed StartID `json:"armed,omitempty"`
 	}

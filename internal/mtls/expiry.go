@@ -7,7 +7,8 @@ import (
 	"time"
 )
 
-// Warnings begin so long before the end. An authority needs more: all parties
+// Warnings begin so long before the end, that of a certificate also when a third of its
+// life is left: it should have been renewed by then. An authority needs more: all parties
 // have to get new certificates while both are trusted.
 const (
 	warnLeaf      = 30 * 24 * time.Hour
@@ -15,12 +16,14 @@ const (
 	term          = 365 * 24 * time.Hour // after which a key should be another one, however long its certificate is valid
 )
 
-// An Expiry is a certificate that ends soon or has ended.
+// An Expiry is the end of a certificate.
 type Expiry struct {
 	Name  Name
 	Until time.Time
 	Left  time.Duration // negative: it is over
 	Do    string        // what somebody should do
+	By    string        // the number of the authority that signed it, or that it is; empty: it is not known
+	Signs bool          // it is that of an authority
 }
 
 // Warn lists what ends soon, by the clock now: the own certificate, when renewal
@@ -31,9 +34,9 @@ func (f *Files) Warn(now time.Time) ([]Expiry, error) {
 		return nil, err
 	}
 	var out []Expiry
-	if left := s.leaf.Leaf.NotAfter.Sub(now); left < warnLeaf {
-		out = append(out, Expiry{s.id.Name, s.leaf.Leaf.NotAfter, left,
-			"it should have renewed itself: see why it could not, and whether the clock of this machine is right"})
+	if left := s.leaf.Leaf.NotAfter.Sub(now); left < soon(s.id, s.leaf.Leaf.NotAfter) {
+		out = append(out, Expiry{Name: s.id.Name, Until: s.leaf.Leaf.NotAfter, Left: left, By: s.id.By,
+			Do: "it should have renewed itself: see why it could not, and whether the clock of this machine is right"})
 	}
 	for _, der := range s.trust.Authorities {
 		a, err := x509.ParseCertificate(der)
@@ -49,10 +52,15 @@ func (f *Files) Warn(now time.Time) ([]Expiry, error) {
 			if len(s.trust.Authorities) > 1 {
 				do = "take it away once no certificate is left that it signed"
 			}
-			out = append(out, Expiry{id.Name, a.NotAfter, left, do})
+			out = append(out, Expiry{Name: id.Name, Until: a.NotAfter, Left: left, Do: do, By: id.By, Signs: true})
 		}
 	}
 	return out, nil
+}
+
+// soon is how long before its end a certificate should have been renewed.
+func soon(id Identity, until time.Time) time.Duration {
+	return max(warnLeaf, min(until.Sub(id.Issued), term)/3)
 }
 
 // Due is when the own certificate should be renewed: after two thirds of its

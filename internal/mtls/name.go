@@ -126,6 +126,9 @@ type Identity struct {
 	Issued time.Time // to the second, as the authority's clock had it
 	// Pin is the hash of the public key. It tells keys apart and is no secret.
 	Pin string
+	// By is the number of the authority that signed it, or that it is: 8 hexadecimal
+	// digits that tell it from others, and prove nothing.
+	By string
 }
 
 // Identify reads a certificate. It does not judge it.
@@ -141,7 +144,11 @@ func Identify(c *x509.Certificate) (Identity, error) {
 		return Identity{}, errors.New("the certificate has a wildcard among its DNS names; none is allowed")
 	}
 	sum := sha256.Sum256(c.RawSubjectPublicKeyInfo)
-	return Identity{name, issued(c), hex.EncodeToString(sum[:])}, nil
+	by := c.AuthorityKeyId
+	if c.IsCA {
+		by = c.SubjectKeyId
+	}
+	return Identity{name, issued(c), hex.EncodeToString(sum[:]), fmt.Sprintf("%x", by[:min(len(by), 4)])}, nil
 }
 
 // issued reads the instant of issue out of the serial number, whose highest 48

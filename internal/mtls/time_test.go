@@ -153,7 +153,7 @@ func TestWarnAndDue(t *testing.T) {
 		for _, c := range []struct {
 			left time.Duration
 			n    int
-		}{{31 * 24 * time.Hour, 0}, {29 * 24 * time.Hour, 1}, {-time.Hour, 1}} {
+		}{{123 * 24 * time.Hour, 0}, {121 * 24 * time.Hour, 1}, {29 * 24 * time.Hour, 1}, {-time.Hour, 1}} {
 			list, err := f.Warn(leaf.NotAfter.Add(-c.left))
 			if err != nil || len(list) != c.n {
 				t.Errorf("%v left: %v, %v", c.left, list, err)

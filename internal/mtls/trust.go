@@ -45,6 +45,7 @@ type given struct {
 	Serial string    `json:"serial"` // hexadecimal
 	Pin    string    `json:"pin"`
 	Until  time.Time `json:"until"`
+	By     string    `json:"by,omitempty"` // the number of the authority that signed it
 }
 
 // A Revocation takes back one certificate, or everything that a name was given
@@ -171,7 +172,7 @@ func (t *Trust) Give(cert *x509.Certificate, at time.Time) (*Trust, error) {
 		return nil, fmt.Errorf("noting a certificate: %v does not belong to the %s of cluster %s", id.Name, t.Plane, t.Cluster)
 	}
 	c := t.clone(at)
-	now := given{id.Name, serial(cert), id.Pin, cert.NotAfter.UTC()}
+	now := given{id.Name, serial(cert), id.Pin, cert.NotAfter.UTC(), id.By}
 	c.Given = slices.DeleteFunc(c.Given, func(g given) bool {
 		return g == now || g.Name == now.Name && g.Until.Before(at) && g.Pin != now.Pin
 	})
@@ -265,6 +266,36 @@ func (t *Trust) Reason(cert *x509.Certificate) *Revocation {
 // known reports that a certificate is among those that were given out.
 func (t *Trust) known(id Identity) bool {
 	return slices.ContainsFunc(t.Given, func(g given) bool { return g.Name == id.Name && g.Pin == id.Pin })
+}
+
+// List lists the authorities and what they gave out. Do is empty where nothing is wrong.
+func (t *Trust) List(now time.Time) ([]Expiry, error) {
+	var out []Expiry
+	add := func(e Expiry, soon time.Duration) {
+		e.Left = e.Until.Sub(now)
+		switch {
+		case e.Left <= 0:
+			e.Do = "it has expired"
+		case e.Left < soon:
+			e.Do = "it ends soon"
+		}
+		out = append(out, e)
+	}
+	for _, der := range t.Authorities {
+		a, err := t.authority(der)
+		if err != nil {
+			return nil, err
+		}
+		id, err := Identify(a)
+		if err != nil {
+			return nil, err
+		}
+		add(Expiry{Name: id.Name, Until: a.NotAfter, By: id.By, Signs: true}, warnAuthority)
+	}
+	for _, g := range t.Given {
+		add(Expiry{Name: g.Name, Until: g.Until, By: g.By}, warnLeaf)
+	}
+	return out, nil
 }
 
 // PEM is the authorities as other programs read them, etcd's TrustedCAFile.

@@ -88,7 +88,9 @@ const (
 	OrderQuit   OrderKind = "quit"   // every program has stopped: end with Code
 	OrderHello  OrderKind = "hello"  // first word of a monitor, with its Protocol and Version, and a Name that the answer bears: tell everything (the reports "at hello")
 	OrderRights OrderKind = "rights" // Rights: all that there are
-	OrderHold   OrderKind = "hold"   // to a new shadow: Start of Process runs as PID since At, its pidfd comes along; or it ended with Status
+	// OrderEntrust: what Start runs by no right runs by that of Group with Fence from now on.
+	OrderEntrust OrderKind = "entrust"
+	OrderHold    OrderKind = "hold" // to a new shadow: Start of Process runs as PID since At, its pidfd comes along; or it ended with Status
 )
 
 // Order is one message from the monitor to the shadow.
@@ -109,6 +111,8 @@ type Order struct {
 	At      ha.Instant     `json:"at,omitempty"`
 	Status  *ha.ExitStatus `json:"status,omitempty"`
 	Rights  []Right        `json:"rights,omitempty"`
+	Group   ha.Group       `json:"group,omitempty"`
+	Fence   ha.Fence       `json:"fence,omitzero"`
 
 	Protocol int    `json:"protocol,omitempty"`
 	Version  string `json:"version,omitempty"`
@@ -148,7 +152,7 @@ type ReportKind string
 // The reports.
 const (
 	ReportHello   ReportKind = "hello"   // the shadow is there: PID, Protocol, Version, Cgroup, Name of the hello
-	ReportRunning ReportKind = "running" // at hello: Start of Process runs as PID since At; Next is its standing order
+	ReportRunning ReportKind = "running" // at hello: Start of Process runs as PID since At, by the right of Group if there is one; Next is its standing order
 	ReportKept    ReportKind = "kept"    // at hello: the descriptors held under Name come along
 	ReportSynced  ReportKind = "synced"  // at hello: everything was told
 	ReportStarted ReportKind = "started"
@@ -164,6 +168,8 @@ const (
 	// because its deadline has come. The exits follow. Told at hello again, until the
 	// group is given another right.
 	ReportLapsed ReportKind = "lapsed"
+	// ReportEntrusted answers OrderEntrust. Error: Start goes on as it was.
+	ReportEntrusted ReportKind = "entrusted"
 	// ReportRefused: a Right of Group with Fence was not taken: Error. Told once for
 	// each reason.
 	ReportRefused ReportKind = "refused"
@@ -203,7 +209,7 @@ type Report struct {
 	Notes    []string      `json:"notes,omitempty"`
 	Group    ha.Group      `json:"group,omitempty"`
 	Fence    ha.Fence      `json:"fence,omitzero"`
-	// Unentitled: failed, because there is no right for its group now.
+	// Unentitled: failed, or not entrusted, because there is no right for its group now.
 	Unentitled bool `json:"unentitled,omitempty"`
 	// FDs are the descriptors that came along, as numbers of this process; the
 	// receiver owns them.

@@ -35,6 +35,9 @@ type Setup struct {
 	One bool
 	// Witness says that the token has to be one for a witness.
 	Witness bool
+	// Anew says that what this machine was before, in a cluster that is no more, is to be
+	// forgotten.
+	Anew    bool
 	Profile string // of a new cluster; empty: normal
 	Cluster string // the name of a new cluster; empty: cluster
 	// Say is told in sentences what is done and what was found; nil: nobody listens.
@@ -61,6 +64,8 @@ type seed struct {
 	Trust   map[string]*mtls.Trust `json:"trust"`
 	CRL     []byte                 `json:"crl"`
 	Tickets []join.Ticket          `json:"tickets"`
+	// Restored: the store has what it had in the era before, and all of that is changed.
+	Restored bool `json:"restored,omitempty"`
 }
 
 func (s Setup) say(format string, args ...any) {
@@ -131,17 +136,12 @@ func clear(h Home) error {
 
 // found writes everything that the first node has. node.yaml comes last.
 func (s Setup) found(b *Begun, ways []way, timers manifest.Timers) error {
-	now := time.Now()
 	id := make([]byte, 5)
-	key := make([]byte, 32)
 	if _, err := rand.Read(id); err != nil {
 		return fmt.Errorf("drawing the cluster's id: %w", err)
 	}
-	if _, err := rand.Read(key); err != nil {
-		return fmt.Errorf("drawing the key of the heartbeats: %w", err)
-	}
 	b.Cluster = strings.ToLower(base32.StdEncoding.EncodeToString(id))
-	me := entry(s.Name, false, ways, now)
+	me := entry(s.Name, false, ways, time.Now())
 	me.Voter = true
 	sow := seed{Trust: map[string]*mtls.Trust{}, Roll: Roll{
 		Cluster: manifest.Cluster{ID: b.Cluster, Name: s.Cluster}, Era: 1, Profile: s.Profile, Timers: timers, One: len(ways) == 1, Nodes: []Node{me},
@@ -150,6 +150,17 @@ func (s Setup) found(b *Begun, ways []way, timers manifest.Timers) error {
 		sow.Roll.Networks = append(sow.Roll.Networks, w.net)
 	}
 	if err := sow.Roll.check(); err != nil {
+		return err
+	}
+	return s.raise(b, sow, func() error { return nil })
+}
+
+// raise makes all that proves who somebody is, for a cluster of this machine alone, and
+// writes it, and what the store is to be told. node.yaml comes last, after last.
+func (s Setup) raise(b *Begun, sow seed, last func() error) error {
+	now, me := time.Now(), sow.Roll.Nodes[0]
+	key, err := newKey()
+	if err != nil {
 		return err
 	}
 	roles := []mtls.Role{mtls.Node, mtls.Peer, mtls.Manager}
@@ -182,12 +193,24 @@ func (s Setup) found(b *Begun, ways []way, timers manifest.Timers) error {
 		return fmt.Errorf("writing what the store begins with: %w", err)
 	}
 	if err := errors.Join(s.Home.adopt(sow.Trust, sow.CRL), secret.Write(s.Home.at(seedFile), raw),
-		secret.Write(s.Home.at(keyFile), []byte(hex.EncodeToString(key)+"\n"))); err != nil {
+		secret.Write(s.Home.at(keyFile), []byte(key+"\n"))); err != nil {
+		return err
+	}
+	if err := last(); err != nil {
 		return err
 	}
 	b.Doors = doors(me)
 	b.Missing = sow.Roll.Lacks()
-	return errors.Join(s.Home.write(sow.Roll, me.Name), secret.Remove(LeftFile(s.Home)))
+	return errors.Join(s.Home.write(sow.Roll, me.Name), secret.Remove(LeftFile(s.Home)), secret.Remove(filepath.Join(s.Home.Data, restoring)))
+}
+
+// newKey draws a key of the heartbeats, as it is in its file.
+func newKey() (string, error) {
+	key := make([]byte, 32)
+	if _, err := rand.Read(key); err != nil {
+		return "", fmt.Errorf("drawing the key of the heartbeats: %w", err)
+	}
+	return hex.EncodeToString(key), nil
 }
 
 // certify signs the first node's own certificates.
@@ -252,6 +275,9 @@ func (s Setup) stranger() error {
 	id, err := s.Home.identity()
 	if err != nil {
 		return err
+	}
+	if id != nil && s.Anew {
+		return nil
 	}
 	if id != nil {
 		return refused("gemel status shows it; gemel leave takes this machine out of it", "this machine is %s of the cluster %s (%s) already: it says so in %s", id.Name, id.Cluster.Name, id.Cluster.ID, s.Home.Node)

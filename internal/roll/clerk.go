@@ -12,6 +12,7 @@ import (
 	"gemel/internal/ha"
 	"gemel/internal/mtls"
 	"gemel/internal/mtls/join"
+	"gemel/internal/secret"
 	"gemel/internal/store"
 )
 
@@ -28,15 +29,34 @@ type Clerk struct {
 	Changed func(r Roll)
 	// Warn is given what somebody should hear of, at most once an hour each.
 	Warn func(text string)
+	// Ends is told, each hour, which certificates of this machine should have been renewed;
+	// nil: nobody listens.
+	Ends func(list []mtls.Expiry)
+	// Sealed is called when the keys of the heartbeats are others, in their file; nil: the
+	// next start takes them up.
+	Sealed func() error
+	// Free returns why a second node would be one too many now: because something of a
+	// group runs on the first by no right. Nil: nothing ever does.
+	Free func(ctx context.Context) error
 
+	books ledger
+	own
+	known
+}
+
+// own is what a Clerk is.
+type own struct {
 	me    ha.Node
 	role  mtls.Role
 	files *mtls.Files // of role
-	books ledger
 
 	turn sync.Mutex // held while the files are brought in step
 	over bool       // this machine has left: nothing is written any more
+	keys string     // of the heartbeats, as they are in force
+}
 
+// known is what a Clerk last read.
+type known struct {
 	mu     sync.Mutex
 	roll   Roll
 	voters []store.Voter
@@ -58,6 +78,9 @@ func (c *Clerk) Open() error {
 	c.me, c.role, c.roll = id.Name, mtls.Node, r
 	if id.Witness {
 		c.role = mtls.Witness
+	}
+	if b, err := secret.Read(c.Home.at(keyFile)); err == nil {
+		c.keys = string(b)
 	}
 	c.books = ledger{home: c.Home, store: c.Store, cluster: r.Cluster.ID, manifest: c.Manifest}
 	c.files = c.Home.Files(c.role)

@@ -51,6 +51,7 @@ func (c *Clerk) Serve(ctx context.Context, socket string) error {
 	mux.HandleFunc(enlistPath, func(w http.ResponseWriter, r *http.Request) { d.answer(w, r, d.enlist) })
 	mux.HandleFunc(leavePath, func(w http.ResponseWriter, r *http.Request) { d.answer(w, r, d.leave) })
 	mux.HandleFunc(rollPath, func(w http.ResponseWriter, r *http.Request) { d.answer(w, r, d.roll) })
+	mux.HandleFunc(signerPath, func(w http.ResponseWriter, r *http.Request) { d.answer(w, r, d.signer) })
 	mux.HandleFunc(clockPath, func(w http.ResponseWriter, r *http.Request) { d.answer(w, r, d.clock) })
 	srv := &http.Server{Handler: mux, ReadHeaderTimeout: greetTime, ReadTimeout: askTime, WriteTimeout: 2 * askTime, IdleTimeout: askTime, MaxHeaderBytes: 16 << 10,
 		ErrorLog: slog.NewLogLogger(c.Log.Handler(), slog.LevelDebug)}

@@ -94,6 +94,28 @@ func (d *porch) leave(ctx context.Context, who mtls.Identity, b []byte) (reply, 
 	}
 }
 
+// freeTime is how long a second node waits for what runs on the first by no right.
+const freeTime = 20 * time.Second
+
+// vacate waits until a second node may come in. Once nothing runs by no right nothing ever
+// will: in a cluster a start needs one.
+func vacate(ctx context.Context, c *Clerk, r Roll) error {
+	if nodes, _ := r.count(); c.Free == nil || nodes != 1 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, freeTime)
+	defer cancel()
+	for {
+		err := c.Free(ctx)
+		if err == nil {
+			return nil
+		}
+		if pause(ctx, removeEvery); ctx.Err() != nil {
+			return fmt.Errorf("a second node could be given what runs here by no right, and both would run it: %w. Try again in a moment", err)
+		}
+	}
+}
+
 // enlist puts a newcomer into the roll, when it is seen to be where it says.
 func (d *porch) enlist(ctx context.Context, who mtls.Identity, b []byte) (reply, error) {
 	var f facts
@@ -112,6 +134,9 @@ func (d *porch) enlist(ctx context.Context, who mtls.Identity, b []byte) (reply,
 		return reply{}, &Refused{err, ""}
 	}
 	if err := d.visit(ctx, who.Name, n); err != nil {
+		return reply{}, &Refused{err, ""}
+	}
+	if err := vacate(ctx, d.clerk, now); err != nil {
 		return reply{}, &Refused{err, ""}
 	}
 	// A member of that name in the store is another machine's, whose data is not here.

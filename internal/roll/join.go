@@ -155,7 +155,7 @@ func (n *newcomer) ask(ctx context.Context) error {
 		n.say("going on with a join that was cut off")
 		return n.open()
 	}
-	if err == nil || !errors.Is(err, fs.ErrNotExist) || n.other() {
+	if err == nil || !errors.Is(err, fs.ErrNotExist) || n.other() || n.Anew {
 		if err := clear(n.Home); err != nil {
 			return err
 		}

@@ -93,6 +93,9 @@ func (c *Clerk) look(ctx context.Context) (busy bool, err error) {
 	if err != nil {
 		return true, err
 	}
+	if err := errors.Join(beat(ctx, c, r, docs), succeed(ctx, c, r, docs)); err != nil {
+		return true, err
+	}
 	if busy, err = c.members(ctx, r); err != nil {
 		return true, err
 	}
@@ -191,6 +194,24 @@ func (c *Clerk) members(ctx context.Context, r Roll) (busy bool, err error) {
 	return busy || len(wait) > 0, nil
 }
 
+// Settled waits until a store that was restored has been told who is in the cluster now:
+// until then nobody may decide by what it says. It is an error if ctx ends before.
+func (h Home) Settled(ctx context.Context) error {
+	for {
+		var s seed
+		raw, err := secret.Read(h.at(seedFile))
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err == nil && json.Unmarshal(raw, &s) == nil && !s.Restored {
+			return nil
+		}
+		if pause(ctx, sowPause); ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+	}
+}
+
 // seeded reports that the store has yet to be told what it begins with.
 func (h Home) seeded() bool {
 	_, err := os.Stat(h.at(seedFile))
@@ -249,17 +270,26 @@ func (c *Clerk) renewals(ctx context.Context) {
 			c.Log.Warn("certificates could not be renewed; it is tried again in an hour", "error", err)
 		}
 		cancel()
-		for _, role := range c.roles() {
-			list, err := c.Home.Files(role).Warn(time.Now())
-			if err != nil {
-				c.Log.Warn("a certificate cannot be read", "role", string(role), "error", err)
-			}
-			for _, e := range list {
-				if c.Warn != nil {
-					c.Warn(fmt.Sprintf("the certificate of %s ends at %s: %s", e.Name, e.Until.Format(time.RFC3339), e.Do))
-				}
+		ending(c, time.Now())
+	}
+}
+
+// ending tells which certificates of this machine end.
+func ending(c *Clerk, now time.Time) {
+	var all []mtls.Expiry
+	for _, role := range c.roles() {
+		list, err := c.Home.Files(role).Warn(now)
+		if err != nil {
+			c.Log.Warn("a certificate cannot be read", "role", string(role), "error", err)
+		}
+		for _, e := range list {
+			if !slices.ContainsFunc(all, func(o mtls.Expiry) bool { return o.Name == e.Name && o.Until.Equal(e.Until) }) {
+				all = append(all, e)
 			}
 		}
+	}
+	if c.Ends != nil {
+		c.Ends(all)
 	}
 }
 
@@ -274,16 +304,24 @@ func (c *Clerk) roles() []mtls.Role {
 // Renew gets new certificates: those that are due, or all. The old ones stay good, so
 // that nothing that is under way is cut.
 func (c *Clerk) Renew(ctx context.Context, all bool) error {
-	files := map[mtls.Role]*mtls.Files{}
+	var roles []mtls.Role
 	for _, role := range c.roles() {
-		f := c.Home.Files(role)
-		due, err := f.Due()
+		due, err := c.Home.Files(role).Due()
 		if err != nil {
 			return err
 		}
 		if all || time.Now().After(due) {
-			files[role] = f
+			roles = append(roles, role)
 		}
+	}
+	return renew(ctx, c, roles)
+}
+
+// renew gets new certificates for some roles.
+func renew(ctx context.Context, c *Clerk, roles []mtls.Role) error {
+	files := map[mtls.Role]*mtls.Files{}
+	for _, role := range roles {
+		files[role] = c.Home.Files(role)
 	}
 	if len(files) == 0 {
 		return nil
@@ -295,7 +333,7 @@ func (c *Clerk) Renew(ctx context.Context, all bool) error {
 	req := join.Request{Kind: c.role, Name: string(c.me), CSRs: csrs}
 	var answer join.Answer
 	if _, err := os.Stat(c.Home.signer("nodes")); err == nil {
-		answer, err = c.own(ctx, req)
+		answer, err = c.sign(ctx, req)
 		if err != nil {
 			return err
 		}
@@ -317,8 +355,8 @@ func (c *Clerk) Renew(ctx context.Context, all bool) error {
 	return nil
 }
 
-// own renews the certificates of a node, which has the keys that sign.
-func (c *Clerk) own(ctx context.Context, req join.Request) (join.Answer, error) {
+// sign renews the certificates of a node, which has the keys that sign.
+func (c *Clerk) sign(ctx context.Context, req join.Request) (join.Answer, error) {
 	a := join.Applicant{Request: req, Names: map[mtls.Role]mtls.Name{}}
 	id := c.Roll().Cluster.ID
 	for role := range req.CSRs {

@@ -355,7 +355,13 @@ func (l ledger) sow(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if d.Rev == 0 {
+	if s.Restored {
+		// It may have been told already: nobody has decided anything by it as yet.
+		if err := l.store.Forget(ctx); err != nil {
+			return err
+		}
+	}
+	if d.Rev == 0 || s.Restored {
 		if err := l.plant(ctx, s); err != nil {
 			return err
 		}
@@ -366,14 +372,31 @@ func (l ledger) sow(ctx context.Context) error {
 	return nil
 }
 
+// plant writes the documents of a cluster that begins. What is there of such documents, in
+// a store that was restored, is taken away.
 func (l ledger) plant(ctx context.Context, s seed) error {
-	var docs []store.Doc
-	add := func(key string, v any) error {
-		raw, err := json.Marshal(v)
-		docs = append(docs, store.Doc{Key: key, Value: raw})
+	there, _, err := l.store.Docs(ctx, "cluster/")
+	if err != nil {
 		return err
 	}
-	err := add(rollKey, s.Roll)
+	docs := slices.Clone(there)
+	for i := range docs {
+		docs[i].Value = nil
+	}
+	set := func(key string, raw []byte) {
+		i := slices.IndexFunc(docs, func(d store.Doc) bool { return d.Key == key })
+		if i < 0 {
+			docs = append(docs, store.Doc{Key: key})
+			i = len(docs) - 1
+		}
+		docs[i].Value = raw
+	}
+	add := func(key string, v any) error {
+		raw, err := json.Marshal(v)
+		set(key, raw)
+		return err
+	}
+	err = add(rollKey, s.Roll)
 	for plane, t := range s.Trust {
 		err = errors.Join(err, add(trustKeys+plane, t))
 	}
@@ -383,7 +406,7 @@ func (l ledger) plant(ctx context.Context, s seed) error {
 	if err != nil {
 		return fmt.Errorf("writing what the store begins with: %w", err)
 	}
-	docs = append(docs, store.Doc{Key: crlKey, Value: s.CRL})
+	set(crlKey, s.CRL)
 	_, err = l.store.PutDocs(ctx, docs...)
 	return err
 }

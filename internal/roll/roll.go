@@ -25,6 +25,8 @@ type Roll struct {
 	// One says that somebody knows that there is one network only.
 	One   bool   `json:"one-network,omitempty"`
 	Nodes []Node `json:"nodes"` // in the order in which they become brain
+	// Restored is how this era began; nil: by gemel init.
+	Restored *restored `json:"restored,omitempty"`
 }
 
 // network is one of those that join the nodes. By its prefix a newcomer finds its own

@@ -83,7 +83,7 @@ func TestHome(t *testing.T) {
 	if err := os.WriteFile(home.at(joiningFile), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	c := &Clerk{Home: home, me: "b", roll: Roll{Nodes: []Node{{Name: "a", Voter: true}, {Name: "b", Voter: true}}}}
+	c := &Clerk{Home: home, own: own{me: "b"}, known: known{roll: Roll{Nodes: []Node{{Name: "a", Voter: true}, {Name: "b", Voter: true}}}}}
 	if votes(c) {
 		t.Error("it votes while it joins")
 	}

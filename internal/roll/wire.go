@@ -70,6 +70,7 @@ func timesNow() times { return times{time.Now(), time.Duration(clock.Now())} }
 type reply struct {
 	Roll    *Roll  `json:"roll,omitempty"`
 	Times   *times `json:"times,omitempty"`
+	Signer  []byte `json:"signer,omitempty"` // key and certificate of an authority, PEM
 	Refused string `json:"refused,omitempty"`
 }
 

@@ -41,6 +41,7 @@ type Backend struct {
 	// Versions of the cluster's manifest; nil: this machine is of no cluster.
 	Versions versions
 	Rolls    rolls // nil: this daemon knows nothing of clusters
+	Keys     keys  // with Rolls
 	Asks     asks
 	Life     life
 	// Keep keeps a manifest that was replaced and returns the command that puts it
@@ -87,6 +88,12 @@ type rolls interface {
 	Leave(ctx context.Context, by string, with bool) error
 	Renew(ctx context.Context) error
 	Backup(ctx context.Context, w io.Writer) error
+}
+
+// keys are what proves who is who in a cluster. Its errors are refusals.
+type keys interface {
+	Certificates(ctx context.Context) (status.Keys, error)
+	Rotate(ctx context.Context, what []string) error
 }
 
 // asks answers questions about the past, in the API's own words.

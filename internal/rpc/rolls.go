@@ -64,6 +64,42 @@ func (a rollAPI) Renew(ctx context.Context, _ *gemelv1.RenewRequest) (*gemelv1.R
 	return &gemelv1.RenewResponse{}, nil
 }
 
+// Certificates tells what proves who is who.
+func (a rollAPI) Certificates(ctx context.Context, _ *gemelv1.CertificatesRequest) (*gemelv1.CertificatesResponse, error) {
+	if a.b.Keys == nil {
+		return nil, absent("cluster")
+	}
+	k, err := a.b.Keys.Certificates(ctx)
+	if err != nil {
+		return nil, said(err)
+	}
+	out := &gemelv1.CertificatesResponse{UnderWay: k.UnderWay}
+	for _, c := range k.Certificates {
+		out.Certificates = append(out.Certificates, &gemelv1.Certificate{Name: c.Name, Purpose: c.Purpose, Until: timestamppb.New(c.Until), Authority: c.By, Signs: c.Signs, Trouble: c.Trouble})
+	}
+	for i, id := range k.Heartbeats {
+		out.Keys = append(out.Keys, &gemelv1.HeartbeatKey{Id: id, Seals: i == 0})
+	}
+	return out, nil
+}
+
+// Rotate begins to replace it.
+func (a rollAPI) Rotate(ctx context.Context, req *gemelv1.RotateRequest) (*gemelv1.RotateResponse, error) {
+	switch {
+	case a.b.Keys == nil:
+		return nil, absent("cluster")
+	case len(req.GetWhat()) == 0 || len(req.GetWhat()) > maxWhat:
+		return nil, fault(ha.ErrInvalid, "what", "", "%d kinds of keys are to be replaced; 1 to %d are allowed", len(req.GetWhat()), maxWhat)
+	}
+	if err := a.b.Keys.Rotate(ctx, req.GetWhat()); err != nil {
+		return nil, said(err)
+	}
+	return &gemelv1.RotateResponse{}, nil
+}
+
+// maxWhat bounds how many kinds of keys one call may name.
+const maxWhat = 8
+
 // Backup sends a copy of the store.
 func (a rollAPI) Backup(ctx context.Context, _ *gemelv1.BackupRequest, stream *connect.ServerStream[gemelv1.BackupResponse]) error {
 	if a.b.Rolls == nil {

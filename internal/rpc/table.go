@@ -22,13 +22,14 @@ type row struct {
 // table has every method of the service. It is only read. A method that is not
 // here is denied to everybody, and a test compares it with the contract.
 var table = map[string]row{
-	gemelv1connect.GemelStatusProcedure:      {least: access.Viewer, body: smallBody},
-	gemelv1connect.GemelWatchStatusProcedure: {least: access.Viewer, body: smallBody},
-	gemelv1connect.GemelEventsProcedure:      {least: access.Viewer, body: smallBody},
-	gemelv1connect.GemelWatchEventsProcedure: {least: access.Viewer, body: smallBody},
-	gemelv1connect.GemelAlarmsProcedure:      {least: access.Viewer, body: smallBody},
-	gemelv1connect.GemelWhyProcedure:         {least: access.Viewer, body: smallBody},
-	gemelv1connect.GemelPlanProcedure:        {least: access.Viewer, body: largeBody},
+	gemelv1connect.GemelStatusProcedure:       {least: access.Viewer, body: smallBody},
+	gemelv1connect.GemelCertificatesProcedure: {least: access.Viewer, body: smallBody},
+	gemelv1connect.GemelWatchStatusProcedure:  {least: access.Viewer, body: smallBody},
+	gemelv1connect.GemelEventsProcedure:       {least: access.Viewer, body: smallBody},
+	gemelv1connect.GemelWatchEventsProcedure:  {least: access.Viewer, body: smallBody},
+	gemelv1connect.GemelAlarmsProcedure:       {least: access.Viewer, body: smallBody},
+	gemelv1connect.GemelWhyProcedure:          {least: access.Viewer, body: smallBody},
+	gemelv1connect.GemelPlanProcedure:         {least: access.Viewer, body: largeBody},
 
 	gemelv1connect.GemelRequestProcedure:  {least: access.Operator, change: true, body: smallBody},
 	gemelv1connect.GemelManifestProcedure: {least: access.Operator, body: smallBody},
@@ -44,6 +45,7 @@ var table = map[string]row{
 	gemelv1connect.GemelTokenProcedure:    {least: access.Admin, change: true, body: smallBody},
 	gemelv1connect.GemelLeaveProcedure:    {least: access.Admin, change: true, body: smallBody},
 	gemelv1connect.GemelRenewProcedure:    {least: access.Admin, change: true, body: smallBody},
+	gemelv1connect.GemelRotateProcedure:   {least: access.Admin, change: true, body: smallBody},
 	gemelv1connect.GemelBackupProcedure:   {least: access.Admin, change: true, body: smallBody},
 
 	gemelv1connect.GemelWhoAmIProcedure:  {least: access.None, body: smallBody},

@@ -83,7 +83,7 @@ func (x Supposed_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Supposed_Kind.Descriptor instead.
 func (Supposed_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_gemel_v1_cluster_proto_rawDescGZIP(), []int{9, 0}
+	return file_gemel_v1_cluster_proto_rawDescGZIP(), []int{15, 0}
 }
 
 // TokenRequest asks for a token by which one machine joins once.
@@ -373,6 +373,336 @@ func (*RenewResponse) Descriptor() ([]byte, []int) {
 	return file_gemel_v1_cluster_proto_rawDescGZIP(), []int{5}
 }
 
+// CertificatesRequest has no fields yet.
+type CertificatesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CertificatesRequest) Reset() {
+	*x = CertificatesRequest{}
+	mi := &file_gemel_v1_cluster_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CertificatesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CertificatesRequest) ProtoMessage() {}
+
+func (x *CertificatesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_gemel_v1_cluster_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CertificatesRequest.ProtoReflect.Descriptor instead.
+func (*CertificatesRequest) Descriptor() ([]byte, []int) {
+	return file_gemel_v1_cluster_proto_rawDescGZIP(), []int{6}
+}
+
+// Certificate is one that was given out and counts, or that of an authority.
+type Certificate struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Whose it is: gemel://CLUSTER/ROLE/NAME.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// What it is for, in words.
+	Purpose string `protobuf:"bytes,2,opt,name=purpose,proto3" json:"purpose,omitempty"`
+	// Until when it is valid.
+	Until *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=until,proto3" json:"until,omitempty"`
+	// The authority that signed it, or that it is, as a number.
+	Authority string `protobuf:"bytes,4,opt,name=authority,proto3" json:"authority,omitempty"`
+	// It is that of an authority.
+	Signs bool `protobuf:"varint,5,opt,name=signs,proto3" json:"signs,omitempty"`
+	// What is wrong with it; empty: nothing.
+	Trouble       string `protobuf:"bytes,6,opt,name=trouble,proto3" json:"trouble,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Certificate) Reset() {
+	*x = Certificate{}
+	mi := &file_gemel_v1_cluster_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Certificate) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Certificate) ProtoMessage() {}
+
+func (x *Certificate) ProtoReflect() protoreflect.Message {
+	mi := &file_gemel_v1_cluster_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Certificate.ProtoReflect.Descriptor instead.
+func (*Certificate) Descriptor() ([]byte, []int) {
+	return file_gemel_v1_cluster_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *Certificate) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Certificate) GetPurpose() string {
+	if x != nil {
+		return x.Purpose
+	}
+	return ""
+}
+
+func (x *Certificate) GetUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Until
+	}
+	return nil
+}
+
+func (x *Certificate) GetAuthority() string {
+	if x != nil {
+		return x.Authority
+	}
+	return ""
+}
+
+func (x *Certificate) GetSigns() bool {
+	if x != nil {
+		return x.Signs
+	}
+	return false
+}
+
+func (x *Certificate) GetTrouble() string {
+	if x != nil {
+		return x.Trouble
+	}
+	return ""
+}
+
+// HeartbeatKey is one of the keys of the heartbeats.
+type HeartbeatKey struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A number that tells the keys apart.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// This machine seals with it; with the others it only opens.
+	Seals         bool `protobuf:"varint,2,opt,name=seals,proto3" json:"seals,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HeartbeatKey) Reset() {
+	*x = HeartbeatKey{}
+	mi := &file_gemel_v1_cluster_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HeartbeatKey) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HeartbeatKey) ProtoMessage() {}
+
+func (x *HeartbeatKey) ProtoReflect() protoreflect.Message {
+	mi := &file_gemel_v1_cluster_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HeartbeatKey.ProtoReflect.Descriptor instead.
+func (*HeartbeatKey) Descriptor() ([]byte, []int) {
+	return file_gemel_v1_cluster_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *HeartbeatKey) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *HeartbeatKey) GetSeals() bool {
+	if x != nil {
+		return x.Seals
+	}
+	return false
+}
+
+// CertificatesResponse answers Certificates.
+type CertificatesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Authorities, and what they signed.
+	Certificates []*Certificate `protobuf:"bytes,1,rep,name=certificates,proto3" json:"certificates,omitempty"`
+	// The keys of the heartbeats on this machine.
+	Keys []*HeartbeatKey `protobuf:"bytes,2,rep,name=keys,proto3" json:"keys,omitempty"`
+	// What is being replaced, and for whom that waits.
+	UnderWay      []string `protobuf:"bytes,3,rep,name=under_way,json=underWay,proto3" json:"under_way,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CertificatesResponse) Reset() {
+	*x = CertificatesResponse{}
+	mi := &file_gemel_v1_cluster_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CertificatesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CertificatesResponse) ProtoMessage() {}
+
+func (x *CertificatesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_gemel_v1_cluster_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CertificatesResponse.ProtoReflect.Descriptor instead.
+func (*CertificatesResponse) Descriptor() ([]byte, []int) {
+	return file_gemel_v1_cluster_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *CertificatesResponse) GetCertificates() []*Certificate {
+	if x != nil {
+		return x.Certificates
+	}
+	return nil
+}
+
+func (x *CertificatesResponse) GetKeys() []*HeartbeatKey {
+	if x != nil {
+		return x.Keys
+	}
+	return nil
+}
+
+func (x *CertificatesResponse) GetUnderWay() []string {
+	if x != nil {
+		return x.UnderWay
+	}
+	return nil
+}
+
+// RotateRequest says what is to be replaced.
+type RotateRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// heartbeats, nodes, agents.
+	What          []string `protobuf:"bytes,1,rep,name=what,proto3" json:"what,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RotateRequest) Reset() {
+	*x = RotateRequest{}
+	mi := &file_gemel_v1_cluster_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RotateRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RotateRequest) ProtoMessage() {}
+
+func (x *RotateRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_gemel_v1_cluster_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RotateRequest.ProtoReflect.Descriptor instead.
+func (*RotateRequest) Descriptor() ([]byte, []int) {
+	return file_gemel_v1_cluster_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *RotateRequest) GetWhat() []string {
+	if x != nil {
+		return x.What
+	}
+	return nil
+}
+
+// RotateResponse answers Rotate: it has begun.
+type RotateResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RotateResponse) Reset() {
+	*x = RotateResponse{}
+	mi := &file_gemel_v1_cluster_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RotateResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RotateResponse) ProtoMessage() {}
+
+func (x *RotateResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_gemel_v1_cluster_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RotateResponse.ProtoReflect.Descriptor instead.
+func (*RotateResponse) Descriptor() ([]byte, []int) {
+	return file_gemel_v1_cluster_proto_rawDescGZIP(), []int{11}
+}
+
 // BackupRequest asks for a copy of the cluster's store.
 type BackupRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -382,7 +712,7 @@ type BackupRequest struct {
 
 func (x *BackupRequest) Reset() {
 	*x = BackupRequest{}
-	mi := &file_gemel_v1_cluster_proto_msgTypes[6]
+	mi := &file_gemel_v1_cluster_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -394,7 +724,7 @@ func (x *BackupRequest) String() string {
 func (*BackupRequest) ProtoMessage() {}
 
 func (x *BackupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gemel_v1_cluster_proto_msgTypes[6]
+	mi := &file_gemel_v1_cluster_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -407,7 +737,7 @@ func (x *BackupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupRequest.ProtoReflect.Descriptor instead.
 func (*BackupRequest) Descriptor() ([]byte, []int) {
-	return file_gemel_v1_cluster_proto_rawDescGZIP(), []int{6}
+	return file_gemel_v1_cluster_proto_rawDescGZIP(), []int{12}
 }
 
 // BackupResponse is a piece of the copy.
@@ -421,7 +751,7 @@ type BackupResponse struct {
 
 func (x *BackupResponse) Reset() {
 	*x = BackupResponse{}
-	mi := &file_gemel_v1_cluster_proto_msgTypes[7]
+	mi := &file_gemel_v1_cluster_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -433,7 +763,7 @@ func (x *BackupResponse) String() string {
 func (*BackupResponse) ProtoMessage() {}
 
 func (x *BackupResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gemel_v1_cluster_proto_msgTypes[7]
+	mi := &file_gemel_v1_cluster_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -446,7 +776,7 @@ func (x *BackupResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupResponse.ProtoReflect.Descriptor instead.
 func (*BackupResponse) Descriptor() ([]byte, []int) {
-	return file_gemel_v1_cluster_proto_rawDescGZIP(), []int{7}
+	return file_gemel_v1_cluster_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *BackupResponse) GetData() []byte {
@@ -471,7 +801,7 @@ type PlanRequest struct {
 
 func (x *PlanRequest) Reset() {
 	*x = PlanRequest{}
-	mi := &file_gemel_v1_cluster_proto_msgTypes[8]
+	mi := &file_gemel_v1_cluster_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -483,7 +813,7 @@ func (x *PlanRequest) String() string {
 func (*PlanRequest) ProtoMessage() {}
 
 func (x *PlanRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gemel_v1_cluster_proto_msgTypes[8]
+	mi := &file_gemel_v1_cluster_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -496,7 +826,7 @@ func (x *PlanRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanRequest.ProtoReflect.Descriptor instead.
 func (*PlanRequest) Descriptor() ([]byte, []int) {
-	return file_gemel_v1_cluster_proto_rawDescGZIP(), []int{8}
+	return file_gemel_v1_cluster_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *PlanRequest) GetIf() []*Supposed {
@@ -535,7 +865,7 @@ type Supposed struct {
 
 func (x *Supposed) Reset() {
 	*x = Supposed{}
-	mi := &file_gemel_v1_cluster_proto_msgTypes[9]
+	mi := &file_gemel_v1_cluster_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -547,7 +877,7 @@ func (x *Supposed) String() string {
 func (*Supposed) ProtoMessage() {}
 
 func (x *Supposed) ProtoReflect() protoreflect.Message {
-	mi := &file_gemel_v1_cluster_proto_msgTypes[9]
+	mi := &file_gemel_v1_cluster_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -560,7 +890,7 @@ func (x *Supposed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Supposed.ProtoReflect.Descriptor instead.
 func (*Supposed) Descriptor() ([]byte, []int) {
-	return file_gemel_v1_cluster_proto_rawDescGZIP(), []int{9}
+	return file_gemel_v1_cluster_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Supposed) GetKind() Supposed_Kind {
@@ -597,7 +927,7 @@ type PlanResponse struct {
 
 func (x *PlanResponse) Reset() {
 	*x = PlanResponse{}
-	mi := &file_gemel_v1_cluster_proto_msgTypes[10]
+	mi := &file_gemel_v1_cluster_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -609,7 +939,7 @@ func (x *PlanResponse) String() string {
 func (*PlanResponse) ProtoMessage() {}
 
 func (x *PlanResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gemel_v1_cluster_proto_msgTypes[10]
+	mi := &file_gemel_v1_cluster_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -622,7 +952,7 @@ func (x *PlanResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanResponse.ProtoReflect.Descriptor instead.
 func (*PlanResponse) Descriptor() ([]byte, []int) {
-	return file_gemel_v1_cluster_proto_rawDescGZIP(), []int{10}
+	return file_gemel_v1_cluster_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *PlanResponse) GetGroups() []*PlannedGroup {
@@ -662,7 +992,7 @@ type PlannedGroup struct {
 
 func (x *PlannedGroup) Reset() {
 	*x = PlannedGroup{}
-	mi := &file_gemel_v1_cluster_proto_msgTypes[11]
+	mi := &file_gemel_v1_cluster_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -674,7 +1004,7 @@ func (x *PlannedGroup) String() string {
 func (*PlannedGroup) ProtoMessage() {}
 
 func (x *PlannedGroup) ProtoReflect() protoreflect.Message {
-	mi := &file_gemel_v1_cluster_proto_msgTypes[11]
+	mi := &file_gemel_v1_cluster_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -687,7 +1017,7 @@ func (x *PlannedGroup) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlannedGroup.ProtoReflect.Descriptor instead.
 func (*PlannedGroup) Descriptor() ([]byte, []int) {
-	return file_gemel_v1_cluster_proto_rawDescGZIP(), []int{11}
+	return file_gemel_v1_cluster_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *PlannedGroup) GetName() string {
@@ -752,7 +1082,7 @@ type WhyNot struct {
 
 func (x *WhyNot) Reset() {
 	*x = WhyNot{}
-	mi := &file_gemel_v1_cluster_proto_msgTypes[12]
+	mi := &file_gemel_v1_cluster_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -764,7 +1094,7 @@ func (x *WhyNot) String() string {
 func (*WhyNot) ProtoMessage() {}
 
 func (x *WhyNot) ProtoReflect() protoreflect.Message {
-	mi := &file_gemel_v1_cluster_proto_msgTypes[12]
+	mi := &file_gemel_v1_cluster_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -777,7 +1107,7 @@ func (x *WhyNot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhyNot.ProtoReflect.Descriptor instead.
 func (*WhyNot) Descriptor() ([]byte, []int) {
-	return file_gemel_v1_cluster_proto_rawDescGZIP(), []int{12}
+	return file_gemel_v1_cluster_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *WhyNot) GetNode() string {
@@ -811,7 +1141,25 @@ const file_gemel_v1_cluster_proto_rawDesc = "" +
 	"\fwith_witness\x18\x01 \x01(\bR\vwithWitness\"\x0f\n" +
 	"\rLeaveResponse\"\x0e\n" +
 	"\fRenewRequest\"\x0f\n" +
-	"\rRenewResponse\"\x0f\n" +
+	"\rRenewResponse\"\x15\n" +
+	"\x13CertificatesRequest\"\xbb\x01\n" +
+	"\vCertificate\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
+	"\apurpose\x18\x02 \x01(\tR\apurpose\x120\n" +
+	"\x05until\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\x12\x1c\n" +
+	"\tauthority\x18\x04 \x01(\tR\tauthority\x12\x14\n" +
+	"\x05signs\x18\x05 \x01(\bR\x05signs\x12\x18\n" +
+	"\atrouble\x18\x06 \x01(\tR\atrouble\"4\n" +
+	"\fHeartbeatKey\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
+	"\x05seals\x18\x02 \x01(\bR\x05seals\"\x9a\x01\n" +
+	"\x14CertificatesResponse\x129\n" +
+	"\fcertificates\x18\x01 \x03(\v2\x15.gemel.v1.CertificateR\fcertificates\x12*\n" +
+	"\x04keys\x18\x02 \x03(\v2\x16.gemel.v1.HeartbeatKeyR\x04keys\x12\x1b\n" +
+	"\tunder_way\x18\x03 \x03(\tR\bunderWay\"#\n" +
+	"\rRotateRequest\x12\x12\n" +
+	"\x04what\x18\x01 \x03(\tR\x04what\"\x10\n" +
+	"\x0eRotateResponse\"\x0f\n" +
 	"\rBackupRequest\"$\n" +
 	"\x0eBackupResponse\x12\x12\n" +
 	"\x04data\x18\x01 \x01(\fR\x04data\"a\n" +
@@ -858,7 +1206,7 @@ func file_gemel_v1_cluster_proto_rawDescGZIP() []byte {
 }
 
 var file_gemel_v1_cluster_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_gemel_v1_cluster_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
+var file_gemel_v1_cluster_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_gemel_v1_cluster_proto_goTypes = []any{
 	(Supposed_Kind)(0),            // 0: gemel.v1.Supposed.Kind
 	(*TokenRequest)(nil),          // 1: gemel.v1.TokenRequest
@@ -867,31 +1215,40 @@ var file_gemel_v1_cluster_proto_goTypes = []any{
 	(*LeaveResponse)(nil),         // 4: gemel.v1.LeaveResponse
 	(*RenewRequest)(nil),          // 5: gemel.v1.RenewRequest
 	(*RenewResponse)(nil),         // 6: gemel.v1.RenewResponse
-	(*BackupRequest)(nil),         // 7: gemel.v1.BackupRequest
-	(*BackupResponse)(nil),        // 8: gemel.v1.BackupResponse
-	(*PlanRequest)(nil),           // 9: gemel.v1.PlanRequest
-	(*Supposed)(nil),              // 10: gemel.v1.Supposed
-	(*PlanResponse)(nil),          // 11: gemel.v1.PlanResponse
-	(*PlannedGroup)(nil),          // 12: gemel.v1.PlannedGroup
-	(*WhyNot)(nil),                // 13: gemel.v1.WhyNot
-	(*timestamppb.Timestamp)(nil), // 14: google.protobuf.Timestamp
-	(*Reason)(nil),                // 15: gemel.v1.Reason
+	(*CertificatesRequest)(nil),   // 7: gemel.v1.CertificatesRequest
+	(*Certificate)(nil),           // 8: gemel.v1.Certificate
+	(*HeartbeatKey)(nil),          // 9: gemel.v1.HeartbeatKey
+	(*CertificatesResponse)(nil),  // 10: gemel.v1.CertificatesResponse
+	(*RotateRequest)(nil),         // 11: gemel.v1.RotateRequest
+	(*RotateResponse)(nil),        // 12: gemel.v1.RotateResponse
+	(*BackupRequest)(nil),         // 13: gemel.v1.BackupRequest
+	(*BackupResponse)(nil),        // 14: gemel.v1.BackupResponse
+	(*PlanRequest)(nil),           // 15: gemel.v1.PlanRequest
+	(*Supposed)(nil),              // 16: gemel.v1.Supposed
+	(*PlanResponse)(nil),          // 17: gemel.v1.PlanResponse
+	(*PlannedGroup)(nil),          // 18: gemel.v1.PlannedGroup
+	(*WhyNot)(nil),                // 19: gemel.v1.WhyNot
+	(*timestamppb.Timestamp)(nil), // 20: google.protobuf.Timestamp
+	(*Reason)(nil),                // 21: gemel.v1.Reason
 }
 var file_gemel_v1_cluster_proto_depIdxs = []int32{
-	14, // 0: gemel.v1.TokenResponse.until:type_name -> google.protobuf.Timestamp
-	10, // 1: gemel.v1.PlanRequest.if:type_name -> gemel.v1.Supposed
-	0,  // 2: gemel.v1.Supposed.kind:type_name -> gemel.v1.Supposed.Kind
-	12, // 3: gemel.v1.PlanResponse.groups:type_name -> gemel.v1.PlannedGroup
-	15, // 4: gemel.v1.PlanResponse.conflicts:type_name -> gemel.v1.Reason
-	15, // 5: gemel.v1.PlannedGroup.reason:type_name -> gemel.v1.Reason
-	15, // 6: gemel.v1.PlannedGroup.refused:type_name -> gemel.v1.Reason
-	13, // 7: gemel.v1.PlannedGroup.not:type_name -> gemel.v1.WhyNot
-	15, // 8: gemel.v1.WhyNot.reason:type_name -> gemel.v1.Reason
-	9,  // [9:9] is the sub-list for method output_type
-	9,  // [9:9] is the sub-list for method input_type
-	9,  // [9:9] is the sub-list for extension type_name
-	9,  // [9:9] is the sub-list for extension extendee
-	0,  // [0:9] is the sub-list for field type_name
+	20, // 0: gemel.v1.TokenResponse.until:type_name -> google.protobuf.Timestamp
+	20, // 1: gemel.v1.Certificate.until:type_name -> google.protobuf.Timestamp
+	8,  // 2: gemel.v1.CertificatesResponse.certificates:type_name -> gemel.v1.Certificate
+	9,  // 3: gemel.v1.CertificatesResponse.keys:type_name -> gemel.v1.HeartbeatKey
+	16, // 4: gemel.v1.PlanRequest.if:type_name -> gemel.v1.Supposed
+	0,  // 5: gemel.v1.Supposed.kind:type_name -> gemel.v1.Supposed.Kind
+	18, // 6: gemel.v1.PlanResponse.groups:type_name -> gemel.v1.PlannedGroup
+	21, // 7: gemel.v1.PlanResponse.conflicts:type_name -> gemel.v1.Reason
+	21, // 8: gemel.v1.PlannedGroup.reason:type_name -> gemel.v1.Reason
+	21, // 9: gemel.v1.PlannedGroup.refused:type_name -> gemel.v1.Reason
+	19, // 10: gemel.v1.PlannedGroup.not:type_name -> gemel.v1.WhyNot
+	21, // 11: gemel.v1.WhyNot.reason:type_name -> gemel.v1.Reason
+	12, // [12:12] is the sub-list for method output_type
+	12, // [12:12] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_gemel_v1_cluster_proto_init() }
@@ -906,7 +1263,7 @@ func file_gemel_v1_cluster_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_gemel_v1_cluster_proto_rawDesc), len(file_gemel_v1_cluster_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   13,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -2325,7 +2325,7 @@ const file_gemel_v1_gemel_proto_rawDesc = "" +
 	"\x12ERROR_KIND_REFUSED\x10\x04\x12\x14\n" +
 	"\x10ERROR_KIND_BOUND\x10\x05\x12\x1a\n" +
 	"\x16ERROR_KIND_UNAVAILABLE\x10\x06\x12\x15\n" +
-	"\x11ERROR_KIND_FAILED\x10\a2\xce\v\n" +
+	"\x11ERROR_KIND_FAILED\x10\a2\xdf\f\n" +
 	"\x05Gemel\x12@\n" +
 	"\x06Status\x12\x17.gemel.v1.StatusRequest\x1a\x18.gemel.v1.StatusResponse\"\x03\x90\x02\x01\x12L\n" +
 	"\vWatchStatus\x12\x1c.gemel.v1.WatchStatusRequest\x1a\x1d.gemel.v1.WatchStatusResponse0\x01\x12@\n" +
@@ -2348,7 +2348,9 @@ const file_gemel_v1_gemel_proto_rawDesc = "" +
 	"\bShutdown\x12\x19.gemel.v1.ShutdownRequest\x1a\x1a.gemel.v1.ShutdownResponse\x128\n" +
 	"\x05Token\x12\x16.gemel.v1.TokenRequest\x1a\x17.gemel.v1.TokenResponse\x128\n" +
 	"\x05Leave\x12\x16.gemel.v1.LeaveRequest\x1a\x17.gemel.v1.LeaveResponse\x128\n" +
-	"\x05Renew\x12\x16.gemel.v1.RenewRequest\x1a\x17.gemel.v1.RenewResponse\x12=\n" +
+	"\x05Renew\x12\x16.gemel.v1.RenewRequest\x1a\x17.gemel.v1.RenewResponse\x12R\n" +
+	"\fCertificates\x12\x1d.gemel.v1.CertificatesRequest\x1a\x1e.gemel.v1.CertificatesResponse\"\x03\x90\x02\x01\x12;\n" +
+	"\x06Rotate\x12\x17.gemel.v1.RotateRequest\x1a\x18.gemel.v1.RotateResponse\x12=\n" +
 	"\x06Backup\x12\x17.gemel.v1.BackupRequest\x1a\x18.gemel.v1.BackupResponse0\x01B\x1cZ\x1agemel/api/gemel/v1;gemelv1b\x06proto3"
 
 var (
@@ -2414,15 +2416,19 @@ var file_gemel_v1_gemel_proto_goTypes = []any{
 	(*TokenRequest)(nil),          // 45: gemel.v1.TokenRequest
 	(*LeaveRequest)(nil),          // 46: gemel.v1.LeaveRequest
 	(*RenewRequest)(nil),          // 47: gemel.v1.RenewRequest
-	(*BackupRequest)(nil),         // 48: gemel.v1.BackupRequest
-	(*ApplyResponse)(nil),         // 49: gemel.v1.ApplyResponse
-	(*ManifestResponse)(nil),      // 50: gemel.v1.ManifestResponse
-	(*DiffResponse)(nil),          // 51: gemel.v1.DiffResponse
-	(*PlanResponse)(nil),          // 52: gemel.v1.PlanResponse
-	(*TokenResponse)(nil),         // 53: gemel.v1.TokenResponse
-	(*LeaveResponse)(nil),         // 54: gemel.v1.LeaveResponse
-	(*RenewResponse)(nil),         // 55: gemel.v1.RenewResponse
-	(*BackupResponse)(nil),        // 56: gemel.v1.BackupResponse
+	(*CertificatesRequest)(nil),   // 48: gemel.v1.CertificatesRequest
+	(*RotateRequest)(nil),         // 49: gemel.v1.RotateRequest
+	(*BackupRequest)(nil),         // 50: gemel.v1.BackupRequest
+	(*ApplyResponse)(nil),         // 51: gemel.v1.ApplyResponse
+	(*ManifestResponse)(nil),      // 52: gemel.v1.ManifestResponse
+	(*DiffResponse)(nil),          // 53: gemel.v1.DiffResponse
+	(*PlanResponse)(nil),          // 54: gemel.v1.PlanResponse
+	(*TokenResponse)(nil),         // 55: gemel.v1.TokenResponse
+	(*LeaveResponse)(nil),         // 56: gemel.v1.LeaveResponse
+	(*RenewResponse)(nil),         // 57: gemel.v1.RenewResponse
+	(*CertificatesResponse)(nil),  // 58: gemel.v1.CertificatesResponse
+	(*RotateResponse)(nil),        // 59: gemel.v1.RotateResponse
+	(*BackupResponse)(nil),        // 60: gemel.v1.BackupResponse
 }
 var file_gemel_v1_gemel_proto_depIdxs = []int32{
 	35, // 0: gemel.v1.StatusResponse.snapshot:type_name -> gemel.v1.Snapshot
@@ -2462,32 +2468,36 @@ var file_gemel_v1_gemel_proto_depIdxs = []int32{
 	45, // 34: gemel.v1.Gemel.Token:input_type -> gemel.v1.TokenRequest
 	46, // 35: gemel.v1.Gemel.Leave:input_type -> gemel.v1.LeaveRequest
 	47, // 36: gemel.v1.Gemel.Renew:input_type -> gemel.v1.RenewRequest
-	48, // 37: gemel.v1.Gemel.Backup:input_type -> gemel.v1.BackupRequest
-	4,  // 38: gemel.v1.Gemel.Status:output_type -> gemel.v1.StatusResponse
-	6,  // 39: gemel.v1.Gemel.WatchStatus:output_type -> gemel.v1.WatchStatusResponse
-	8,  // 40: gemel.v1.Gemel.Events:output_type -> gemel.v1.EventsResponse
-	10, // 41: gemel.v1.Gemel.WatchEvents:output_type -> gemel.v1.WatchEventsResponse
-	12, // 42: gemel.v1.Gemel.Alarms:output_type -> gemel.v1.AlarmsResponse
-	15, // 43: gemel.v1.Gemel.Request:output_type -> gemel.v1.RequestResponse
-	49, // 44: gemel.v1.Gemel.Apply:output_type -> gemel.v1.ApplyResponse
-	50, // 45: gemel.v1.Gemel.Manifest:output_type -> gemel.v1.ManifestResponse
-	51, // 46: gemel.v1.Gemel.Diff:output_type -> gemel.v1.DiffResponse
-	17, // 47: gemel.v1.Gemel.Logs:output_type -> gemel.v1.LogsResponse
-	19, // 48: gemel.v1.Gemel.Why:output_type -> gemel.v1.WhyResponse
-	52, // 49: gemel.v1.Gemel.Plan:output_type -> gemel.v1.PlanResponse
-	21, // 50: gemel.v1.Gemel.Replay:output_type -> gemel.v1.ReplayResponse
-	23, // 51: gemel.v1.Gemel.Evidence:output_type -> gemel.v1.EvidenceResponse
-	25, // 52: gemel.v1.Gemel.WhoAmI:output_type -> gemel.v1.WhoAmIResponse
-	27, // 53: gemel.v1.Gemel.Version:output_type -> gemel.v1.VersionResponse
-	29, // 54: gemel.v1.Gemel.Detach:output_type -> gemel.v1.DetachResponse
-	31, // 55: gemel.v1.Gemel.Upgrade:output_type -> gemel.v1.UpgradeResponse
-	33, // 56: gemel.v1.Gemel.Shutdown:output_type -> gemel.v1.ShutdownResponse
-	53, // 57: gemel.v1.Gemel.Token:output_type -> gemel.v1.TokenResponse
-	54, // 58: gemel.v1.Gemel.Leave:output_type -> gemel.v1.LeaveResponse
-	55, // 59: gemel.v1.Gemel.Renew:output_type -> gemel.v1.RenewResponse
-	56, // 60: gemel.v1.Gemel.Backup:output_type -> gemel.v1.BackupResponse
-	38, // [38:61] is the sub-list for method output_type
-	15, // [15:38] is the sub-list for method input_type
+	48, // 37: gemel.v1.Gemel.Certificates:input_type -> gemel.v1.CertificatesRequest
+	49, // 38: gemel.v1.Gemel.Rotate:input_type -> gemel.v1.RotateRequest
+	50, // 39: gemel.v1.Gemel.Backup:input_type -> gemel.v1.BackupRequest
+	4,  // 40: gemel.v1.Gemel.Status:output_type -> gemel.v1.StatusResponse
+	6,  // 41: gemel.v1.Gemel.WatchStatus:output_type -> gemel.v1.WatchStatusResponse
+	8,  // 42: gemel.v1.Gemel.Events:output_type -> gemel.v1.EventsResponse
+	10, // 43: gemel.v1.Gemel.WatchEvents:output_type -> gemel.v1.WatchEventsResponse
+	12, // 44: gemel.v1.Gemel.Alarms:output_type -> gemel.v1.AlarmsResponse
+	15, // 45: gemel.v1.Gemel.Request:output_type -> gemel.v1.RequestResponse
+	51, // 46: gemel.v1.Gemel.Apply:output_type -> gemel.v1.ApplyResponse
+	52, // 47: gemel.v1.Gemel.Manifest:output_type -> gemel.v1.ManifestResponse
+	53, // 48: gemel.v1.Gemel.Diff:output_type -> gemel.v1.DiffResponse
+	17, // 49: gemel.v1.Gemel.Logs:output_type -> gemel.v1.LogsResponse
+	19, // 50: gemel.v1.Gemel.Why:output_type -> gemel.v1.WhyResponse
+	54, // 51: gemel.v1.Gemel.Plan:output_type -> gemel.v1.PlanResponse
+	21, // 52: gemel.v1.Gemel.Replay:output_type -> gemel.v1.ReplayResponse
+	23, // 53: gemel.v1.Gemel.Evidence:output_type -> gemel.v1.EvidenceResponse
+	25, // 54: gemel.v1.Gemel.WhoAmI:output_type -> gemel.v1.WhoAmIResponse
+	27, // 55: gemel.v1.Gemel.Version:output_type -> gemel.v1.VersionResponse
+	29, // 56: gemel.v1.Gemel.Detach:output_type -> gemel.v1.DetachResponse
+	31, // 57: gemel.v1.Gemel.Upgrade:output_type -> gemel.v1.UpgradeResponse
+	33, // 58: gemel.v1.Gemel.Shutdown:output_type -> gemel.v1.ShutdownResponse
+	55, // 59: gemel.v1.Gemel.Token:output_type -> gemel.v1.TokenResponse
+	56, // 60: gemel.v1.Gemel.Leave:output_type -> gemel.v1.LeaveResponse
+	57, // 61: gemel.v1.Gemel.Renew:output_type -> gemel.v1.RenewResponse
+	58, // 62: gemel.v1.Gemel.Certificates:output_type -> gemel.v1.CertificatesResponse
+	59, // 63: gemel.v1.Gemel.Rotate:output_type -> gemel.v1.RotateResponse
+	60, // 64: gemel.v1.Gemel.Backup:output_type -> gemel.v1.BackupResponse
+	40, // [40:65] is the sub-list for method output_type
+	15, // [15:40] is the sub-list for method input_type
 	15, // [15:15] is the sub-list for extension type_name
 	15, // [15:15] is the sub-list for extension extendee
 	0,  // [0:15] is the sub-list for field type_name

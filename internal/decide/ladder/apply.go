@@ -249,9 +249,14 @@ func takeOver(p *proc, in ha.Adopted) {
 	if p.mem.Start != in.Start {
 		p.mem.Start, p.mem.More = in.Start, 0
 	}
-	if !known && p.mem.Of == "" && p.m.cluster.yes {
+	switch {
+	case !p.m.cluster.yes:
+	case in.Of != "":
+		p.mem.Of = in.Of
+	case !known && p.mem.Of == "" && !p.m.cluster.alone:
 		p.mem.Of = p.plan.home // its start was ordered by a life that could not say so any more
 	}
+	p.m.cluster.former(p) // it may be of a group that is in the manifest no more
 	p.plan.told, p.plan.hold, p.plan.sought = false, 0, 0
 	p.run.ready = known
 	p.began(in.PID, in.Age)

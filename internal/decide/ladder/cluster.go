@@ -16,6 +16,7 @@ type cluster struct {
 	groups  []*group
 	account ha.Holds // that was told last
 	said    bool
+	asylum
 }
 
 // gather makes the groups those of a manifest. One that is no longer in it is
@@ -57,7 +58,15 @@ func (c *cluster) gather(m *Machine, man *manifest.Manifest) {
 		g.assemble()
 	}
 	for _, p := range m.list {
-		if g := c.group(p.mem.Of); g != nil && p.plan.home != p.mem.Of {
+		c.former(p)
+	}
+}
+
+// former notes a program that runs, or may, by the right of a group that does not have it any
+// more. It is one of the group until it is gone.
+func (c *cluster) former(p *proc) {
+	for _, name := range []ha.Group{p.mem.Of, p.run.out} {
+		if g := c.group(name); g != nil && p.plan.home != name && !slices.Contains(g.former, p.name) {
 			g.former = append(g.former, p.name)
 		}
 	}
@@ -77,6 +86,7 @@ func (c *cluster) mayRun(m *Machine, in ha.MayRun) {
 		return
 	}
 	c.known, c.number = true, in.Rights
+	c.open(m.now)
 	for _, g := range c.groups {
 		g.grant = ha.Grant{}
 		for _, r := range in.Groups {
@@ -184,6 +194,7 @@ func (c *cluster) partLost(m *Machine, in ha.PartLost) {
 
 // wake returns when a part is tried again.
 func (c *cluster) wake() (t ha.Instant) {
+	t = c.until
 	for _, g := range c.groups {
 		if g.rest != 0 && (t == 0 || g.rest < t) {
 			t = g.rest
@@ -207,6 +218,7 @@ func (c *cluster) reconcile(m *Machine) {
 	if !c.yes {
 		return
 	}
+	c.shut(m)
 	for _, g := range c.groups {
 		if g.rest <= m.now {
 			g.rest = 0
@@ -252,7 +264,7 @@ func (c *cluster) tell(m *Machine) {
 // begin opens a life in a cluster, or on a machine of none. After a boot nothing of a
 // group is here.
 func (c *cluster) begin(m *Machine, in ha.Booted) {
-	c.yes = in.Cluster
+	c.yes, c.alone = in.Cluster, in.Cluster && in.Alone
 	for _, g := range c.groups {
 		if m.node.fresh || !c.yes {
 			kept := g.mem.keptBounds

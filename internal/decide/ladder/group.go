@@ -168,7 +168,7 @@ func (g *group) waits(step int) string {
 // started reports whether the programs that should run do.
 func (g *group) started() bool {
 	for _, p := range g.members() {
-		if p.plan.role != ha.Active {
+		if p.plan.role != ha.Active || foundling(p) {
 			return false
 		}
 		if _, ok := intended(p); ok && !(p.run.phase == up && p.run.ready) && !p.mem.Done {
@@ -188,7 +188,8 @@ func (g *group) running() bool {
 	for _, names := range [][]ha.Process{g.cfg.Run, g.former} {
 		for _, n := range names {
 			p := g.m.procs[n]
-			if p != nil && (p.alive() && p.mem.Of == g.cfg.Name || len(p.mem.Strays) > 0 && (p.plan.home == g.cfg.Name || p.mem.Of == g.cfg.Name)) {
+			if p != nil && (p.alive() && (p.mem.Of == g.cfg.Name || p.run.out == g.cfg.Name) ||
+				len(p.mem.Strays) > 0 && (p.plan.home == g.cfg.Name || p.mem.Of == g.cfg.Name)) {
 				return true
 			}
 		}
@@ -213,6 +214,7 @@ func (g *group) reconcile() {
 			g.keep()
 		}
 		stopProved(g, "it is granted here again")
+		entrust(g)
 		for _, p := range g.parts {
 			switch {
 			case p.busy || g.m.now < p.due || g.m.now < g.rest || g.fleet && p.step >= 0:
@@ -292,11 +294,15 @@ func (g *group) turn(why string) {
 		role = ha.Active
 	}
 	for _, p := range g.members() {
-		if p.plan.ruled && p.plan.role == role && p.plan.bar == why {
+		own := role
+		if spares(g, p) || took(g, p) {
+			own = ha.Active
+		}
+		if p.plan.ruled && p.plan.role == own && p.plan.bar == why {
 			continue
 		}
 		p.plan.bar = why
-		g.m.node.rule(p.name, role)
+		g.m.node.rule(p.name, own)
 		g.m.touch(p)
 	}
 	g.role = role

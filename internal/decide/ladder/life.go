@@ -74,6 +74,8 @@ func mustStop(p *proc) (why ha.Reason, back, must bool) {
 	switch {
 	case p.run.expel.Rule != "":
 		return p.run.expel, false, true
+	case foundling(p) && !spared(p):
+		return unowned(p), true, true
 	case p.mem.Cure.Stage == ending:
 		return because(ruleRestart, "the faulty copy is stopped before it is started again",
 			"fault", p.mem.Cure.Fault, "detail", p.mem.Cure.Detail), true, true
@@ -208,7 +210,7 @@ func start(p *proc, why ha.Reason) {
 	}
 	p.mem.Start = id
 	p.mem.Starts++
-	if p.mem.Of = ""; p.m.cluster.yes {
+	if p.mem.owned = (owned{}); p.m.cluster.yes {
 		p.mem.Of = p.plan.home
 	}
 	p.m.do(ha.Start{Process: p.name, Start: id, Why: why})

@@ -96,6 +96,8 @@ func (m *Machine) input(in ha.Input) {
 		m.cluster.mayRun(m, in)
 	case ha.Lapsed:
 		m.cluster.lapsed(m, in)
+	case ha.Entrusted:
+		with(m, in.Process, func(p *proc) { entrusted(p, in) })
 	case ha.PartDone:
 		m.cluster.partDone(m, in)
 	case ha.PartLost:

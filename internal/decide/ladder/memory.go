@@ -24,7 +24,13 @@ type memory struct {
 	Rest   ha.Instant     `json:"rest,omitempty"`   // since when it rests: given up, stopped, down or done
 	Strays []ha.StartID   `json:"strays,omitempty"` // copies that nobody ordered, until they are gone
 	Last   *ha.ExitStatus `json:"last,omitempty"`
-	Of     ha.Group       `json:"of,omitempty"` // by whose right the newest start was made
+	owned
+}
+
+// owned is by whose right the newest start runs.
+type owned struct {
+	Of    ha.Group   `json:"of,omitempty"`
+	Taken ha.StartID `json:"taken,omitempty"` // the start that ran before there was a right; see foundling
 }
 
 // hard is the part of the memory that an operator was promised, or that must not
@@ -116,7 +122,7 @@ func save(v any) string {
 func (m *memory) rebooted() {
 	m.Hard.Halted, m.Hard.Asked, m.Hard.Rebooting = false, false, false
 	m.Done, m.Fell = false, false
-	m.Stop, m.Ready, m.More, m.Rest, m.Strays = 0, 0, 0, 0, nil
+	m.Stop, m.Ready, m.More, m.Rest, m.Strays, m.Taken = 0, 0, 0, 0, nil, 0
 	m.Window = window{}
 	m.Cure.Stage, m.Cure.Mode, m.Cure.Due, m.Cure.Paid, m.Cure.Rule = idle, "", 0, 0, ""
 }

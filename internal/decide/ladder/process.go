@@ -36,6 +36,7 @@ type run struct {
 	heir    bool // made by the standing order; not yet accepted
 	foreign bool // Gemel did not start it
 	parting
+	taking
 }
 
 // parting is the end of a copy.

@@ -52,6 +52,7 @@ const (
 	ruleAccount   = "ladder.account"
 	ruleLate      = "ladder.late"
 	ruleUnproved  = "ladder.unproved"
+	ruleEntrust   = "ladder.entrust"
 )
 
 // because makes a reason; facts are names and values in turn.

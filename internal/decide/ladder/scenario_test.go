@@ -222,6 +222,8 @@ func show(a ha.Action) string {
 			return fmt.Sprintf("cut-part %s %s%s", a.Group, a.Part, tail)
 		}
 		return fmt.Sprintf("stop-part %s %s fence %s%s", a.Group, a.Part, a.Fence, tail)
+	case ha.Entrust:
+		return fmt.Sprintf("entrust %s %d to %s fence %s%s", a.Process, a.Start, a.Group, a.Fence, tail)
 	case ha.Account:
 		if len(a.Unproved) > 0 {
 			return fmt.Sprintf("account %d %v unproved %v%s", a.Rights, a.Groups, a.Unproved, tail)
@@ -285,7 +287,13 @@ func (s *theatre) input(line string, words []string) ha.Input {
 	p := ha.Process(name)
 	switch kind {
 	case "boot":
-		return ha.Booted{Boot: "boot-" + opt["id"], NewBoot: opt["new"] != "", Gap: dur(s.t, opt["gap"]), Node: ha.Node(opt["node"]), Cluster: opt["cluster"] != ""}
+		return ha.Booted{Boot: "boot-" + opt["id"], NewBoot: opt["new"] != "", Gap: dur(s.t, opt["gap"]), Node: ha.Node(opt["node"]), Cluster: opt["cluster"] != "", Alone: opt["alone"] != ""}
+	case "entrusted":
+		in := ha.Entrusted{Process: p, Start: id, Group: ha.Group(opt["group"]), Error: opt["error"], Unentitled: opt["unentitled"] != ""}
+		if _, err := fmt.Sscanf(opt["fence"], "%d.%d", &in.Fence.Era, &in.Fence.Counter); err != nil {
+			s.t.Fatalf("%q: %v", line, err)
+		}
+		return in
 	case "may-run": // may-run 3 web=1.2 db=1.1,leaving
 		in := ha.MayRun{}
 		n, err := strconv.ParseUint(name, 10, 64)
@@ -376,7 +384,7 @@ func (s *theatre) input(line string, words []string) ha.Input {
 	case "half-back":
 		return ha.HalfBack{Half: ha.Kind(name), PID: 77}
 	case "adopted":
-		return ha.Adopted{Process: p, Start: id, PID: 1000 + int(id), Age: ha.Instant(dur(s.t, opt["since"])), Foreign: opt["foreign"] != "", Armed: ha.StartID(num("armed"))}
+		return ha.Adopted{Process: p, Start: id, PID: 1000 + int(id), Age: ha.Instant(dur(s.t, opt["since"])), Foreign: opt["foreign"] != "", Armed: ha.StartID(num("armed")), Of: ha.Group(opt["of"])}
 	case "not-found":
 		return ha.NotFound{Process: p, Detail: "no such pid"}
 	case "applied":
@@ -453,6 +461,9 @@ func parseManifest(t *testing.T, lines []string) *manifest.Manifest {
 		case "group":
 			g := manifest.Group{Name: ha.Group(name), Run: processes(opt["run"]), Standby: processes(opt["standby"]),
 				StartTimeout: dur(t, opt["start-timeout"]), StopTimeout: dur(t, opt["stop-timeout"])}
+			for _, n := range processes(opt["nodes"]) {
+				g.Nodes = append(g.Nodes, ha.Node(n))
+			}
 			if opt["address"] != "" {
 				for a := range strings.SplitSeq(opt["address"], ",") {
 					g.Addresses = append(g.Addresses, manifest.Address{Prefix: netip.MustParsePrefix(a)})

@@ -37,6 +37,7 @@ type world struct {
 // court is the authority of a node of a cluster.
 type court struct {
 	yes     bool
+	alone   bool // it became one in this boot or a later one, and no other node is in it
 	known   bool // the machine of this life was told
 	right   ha.Right
 	number  uint64
@@ -136,14 +137,18 @@ func (w *world) monitor(fresh bool) {
 		}
 		return true
 	})
-	w.step(ha.Booted{Boot: fmt.Sprint(w.boot), NewBoot: fresh, Node: w.node, Cluster: w.court.yes})
+	w.step(ha.Booted{Boot: fmt.Sprint(w.boot), NewBoot: fresh, Node: w.node, Cluster: w.court.yes, Alone: w.court.alone})
 	for _, name := range slices.Sorted(maps.Keys(w.roles)) {
 		w.step(ha.RoleSet{Process: name, Role: w.roles[name]})
 	}
 	for _, id := range slices.Sorted(maps.Keys(w.alive)) {
 		c := w.alive[id]
 		c.told = true
-		w.step(ha.Adopted{Process: c.name, Start: id, PID: int(id), Age: c.began, Armed: c.armed})
+		in := ha.Adopted{Process: c.name, Start: id, PID: int(id), Age: c.began, Armed: c.armed}
+		if w.court.by[id] && w.court.alone {
+			in.Of = "g"
+		}
+		w.step(in)
 	}
 	exits := w.mail
 	w.mail = nil
@@ -222,7 +227,7 @@ func (w *world) act(a ha.Action) {
 		if !w.here(a.Process) {
 			w.fail("start of %s, which is not for this node", a.Process)
 		}
-		w.court.by[a.Start] = w.ofGroup(a.Process)
+		w.court.by[a.Start] = w.court.yes && w.ofGroup(a.Process)
 		if w.court.yes && w.ofGroup(a.Process) {
 			c := &w.court
 			if c.known && (c.right.Group == "" || c.right.Leaving) {
@@ -285,6 +290,8 @@ func (w *world) act(a ha.Action) {
 		if out.Outcome == ha.Moved {
 			w.mail = append(w.mail, ha.RoleSet{Process: a.Process, Role: ha.Standby})
 		}
+	case ha.Entrust:
+		w.entrust(a)
 	case ha.StartPart:
 		if c := &w.court; c.known && (c.right.Group == "" || c.right.Leaving || c.right.Fence != a.Fence) || !c.known {
 			w.fail("start of %s without a right", a.Part)
@@ -430,6 +437,11 @@ func (w *world) turn() {
 		w.haunt()
 	case n == 38 && w.court.yes:
 		w.judgment()
+	case n == 38 && !w.quit && w.dice.roll(2) == 0:
+		// The machine becomes the first node of a cluster; what runs, runs by no right.
+		w.court.yes, w.court.alone, w.court.by = true, true, map[ha.StartID]bool{}
+		w.roles = map[ha.Process]ha.Role{}
+		w.monitor(false)
 	case n == 39 && w.court.yes:
 		w.lapse()
 	case n == 37 && w.court.yes:
@@ -516,6 +528,28 @@ func (w *world) lapse() {
 // ofGroup reports whether a process is active with the group.
 func (w *world) ofGroup(name ha.Process) bool {
 	return slices.ContainsFunc(w.m.man.Groups, func(g manifest.Group) bool { return slices.Contains(g.Run, name) })
+}
+
+// entrust is what the shadow does with a program that ran by no right.
+func (w *world) entrust(a ha.Entrust) {
+	c := &w.court
+	if !c.known || c.right.Group == "" || c.right.Leaving || c.right.Fence != a.Fence || !c.alone {
+		w.fail("%s is to come under a right that there is not", a.Process)
+	}
+	in := ha.Entrusted{Process: a.Process, Start: a.Start, Group: a.Group, Fence: a.Fence}
+	switch k := w.alive[a.Start]; {
+	case w.dice.roll(6) == 0:
+		return // one of a version that does not know the order
+	case k == nil:
+		in.Error = "it does not run"
+	case w.dice.roll(4) == 0:
+		in.Error, in.Unentitled = "no authority", true
+	case w.dice.roll(5) == 0:
+		in.Error = "so"
+	default:
+		c.by[a.Start] = true
+	}
+	w.mail = append(w.mail, in)
 }
 
 // lawful checks that what is there of the group is told.
@@ -610,6 +644,9 @@ func (w *world) rest() {
 func (w *world) explained() {
 	running := map[ha.Process]ha.StartID{}
 	for id, c := range w.alive {
+		if w.court.alone && w.court.known && w.ofGroup(c.name) && !w.court.by[id] && !c.stuck {
+			w.fail("%s runs as %d by no right for ever", c.name, id)
+		}
 		running[c.name] = id
 	}
 	for _, v := range w.m.Processes() {
@@ -685,6 +722,11 @@ func TestWorld(t *testing.T) {
 	}
 	for seed := 1; seed <= n; seed++ {
 		live(t, uint64(seed), 300)
+	}
+	// Worlds in which something ran by the right of a group and was not told: of a group
+	// that a monitor found gone from the manifest, and while a right was on its way.
+	for _, seed := range []uint64{100276, 101008, 102187, 103665} {
+		live(t, seed, 300)
 	}
 }
 

@@ -143,6 +143,22 @@ func (k *Keeper) Begin(name ha.Group, p Pass, stop bool) (end func(), err error)
 	}, nil
 }
 
+// Take makes a start that runs by no right one of a group: whoever kills that one kills it
+// from now on. The right has to be one by which a start could be made now; else the
+// error is ErrNone.
+func Take(k *Keeper, name ha.Group, f ha.Fence, start ha.StartID) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	g := k.groups[name]
+	if g == nil || !g.mayStart(clock.Now()) || g.right.Fence != f {
+		return none(name)
+	}
+	if !k.table.Belong(start, g.slot) {
+		return fmt.Errorf("start %s is not in the table of starts", start)
+	}
+	return nil
+}
+
 // Owner is the group that a start belongs to, by its number in the table; "" if that
 // is not known.
 func (k *Keeper) Owner(number int) ha.Group {

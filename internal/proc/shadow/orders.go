@@ -69,6 +69,8 @@ func (s *shadow) order(m proc.Message) {
 		delete(s.kept, o.Name)
 	case proc.OrderRights:
 		s.rights.give(o.Rights)
+	case proc.OrderEntrust:
+		s.rights.entrust(&o)
 	case proc.OrderExec:
 		upgrade(s, o.Path)
 	case proc.OrderDetach:
@@ -116,7 +118,7 @@ func (s *shadow) hello(name string) {
 		if _, gone := s.late[c]; gone && c.next != nil && c.next.made != nil {
 			continue // its end is told soon; what runs is its successor
 		}
-		r := proc.Report{Kind: proc.ReportRunning, Process: c.process, Start: c.start, PID: c.pid, At: c.since}
+		r := proc.Report{Kind: proc.ReportRunning, Process: c.process, Start: c.start, PID: c.pid, At: c.since, Group: c.owner}
 		if c.next != nil {
 			r.Next = c.next.start
 		}

@@ -1,6 +1,7 @@
 package shadow
 
 import (
+	"errors"
 	"fmt"
 
 	"golang.org/x/sys/unix"
@@ -145,6 +146,39 @@ func (r *rights) give(list []proc.Right) {
 
 func (r *rights) refuse(g proc.Right, err error) {
 	r.of.report(proc.Report{Kind: proc.ReportRefused, Group: g.Group, Fence: g.Fence, At: clock.Now(), Error: err.Error()})
+}
+
+// entrust carries out OrderEntrust. Deadline, guard and gate hold for the program when it
+// is reported.
+func (r *rights) entrust(o *proc.Order) {
+	s, c := r.of, r.of.kids[o.Start]
+	err := func() error {
+		switch {
+		case c == nil, c.exit != nil, c.pidfd < 0, dead(c.pidfd):
+			return errors.New("it does not run")
+		case c.owner == o.Group:
+			return nil // ordered again
+		case c.owner != "":
+			return fmt.Errorf("it runs by the right of group %s", c.owner)
+		case c.stop != nil:
+			return errors.New("its stop was ordered")
+		case r.keep == nil:
+			return lapse.ErrNone
+		}
+		return lapse.Take(r.keep, o.Group, o.Fence, o.Start)
+	}()
+	if err == nil && c.owner != o.Group {
+		c.owner = o.Group
+		if c.group != nil {
+			r.gates.hold(s, c.owner, c.group)
+		}
+		rearm(c) // its successor is one of the group
+	}
+	out := proc.Report{Kind: proc.ReportEntrusted, Process: o.Process, Start: o.Start, Group: o.Group, Fence: o.Fence, At: clock.Now()}
+	if err != nil {
+		out.Error, out.Unentitled = err.Error(), errors.Is(err, lapse.ErrNone)
+	}
+	s.report(out)
 }
 
 // rearm makes the standing orders of a group anew: a child that is parked has the

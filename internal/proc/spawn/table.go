@@ -355,6 +355,17 @@ func (s *Slot) Belong(number int) {
 	atomic.StoreUint32(&s.row.tag, uint32(number)<<tagStart|id&(1<<tagStart-1))
 }
 
+// Belong is Slot.Belong for a start that runs already; false if there is no row of it.
+func (t *Table) Belong(id ha.StartID, number int) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	i, ok := t.at[id]
+	if ok {
+		(&Slot{&t.rows[i]}).Belong(number)
+	}
+	return ok
+}
+
 func number(tag uint32, id ha.StartID) int {
 	if tag&(1<<tagStart-1) != uint32(id)&(1<<tagStart-1) {
 		return 0

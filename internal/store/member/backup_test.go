@@ -27,6 +27,11 @@ func TestBackup(t *testing.T) {
 	}
 	file := filepath.Join(r.dir, "backup")
 	write(t, file, saved.String())
+	for key, wants := range map[string]string{"/gemel/*/docs/manifest": "text", "/gemel/x/docs/none": ""} {
+		if got, err := Peek(file, key); err != nil || string(got) != wants {
+			t.Errorf("the backup says %q at %s: %v", got, key, err)
+		}
+	}
 	later := mustWrite(t, c, ha.WriteStore{Puts: []ha.Put{{Key: ha.NodeKey("n"), Guard: at, Node: member("n", "lost")}}})
 	r.halt("a")
 
@@ -58,6 +63,9 @@ func TestBackup(t *testing.T) {
 		if err := Restore(bad, other, log); err == nil {
 			t.Errorf("%s: it is restored", name)
 		}
+		if got, err := Peek(bad, "/gemel/*/docs/manifest"); err == nil {
+			t.Errorf("%s: it says %q", name, got)
+		}
 		if _, err := os.Stat(m.Dir); !os.IsNotExist(err) {
 			t.Errorf("%s: something was left: %v", name, err)
 		}
@@ -84,6 +92,16 @@ func TestBackup(t *testing.T) {
 		t.Errorf("%+v, %v", d, err)
 	}
 	mustWrite(t, fresh, ha.WriteStore{Puts: []ha.Put{{Key: ha.NodeKey("n"), Guard: at, Node: member("n", "new")}}})
+	// A new era begins without members; documents stay.
+	if err := fresh.Forget(ctxFor(t, 5*time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if all := fresh.Read(ctxFor(t, 5*time.Second)); all.Error != "" || len(all.Nodes)+len(all.Groups) != 0 || all.Epoch != 0 {
+		t.Errorf("after all was forgotten: %+v", all)
+	}
+	if d, err := fresh.Doc(ctxFor(t, 5*time.Second), "manifest"); err != nil || string(d.Value) != "text" {
+		t.Errorf("%+v, %v", d, err)
+	}
 	r.halt("a")
 	r.up("a") // the mark fits
 }

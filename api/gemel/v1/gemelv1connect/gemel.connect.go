@@ -90,6 +90,10 @@ const (
 	GemelLeaveProcedure = "/gemel.v1.Gemel/Leave"
 	// GemelRenewProcedure is the fully-qualified name of the Gemel's Renew RPC.
 	GemelRenewProcedure = "/gemel.v1.Gemel/Renew"
+	// GemelCertificatesProcedure is the fully-qualified name of the Gemel's Certificates RPC.
+	GemelCertificatesProcedure = "/gemel.v1.Gemel/Certificates"
+	// GemelRotateProcedure is the fully-qualified name of the Gemel's Rotate RPC.
+	GemelRotateProcedure = "/gemel.v1.Gemel/Rotate"
 	// GemelBackupProcedure is the fully-qualified name of the Gemel's Backup RPC.
 	GemelBackupProcedure = "/gemel.v1.Gemel/Backup"
 )
@@ -160,6 +164,12 @@ type GemelClient interface {
 	Leave(context.Context, *v1.LeaveRequest) (*v1.LeaveResponse, error)
 	// Renew gets new certificates for this machine. Access: admin.
 	Renew(context.Context, *v1.RenewRequest) (*v1.RenewResponse, error)
+	// Certificates tells the certificates of this cluster, and the keys of its
+	// heartbeats, which are no secret by what is told. Access: viewer.
+	Certificates(context.Context, *v1.CertificatesRequest) (*v1.CertificatesResponse, error)
+	// Rotate begins to replace keys of the whole cluster, the old ones being good
+	// until every machine has the new ones. Access: admin.
+	Rotate(context.Context, *v1.RotateRequest) (*v1.RotateResponse, error)
 	// Backup tells the whole of the cluster's store, at one instant. It holds what
 	// operators may see, and more. Access: admin.
 	Backup(context.Context, *v1.BackupRequest) (*connect.ServerStreamForClient[v1.BackupResponse], error)
@@ -318,6 +328,19 @@ func NewGemelClient(httpClient connect.HTTPClient, baseURL string, opts ...conne
 			connect.WithSchema(gemelMethods.ByName("Renew")),
 			connect.WithClientOptions(opts...),
 		),
+		certificates: connect.NewClient[v1.CertificatesRequest, v1.CertificatesResponse](
+			httpClient,
+			baseURL+GemelCertificatesProcedure,
+			connect.WithSchema(gemelMethods.ByName("Certificates")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+			connect.WithClientOptions(opts...),
+		),
+		rotate: connect.NewClient[v1.RotateRequest, v1.RotateResponse](
+			httpClient,
+			baseURL+GemelRotateProcedure,
+			connect.WithSchema(gemelMethods.ByName("Rotate")),
+			connect.WithClientOptions(opts...),
+		),
 		backup: connect.NewClient[v1.BackupRequest, v1.BackupResponse](
 			httpClient,
 			baseURL+GemelBackupProcedure,
@@ -329,29 +352,31 @@ func NewGemelClient(httpClient connect.HTTPClient, baseURL string, opts ...conne
 
 // gemelClient implements GemelClient.
 type gemelClient struct {
-	status      *connect.Client[v1.StatusRequest, v1.StatusResponse]
-	watchStatus *connect.Client[v1.WatchStatusRequest, v1.WatchStatusResponse]
-	events      *connect.Client[v1.EventsRequest, v1.EventsResponse]
-	watchEvents *connect.Client[v1.WatchEventsRequest, v1.WatchEventsResponse]
-	alarms      *connect.Client[v1.AlarmsRequest, v1.AlarmsResponse]
-	request     *connect.Client[v1.RequestRequest, v1.RequestResponse]
-	apply       *connect.Client[v1.ApplyRequest, v1.ApplyResponse]
-	manifest    *connect.Client[v1.ManifestRequest, v1.ManifestResponse]
-	diff        *connect.Client[v1.DiffRequest, v1.DiffResponse]
-	logs        *connect.Client[v1.LogsRequest, v1.LogsResponse]
-	why         *connect.Client[v1.WhyRequest, v1.WhyResponse]
-	plan        *connect.Client[v1.PlanRequest, v1.PlanResponse]
-	replay      *connect.Client[v1.ReplayRequest, v1.ReplayResponse]
-	evidence    *connect.Client[v1.EvidenceRequest, v1.EvidenceResponse]
-	whoAmI      *connect.Client[v1.WhoAmIRequest, v1.WhoAmIResponse]
-	version     *connect.Client[v1.VersionRequest, v1.VersionResponse]
-	detach      *connect.Client[v1.DetachRequest, v1.DetachResponse]
-	upgrade     *connect.Client[v1.UpgradeRequest, v1.UpgradeResponse]
-	shutdown    *connect.Client[v1.ShutdownRequest, v1.ShutdownResponse]
-	token       *connect.Client[v1.TokenRequest, v1.TokenResponse]
-	leave       *connect.Client[v1.LeaveRequest, v1.LeaveResponse]
-	renew       *connect.Client[v1.RenewRequest, v1.RenewResponse]
-	backup      *connect.Client[v1.BackupRequest, v1.BackupResponse]
+	status       *connect.Client[v1.StatusRequest, v1.StatusResponse]
+	watchStatus  *connect.Client[v1.WatchStatusRequest, v1.WatchStatusResponse]
+	events       *connect.Client[v1.EventsRequest, v1.EventsResponse]
+	watchEvents  *connect.Client[v1.WatchEventsRequest, v1.WatchEventsResponse]
+	alarms       *connect.Client[v1.AlarmsRequest, v1.AlarmsResponse]
+	request      *connect.Client[v1.RequestRequest, v1.RequestResponse]
+	apply        *connect.Client[v1.ApplyRequest, v1.ApplyResponse]
+	manifest     *connect.Client[v1.ManifestRequest, v1.ManifestResponse]
+	diff         *connect.Client[v1.DiffRequest, v1.DiffResponse]
+	logs         *connect.Client[v1.LogsRequest, v1.LogsResponse]
+	why          *connect.Client[v1.WhyRequest, v1.WhyResponse]
+	plan         *connect.Client[v1.PlanRequest, v1.PlanResponse]
+	replay       *connect.Client[v1.ReplayRequest, v1.ReplayResponse]
+	evidence     *connect.Client[v1.EvidenceRequest, v1.EvidenceResponse]
+	whoAmI       *connect.Client[v1.WhoAmIRequest, v1.WhoAmIResponse]
+	version      *connect.Client[v1.VersionRequest, v1.VersionResponse]
+	detach       *connect.Client[v1.DetachRequest, v1.DetachResponse]
+	upgrade      *connect.Client[v1.UpgradeRequest, v1.UpgradeResponse]
+	shutdown     *connect.Client[v1.ShutdownRequest, v1.ShutdownResponse]
+	token        *connect.Client[v1.TokenRequest, v1.TokenResponse]
+	leave        *connect.Client[v1.LeaveRequest, v1.LeaveResponse]
+	renew        *connect.Client[v1.RenewRequest, v1.RenewResponse]
+	certificates *connect.Client[v1.CertificatesRequest, v1.CertificatesResponse]
+	rotate       *connect.Client[v1.RotateRequest, v1.RotateResponse]
+	backup       *connect.Client[v1.BackupRequest, v1.BackupResponse]
 }
 
 // Status calls gemel.v1.Gemel.Status.
@@ -540,6 +565,24 @@ func (c *gemelClient) Renew(ctx context.Context, req *v1.RenewRequest) (*v1.Rene
 	return nil, err
 }
 
+// Certificates calls gemel.v1.Gemel.Certificates.
+func (c *gemelClient) Certificates(ctx context.Context, req *v1.CertificatesRequest) (*v1.CertificatesResponse, error) {
+	response, err := c.certificates.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// Rotate calls gemel.v1.Gemel.Rotate.
+func (c *gemelClient) Rotate(ctx context.Context, req *v1.RotateRequest) (*v1.RotateResponse, error) {
+	response, err := c.rotate.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
 // Backup calls gemel.v1.Gemel.Backup.
 func (c *gemelClient) Backup(ctx context.Context, req *v1.BackupRequest) (*connect.ServerStreamForClient[v1.BackupResponse], error) {
 	return c.backup.CallServerStream(ctx, connect.NewRequest(req))
@@ -611,6 +654,12 @@ type GemelHandler interface {
 	Leave(context.Context, *v1.LeaveRequest) (*v1.LeaveResponse, error)
 	// Renew gets new certificates for this machine. Access: admin.
 	Renew(context.Context, *v1.RenewRequest) (*v1.RenewResponse, error)
+	// Certificates tells the certificates of this cluster, and the keys of its
+	// heartbeats, which are no secret by what is told. Access: viewer.
+	Certificates(context.Context, *v1.CertificatesRequest) (*v1.CertificatesResponse, error)
+	// Rotate begins to replace keys of the whole cluster, the old ones being good
+	// until every machine has the new ones. Access: admin.
+	Rotate(context.Context, *v1.RotateRequest) (*v1.RotateResponse, error)
 	// Backup tells the whole of the cluster's store, at one instant. It holds what
 	// operators may see, and more. Access: admin.
 	Backup(context.Context, *v1.BackupRequest, *connect.ServerStream[v1.BackupResponse]) error
@@ -765,6 +814,19 @@ func NewGemelHandler(svc GemelHandler, opts ...connect.HandlerOption) (string, h
 		connect.WithSchema(gemelMethods.ByName("Renew")),
 		connect.WithHandlerOptions(opts...),
 	)
+	gemelCertificatesHandler := connect.NewUnaryHandlerSimple(
+		GemelCertificatesProcedure,
+		svc.Certificates,
+		connect.WithSchema(gemelMethods.ByName("Certificates")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+		connect.WithHandlerOptions(opts...),
+	)
+	gemelRotateHandler := connect.NewUnaryHandlerSimple(
+		GemelRotateProcedure,
+		svc.Rotate,
+		connect.WithSchema(gemelMethods.ByName("Rotate")),
+		connect.WithHandlerOptions(opts...),
+	)
 	gemelBackupHandler := connect.NewServerStreamHandlerSimple(
 		GemelBackupProcedure,
 		svc.Backup,
@@ -817,6 +879,10 @@ func NewGemelHandler(svc GemelHandler, opts ...connect.HandlerOption) (string, h
 			gemelLeaveHandler.ServeHTTP(w, r)
 		case GemelRenewProcedure:
 			gemelRenewHandler.ServeHTTP(w, r)
+		case GemelCertificatesProcedure:
+			gemelCertificatesHandler.ServeHTTP(w, r)
+		case GemelRotateProcedure:
+			gemelRotateHandler.ServeHTTP(w, r)
 		case GemelBackupProcedure:
 			gemelBackupHandler.ServeHTTP(w, r)
 		default:
@@ -914,6 +980,14 @@ func (UnimplementedGemelHandler) Leave(context.Context, *v1.LeaveRequest) (*v1.L
 
 func (UnimplementedGemelHandler) Renew(context.Context, *v1.RenewRequest) (*v1.RenewResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("gemel.v1.Gemel.Renew is not implemented"))
+}
+
+func (UnimplementedGemelHandler) Certificates(context.Context, *v1.CertificatesRequest) (*v1.CertificatesResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("gemel.v1.Gemel.Certificates is not implemented"))
+}
+
+func (UnimplementedGemelHandler) Rotate(context.Context, *v1.RotateRequest) (*v1.RotateResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("gemel.v1.Gemel.Rotate is not implemented"))
 }
 
 func (UnimplementedGemelHandler) Backup(context.Context, *v1.BackupRequest, *connect.ServerStream[v1.BackupResponse]) error {
