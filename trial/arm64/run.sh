@@ -1,6 +1,6 @@
 #!/bin/bash
 # trial-arm64: the arm64 build is started, on Debian's kernel in an emulated machine (QEMU, no acceleration): a program is run and
-# restarted, then a cluster of this one machine is begun, store and all. The machine has no disk and no network. LIMIT= seconds (600).
+# restarted, then gemel init makes keys and certificates. The machine has no disk and no network. LIMIT= seconds (600).
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 bash scripts/setup.sh trial/arm64/packages.txt "the trial on arm64"

@@ -21,7 +21,7 @@ type asylum struct {
 
 // asylumTime is how long after the first answer of the store a group has to be granted.
 // One that is not will not be: what runs of it is stopped, and starts with its right.
-const asylumTime = 30 * time.Second
+const asylumTime = 15 * time.Second
 
 // taking is how a copy that ran by no right comes under one.
 type taking struct {
