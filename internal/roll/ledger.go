@@ -372,16 +372,29 @@ func (l ledger) sow(ctx context.Context) error {
 	return nil
 }
 
-// plant writes the documents of a cluster that begins. What is there of such documents, in
-// a store that was restored, is taken away.
+// plant writes the documents of a cluster that begins.
 func (l ledger) plant(ctx context.Context, s seed) error {
 	there, _, err := l.store.Docs(ctx, "cluster/")
 	if err != nil {
 		return err
 	}
-	docs := slices.Clone(there)
-	for i := range docs {
-		docs[i].Value = nil
+	docs, err := s.docs(there)
+	if err != nil {
+		return err
+	}
+	_, err = l.store.PutDocs(ctx, docs...)
+	return err
+}
+
+// docs are what the store begins with. What is there of such documents in a store that
+// was restored is taken away; in a new one it is a token that somebody has asked for
+// already.
+func (s seed) docs(there []store.Doc) ([]store.Doc, error) {
+	var docs []store.Doc
+	for _, d := range there {
+		if s.Restored {
+			docs = append(docs, store.Doc{Key: d.Key, Rev: d.Rev})
+		}
 	}
 	set := func(key string, raw []byte) {
 		i := slices.IndexFunc(docs, func(d store.Doc) bool { return d.Key == key })
@@ -396,7 +409,7 @@ func (l ledger) plant(ctx context.Context, s seed) error {
 		set(key, raw)
 		return err
 	}
-	err = add(rollKey, s.Roll)
+	err := add(rollKey, s.Roll)
 	for plane, t := range s.Trust {
 		err = errors.Join(err, add(trustKeys+plane, t))
 	}
@@ -404,9 +417,8 @@ func (l ledger) plant(ctx context.Context, s seed) error {
 		err = errors.Join(err, add(ticketKey+t.ID, t))
 	}
 	if err != nil {
-		return fmt.Errorf("writing what the store begins with: %w", err)
+		return nil, fmt.Errorf("writing what the store begins with: %w", err)
 	}
 	set(crlKey, s.CRL)
-	_, err = l.store.PutDocs(ctx, docs...)
-	return err
+	return docs, nil
 }

@@ -272,7 +272,7 @@ func frozen(t *testing.T, r *rig) {
 	own, other := r.client(lead), r.client(r.others(lead)[0])
 	at := mustWrite(t, own, ha.WriteStore{Puts: []ha.Put{{Key: ha.NodeKey("z"), Node: member("z", "1")}}})
 	p := r.running[lead]
-	p.signal(syscall.SIGSTOP)
+	r.freeze(p)
 	if got := own.Node(ctxFor(t, 200*time.Millisecond), "z"); got.Error == "" {
 		t.Errorf("a member that stands still has answered: %+v", got)
 	}

@@ -81,7 +81,7 @@ func TestExternal(t *testing.T) {
 		var done sync.WaitGroup
 		done.Go(func() { c.Watch(ctx, func(at ha.Rev) { news <- at }) })
 		<-news
-		r.running[still].signal(syscall.SIGSTOP)
+		r.freeze(r.running[still])
 		var took []time.Duration
 		for range 5 {
 			began := time.Now()

@@ -10,6 +10,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/big"
@@ -265,6 +266,23 @@ func (p *process) logged() string {
 }
 
 func (p *process) signal(s syscall.Signal) { _ = p.cmd.Process.Signal(s) }
+
+// freeze stops a process. The signal is only sent when kill returns: threads that run on
+// another processor go on for a moment.
+func (r *rig) freeze(p *process) {
+	r.t.Helper()
+	p.signal(syscall.SIGSTOP)
+	until(r.t, "it stands still", func() error {
+		tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", p.cmd.Process.Pid))
+		for _, file := range tasks {
+			b, err2 := os.ReadFile(file)
+			if _, rest, _ := strings.Cut(string(b), ") "); err2 != nil || !strings.HasPrefix(rest, "T") {
+				err = errors.Join(err, err2, fmt.Errorf("%s: %.60s", file, rest))
+			}
+		}
+		return err
+	})
+}
 
 // gone waits for the end of a member.
 func (r *rig) gone(n string) *process {
