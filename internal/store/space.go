@@ -70,7 +70,8 @@ func (c *Client) Tidy(ctx context.Context) (done string, err error) {
 		return "", nil // an etcd that somebody else runs is that one's to look after
 	}
 	s, err := c.Space(ctx)
-	if err != nil || !s.Full && !s.wasteful() {
+	near := s.Size > s.Quota/5*4
+	if err != nil || !s.Full && !s.wasteful() && !near {
 		return "", err
 	}
 	// None of this is asked twice: who is asked again while it works would do it again.
@@ -78,9 +79,17 @@ func (c *Client) Tidy(ctx context.Context) (done string, err error) {
 	if err != nil {
 		return "", fmt.Errorf("making room in the store: %w", err)
 	}
-	if s.Full {
+	if s.Full || near {
 		if err := compact(ctx, l); err != nil {
 			return "", fmt.Errorf("forgetting the history of the store: %w", err)
+		}
+	}
+	if !s.Full && !s.wasteful() {
+		// Another member had the store take writes again before it was this one's turn: its
+		// file is nearly as large as it may be still, if not all of that is in use.
+		now, err := c.Space(ctx)
+		if err != nil || !now.wasteful() {
+			return "", err
 		}
 	}
 	if _, err := ask[etcdpb.DefragmentRequest, etcdpb.DefragmentResponse](ctx, l, "Maintenance/Defragment", &etcdpb.DefragmentRequest{}); err != nil {
