@@ -17,6 +17,7 @@ import (
 	"gemel/internal/proc"
 	"gemel/internal/roll"
 	"gemel/internal/status"
+	"gemel/internal/store"
 )
 
 // againEnv tells a monitor that it was put in the place of the one before by exec, to
@@ -177,7 +178,13 @@ func (e enrolment) Token(ctx context.Context, witness bool, name string, life ti
 	if err := e.none(); err != nil {
 		return "", time.Time{}, nil, err
 	}
-	return e.m.clerk.Token(ctx, witness, name, life)
+	text, until, at, err := e.m.clerk.Token(ctx, witness, name, life)
+	if errors.Is(err, store.ErrUnknown) {
+		// This monitor is being replaced, or the store was away: a token that nobody was
+		// given is good for nothing, and another one can be made.
+		err = &ha.Error{Kind: ha.ErrUnavailable, Reason: "ending", Hint: "ask again", Err: err}
+	}
+	return text, until, at, err
 }
 
 // departTime bounds how long the groups of a node that leaves may take to stop.

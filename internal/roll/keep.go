@@ -22,8 +22,8 @@ import (
 )
 
 const (
-	lookEvery  = 15 * time.Second // in case a change was missed
-	hurryEvery = time.Second      // while members of the store come and go
+	lookEvery  = 5 * time.Second // in case a change was missed
+	hurryEvery = time.Second     // while members of the store come and go
 	lookTime   = 20 * time.Second
 	renewEvery = time.Hour
 )
