@@ -32,8 +32,11 @@ func (w wishing) decide(ctx context.Context, r ha.Request) (ha.Answer, error) {
 	}
 	// An epoch of zero is that of a store in which nobody has decided yet.
 	out := m.client.Write(ctx, ha.WriteStore{Epoch: now.Epoch, Puts: []ha.Put{{Key: ha.BrainKey, Guard: now.Epoch, Brain: &ha.BrainRecord{Node: to}}}})
-	if !out.OK {
-		return refused("who decides has changed meanwhile, or the store did not take it: see gemel status, and ask again"), nil
+	switch {
+	case out.Refused:
+		return refused("who decides has changed meanwhile: see gemel status, and ask again"), nil
+	case !out.OK:
+		return refused("whether the store took it is not known (" + out.Error + "): see gemel status, and ask again"), nil
 	}
 	m.h.engine.Note(ha.BrainSwitched, ha.Subject{Kind: ha.KindNode, Name: string(to)}, "asked for by "+r.By)
 	undo := ""

@@ -70,9 +70,7 @@ func ghost(m *Machine, name ha.Process) *proc {
 		p.mem = memory{} // it is on its way out: what it was matters no more
 	}
 	p.safe, p.mem.Strays = p.mem.Hard, nil // those that run are told
-	if g := m.cluster.group(p.mem.Of); g != nil {
-		g.former = append(g.former, name) // while it runs, not everything of its group has stopped here
-	}
+	m.cluster.former(p)                    // while it runs, not everything of its group has stopped here
 	insert(m, p)
 	return p
 }
