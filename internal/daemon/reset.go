@@ -6,7 +6,6 @@ import (
 	"os"
 
 	"gemel/internal/ha"
-	"gemel/internal/manifest"
 )
 
 const (
@@ -14,21 +13,9 @@ const (
 	kernelLog    = "/dev/kmsg"
 )
 
-// served reports whether systemd runs this machine, and Gemel as its service.
-func served() bool {
-	_, err := os.Stat("/run/systemd/system")
-	return err == nil && os.Getenv("INVOCATION_ID") != ""
-}
-
-// resets reports whether this machine is reset when something of a group is there at the
-// end of its authority and cannot be killed. By itself it is only where a service manager
-// owns the machine: nobody wants that of a daemon tried out in a terminal or a container.
-func resets(how string, served bool) bool {
-	return how == manifest.ResetSysrq || how == manifest.ResetAuto && served
-}
-
 // reset restarts the machine at once, without writing what is in memory to its disks: a
-// disk that hangs is the most likely reason why something cannot be killed.
+// disk that hangs is the most likely reason why something cannot be killed. It has to be
+// asked for: an address that a monitor puts back while it is taken away looks the same.
 func reset(trigger, log string, to *slog.Logger) func(ha.Group, string) {
 	return func(g ha.Group, what string) {
 		text := fmt.Sprintf("gemel: the authority for group %s is over and this is still there: %s. The machine is reset", g, what)
