@@ -3,9 +3,13 @@ package daemon
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"gemel/internal/clock"
 	"gemel/internal/places"
@@ -17,33 +21,68 @@ import (
 // belongs to.
 const ownerFile = "owner"
 
-// claim makes the run directory that of this data directory. The locks are in the
-// data directory, so that without this a second instance with another data
-// directory would take the programs of the first one for its own: it finds them by
-// the table in the run directory.
-func claim(p places.Places) error {
-	path := filepath.Join(p.Run, ownerFile)
-	b, err := os.ReadFile(path)
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("reading whose the run directory is: %w", err)
+// claim makes the run directory that of this data directory, for as long as the
+// file that it returns is open. The locks are in the data directory, so that without
+// this a second instance with another data directory would take the programs of the
+// first one for its own: it finds them by the table in the run directory.
+//
+// Who has the directory shares a lock on the file, with others of the same data
+// directory; who wants to write itself into it needs the lock alone. So of any number
+// of starts at once, those of one data directory have it and the others are refused.
+func claim(p places.Places, wait time.Duration) (_ *os.File, err error) {
+	f, err := os.OpenFile(filepath.Join(p.Run, ownerFile), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("claiming the run directory: %w", err)
 	}
-	owner := strings.TrimSuffix(string(b), "\n")
-	if owner == p.Data {
-		return nil
-	}
-	if owner != "" {
-		if err := deserted(p, owner); err != nil {
-			return err
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, f.Close())
+		}
+	}()
+	for end := time.Now().Add(wait); ; time.Sleep(5 * time.Millisecond) {
+		owner, err := ownerOf(f, unix.LOCK_SH)
+		if err == nil && owner == p.Data {
+			return f, nil
+		}
+		if err == nil {
+			owner, err = ownerOf(f, unix.LOCK_EX)
+		}
+		if err == nil && owner != "" && owner != p.Data {
+			err = deserted(p, owner)
+		}
+		if err == nil {
+			// In place: another name's file would be another lock.
+			if err := errors.Join(f.Truncate(0), written(f, p.Data+"\n")); err != nil {
+				return nil, fmt.Errorf("claiming the run directory: %w", err)
+			}
+			continue // with the others of this data directory
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, err
+		}
+		if time.Now().After(end) {
+			return nil, fmt.Errorf("the run directory %s is in use by the gemel with the data directory %s; give this one another with --run-dir", p.Run, owner)
 		}
 	}
-	next := path + ".new"
-	if err := os.WriteFile(next, []byte(p.Data+"\n"), 0o600); err != nil {
-		return fmt.Errorf("claiming the run directory: %w", err)
+}
+
+func written(f *os.File, line string) error {
+	_, err := f.WriteAt([]byte(line), 0)
+	return err
+}
+
+// ownerOf reads whose the run directory is, under a lock of that kind. Who is there
+// is told as well when the lock cannot be had (EWOULDBLOCK).
+func ownerOf(f *os.File, how int) (string, error) {
+	locked := unix.Flock(int(f.Fd()), how|unix.LOCK_NB)
+	b, err := io.ReadAll(io.NewSectionReader(f, 0, unix.PathMax))
+	if err != nil {
+		return "", fmt.Errorf("reading whose the run directory is: %w", err)
 	}
-	if err := os.Rename(next, path); err != nil {
-		return fmt.Errorf("claiming the run directory: %w", err)
+	if locked != nil {
+		locked = fmt.Errorf("locking whose the run directory is: %w", locked)
 	}
-	return nil
+	return strings.TrimSuffix(string(b), "\n"), locked
 }
 
 // deserted returns nil if nothing of the instance before lives in the run

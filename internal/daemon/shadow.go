@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"time"
 
 	"gemel/internal/engine"
 	"gemel/internal/ha"
@@ -33,9 +34,11 @@ func Shadow(ctx context.Context, o Options) (int, error) {
 	if err != nil {
 		return 1, err
 	}
-	if err := claim(o.Places); err != nil {
+	own, err := claim(o.Places, 5*time.Second)
+	if err != nil {
 		return 1, err
 	}
+	defer own.Close()
 	sayCrash(o, ha.KindShadow)
 	// A host that is given another name while we run must not make the next monitor
 	// stop what on: narrows to the old one.
