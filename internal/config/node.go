@@ -268,11 +268,11 @@ func levelObject() object[manifest.Level] {
 		},
 		schema: k.schema,
 	}
-	resets := []string{manifest.ResetSysrq, manifest.ResetNone}
-	return object[L]{fresh: func() L { return L{Guard: true, Reset: manifest.ResetNone} }, fields: []field[L]{
+	resets := []string{manifest.ResetAuto, manifest.ResetSysrq, manifest.ResetNone}
+	return object[L]{fresh: func() L { return L{Guard: true, Reset: manifest.ResetAuto} }, fields: []field[L]{
 		at("guard", boolKind(), func(l *L) *bool { return &l.Guard }, "Run gemel guard, which ends what no half of Gemel holds any more. Without it the node offers level 0."),
 		at("reset", choiceKind(resets, resets), func(l *L) *string { return &l.Reset },
-			"What is done when a program of a group can't be killed by the end of its authority: sysrq (the kernel restarts the machine at once) or none."),
+			"What is done when a program of a group can't be killed by the end of its authority: sysrq (the kernel restarts the machine at once), none, or auto: sysrq where Gemel is the unit gemel.service of systemd, and not in a container."),
 		at("watchdog", pathKind("watchdog device"), func(l *L) *string { return &l.Watchdog }, "A hardware watchdog, as /dev/watchdog: level 2."),
 		at("watchdog-time", durationKind(100*time.Millisecond, 10*time.Minute), func(l *L) *time.Duration { return &l.WatchdogTime },
 			"After which the watchdog resets the machine. Without it: 2s.").

@@ -15,6 +15,7 @@ import (
 	"gemel/internal/ha"
 	"gemel/internal/manifest"
 	"gemel/internal/proc"
+	"gemel/internal/proc/lapse"
 )
 
 // orders carries out what concerns groups. Its member is nil on a machine of no cluster.
@@ -55,6 +56,7 @@ type parts struct {
 	keeper *addr.Keeper
 	made   *made
 	fences *fences
+	run    string        // the run directory: what is begun there has a deadline
 	stop   time.Duration // before the end of an authority nothing is begun
 
 	mu     sync.Mutex
@@ -64,7 +66,7 @@ type parts struct {
 }
 
 func newParts(o Options, tell func(addr.Event)) (*parts, error) {
-	p := &parts{stop: o.Identity.Timers.Stop, rights: map[ha.Group]ha.Right{}, owner: map[netip.Addr]ha.Group{}, names: map[netip.Addr]string{}}
+	p := &parts{run: o.Places.Run, stop: o.Identity.Timers.Stop, rights: map[ha.Group]ha.Right{}, owner: map[netip.Addr]ha.Group{}, names: map[netip.Addr]string{}}
 	var err error
 	p.keeper, err = addr.New(addr.Config{Tell: tell, Allow: p.allowed}, clock.Machine(), o.Log)
 	if err != nil {
@@ -158,6 +160,25 @@ func address(part ha.Part) (addr.Address, bool) {
 	return addr.Address{Addr: n.Addr(), Bits: n.Bits(), Device: device}, true
 }
 
+// held waits until somebody keeps the deadline of a group: the shadow takes an authority a
+// moment after this half has it, and takes none for a group whose kill it has begun. An
+// address that is added meanwhile would be taken away and added in turns.
+func (p *parts) held(ctx context.Context, g ha.Group, f ha.Fence) error {
+	for pause := 200 * time.Microsecond; ; pause = min(2*pause, 20*time.Millisecond) {
+		if !p.lives(g, f) {
+			return fmt.Errorf("this node has no authority for group %s with fence %s now", g, f)
+		}
+		if ok, err := lapse.Allowed(p.run, g, f); err != nil || ok {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("nobody keeps a deadline for group %s with fence %s here: %w", g, f, context.Cause(ctx))
+		case <-time.After(pause):
+		}
+	}
+}
+
 // add makes an address of a group active. The right is looked at before and after:
 // who was frozen in between takes it away again at once.
 func (p *parts) add(ctx context.Context, a ha.StartPart) error {
@@ -168,13 +189,13 @@ func (p *parts) add(ctx context.Context, a ha.StartPart) error {
 	p.mu.Lock()
 	p.owner[at.Addr], p.names[at.Addr] = a.Group, string(a.Part)
 	p.mu.Unlock()
-	if !p.lives(a.Group, a.Fence) {
-		return fmt.Errorf("this node has no authority for group %s with fence %s now", a.Group, a.Fence)
-	}
 	ctx, cancel := context.WithTimeout(ctx, partBound)
 	defer cancel()
+	if err := p.held(ctx, a.Group, a.Fence); err != nil {
+		return err
+	}
 	_, err := p.keeper.Add(ctx, at)
-	if err == nil && !p.lives(a.Group, a.Fence) {
+	if ok, _ := lapse.Allowed(p.run, a.Group, a.Fence); err == nil && !(ok && p.lives(a.Group, a.Fence)) {
 		err = fmt.Errorf("the authority for group %s ended while it was added", a.Group)
 	}
 	if err != nil {

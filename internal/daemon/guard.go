@@ -4,7 +4,6 @@ import (
 	"context"
 	"runtime/debug"
 
-	"gemel/internal/manifest"
 	"gemel/internal/proc"
 	"gemel/internal/proc/lapse"
 )
@@ -27,7 +26,7 @@ func (o *Options) armed() error {
 	}
 	var err error
 	o.Withdraw, err = withdraw()
-	if o.Reset == nil && o.Identity.Level.Reset == manifest.ResetSysrq {
+	if o.Reset == nil && resets(o.Identity.Level.Reset, served("/")) {
 		o.Reset = reset(sysrqTrigger, kernelLog, o.Log)
 	}
 	return err

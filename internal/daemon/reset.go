@@ -4,8 +4,11 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
+	"regexp"
 
 	"gemel/internal/ha"
+	"gemel/internal/manifest"
 )
 
 const (
@@ -13,9 +16,33 @@ const (
 	kernelLog    = "/dev/kmsg"
 )
 
+// served reports whether systemd runs this machine, and this process for its unit of
+// Gemel. The variables of a service would not do: whatever a service starts inherits them,
+// and a test of Gemel that a service runs must never reset its machine.
+func served(root string) bool {
+	if _, err := os.Stat(filepath.Join(root, "run/systemd/system")); err != nil {
+		return false
+	}
+	if _, err := os.Stat(filepath.Join(root, "run/systemd/container")); err == nil {
+		return false // the kernel is that of others
+	}
+	b, err := os.ReadFile(filepath.Join(root, "proc/self/cgroup"))
+	if err != nil {
+		return false
+	}
+	unit := regexp.MustCompile(`(?m)^\d+:[^:]*:/system\.slice/(.*/)?gemel(@[^/]*)?\.service(/|$)`)
+	return unit.Match(b)
+}
+
+// resets reports whether this machine is reset when something of a group is there at the
+// end of its authority and cannot be killed. By itself it is only where a service manager
+// owns the machine: nobody wants that of a daemon tried out in a terminal or a container.
+func resets(how string, served bool) bool {
+	return how == manifest.ResetSysrq || how == manifest.ResetAuto && served
+}
+
 // reset restarts the machine at once, without writing what is in memory to its disks: a
-// disk that hangs is the most likely reason why something cannot be killed. It has to be
-// asked for: an address that a monitor puts back while it is taken away looks the same.
+// disk that hangs is the most likely reason why something cannot be killed.
 func reset(trigger, log string, to *slog.Logger) func(ha.Group, string) {
 	return func(g ha.Group, what string) {
 		text := fmt.Sprintf("gemel: the authority for group %s is over and this is still there: %s. The machine is reset", g, what)

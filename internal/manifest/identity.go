@@ -133,8 +133,9 @@ func (t Timers) Wait() time.Duration {
 // What is done when something of a group is there at the end of its authority and cannot
 // be killed.
 const (
+	ResetAuto  = "auto"  // as sysrq where systemd runs the machine and Gemel as its service, else as none
 	ResetSysrq = "sysrq" // the kernel restarts the machine at once, without a sync
-	ResetNone  = "none"  // it is told
+	ResetNone  = "none"
 )
 
 // Level is what makes the exclusivity level that a node offers (DESIGN 5.3.9).

@@ -3,6 +3,7 @@ package ladder
 import (
 	"slices"
 	"strings"
+	"time"
 
 	"gemel/internal/ha"
 	"gemel/internal/manifest"
@@ -170,7 +171,8 @@ func (c *cluster) partDone(m *Machine, in ha.PartDone) {
 }
 
 // partLost takes the news that a part is gone without an order: it is started again,
-// and what runs with it goes on meanwhile.
+// and what runs with it goes on meanwhile. The first time that is at once; whoever takes
+// it away again and again is not fought with.
 func (c *cluster) partLost(m *Machine, in ha.PartLost) {
 	g := c.group(in.Group)
 	if g == nil {
@@ -186,11 +188,21 @@ func (c *cluster) partLost(m *Machine, in ha.PartLost) {
 		g.alarm(p, ha.Assert, ha.Major, in.Detail)
 	}
 	p.fails = max(p.fails, 1)
+	if p.losses++; p.lost == 0 || m.now >= p.lost.Add(lossesApart) {
+		p.losses = 0
+	}
+	if p.lost = m.now; p.losses > 0 {
+		p.due = m.now.Add(pause(p.losses))
+	}
 	if p.name.Made() {
 		partGone(g, p, in)
 	}
 	m.touchAll()
 }
+
+// lossesApart is how long a part has to be there so that its next loss is one by itself;
+// longer than the longest pause.
+const lossesApart = time.Minute
 
 // wake returns when a part is tried again.
 func (c *cluster) wake() (t ha.Instant) {
@@ -267,8 +279,11 @@ func (c *cluster) begin(m *Machine, in ha.Booted) {
 	c.yes, c.alone = in.Cluster, in.Cluster && in.Alone
 	for _, g := range c.groups {
 		if m.node.fresh || !c.yes {
-			kept := g.mem.keptBounds
+			kept := g.mem
 			g.mem = keptGroup{}
+			if kept.Wrong != "" {
+				g.alarm(&part{name: kept.Wrong}, ha.Clear, ha.OK, "the machine was booted")
+			}
 			if kept.Late {
 				unlate(g, "the machine was booted")
 			}
@@ -276,7 +291,7 @@ func (c *cluster) begin(m *Machine, in ha.Booted) {
 				raise(g, ha.GroupUnproved, ha.OK, "the machine was booted", because(ruleUnproved, "the machine was booted: nothing of it is here"))
 			}
 			for _, p := range g.parts {
-				p.on = false
+				p.on, p.fails = false, 0
 			}
 			g.keep()
 		}

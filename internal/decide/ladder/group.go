@@ -29,9 +29,12 @@ type group struct {
 // keptGroup is what the next monitor must know of a group: programs are found by
 // the shadow, addresses and scripts are found by nobody.
 type keptGroup struct {
-	Fence ha.Fence  `json:"fence,omitzero"` // under which it was begun here; zero: nothing of it is here
-	Parts []ha.Part `json:"parts,omitempty"`
-	Halt  string    `json:"halt,omitempty"` // why it is started nowhere, until an operator clears that
+	Fence ha.Fence  `json:"fence,omitzero"`  // under which it was begun here; zero: nothing of it is here
+	Parts []ha.Part `json:"parts,omitempty"` // that may be here
+	// Unready are those of them that were not seen started: no program is, before they are.
+	Unready []ha.Part `json:"unready,omitempty"`
+	Halt    string    `json:"halt,omitempty"`  // why it is started nowhere, until an operator clears that
+	Wrong   ha.Part   `json:"wrong,omitempty"` // for which its alarm stands
 	keptBounds
 }
 
@@ -49,6 +52,8 @@ type part struct {
 	begun  bool       // the order on its way is a start
 	cut    bool       // that was told to end
 	due    ha.Instant // it is not tried again before
+	lost   ha.Instant // when it was last gone without an order
+	losses int        // of those, one soon after the other
 }
 
 const groupKey = "group/"
@@ -104,7 +109,11 @@ func (g *group) part(name ha.Part) *part {
 		}
 	}
 	on := slices.Contains(g.mem.Parts, name)
-	return &part{name: name, on: on, ready: on}
+	p := &part{name: name, on: on, ready: on && !slices.Contains(g.mem.Unready, name)}
+	if name == g.mem.Wrong {
+		p.fails = 1
+	}
+	return p
 }
 
 // members are the processes that are active with the group.
@@ -207,6 +216,12 @@ func (g *group) entitled() bool {
 // before the programs that may bind to them, and go after them.
 func (g *group) reconcile() {
 	why, want := g.wanted()
+	switch {
+	case g.gone && g.mem.Fence == (ha.Fence{}) && !g.here():
+		forget(g, why)
+	case g.mem.Wrong != "" && !g.failing():
+		g.alarm(&part{name: g.mem.Wrong}, ha.Clear, ha.OK, "it is not in the manifest any more")
+	}
 	if want && g.m.node.settled && g.m.cluster.known {
 		if g.mem.Fence != g.grant.Fence {
 			g.mem.Fence = g.grant.Fence
@@ -290,7 +305,7 @@ func (g *group) turn(why string) {
 	if g.role == ha.Active && !g.lapse && !g.hurry && slices.ContainsFunc(g.parts, func(p *part) bool { return p.on && p.step > g.programs }) {
 		role = ha.Active // what was started after them is stopped before them
 	}
-	if g.entitled() || !g.m.cluster.known && g.mem.Fence != (ha.Fence{}) && g.mem.Ends == 0 && (g.m.now >= g.rest || g.running()) {
+	if g.entitled() || !g.m.cluster.known && g.mem.Fence != (ha.Fence{}) && g.mem.Ends == 0 && (g.m.now >= g.rest && g.waits(g.programs) == "" || g.running()) {
 		role = ha.Active
 	}
 	for _, p := range g.members() {
@@ -351,6 +366,10 @@ func (g *group) tell(code ha.Code, detail string, why ha.Reason) {
 
 func (g *group) alarm(p *part, change ha.Change, severity ha.Severity, detail string) {
 	entry, _ := ha.GroupPart.Entry()
+	if g.mem.Wrong = ""; change == ha.Assert {
+		g.mem.Wrong = p.name
+	}
+	g.keep()
 	g.m.do(ha.Emit{Event: ha.Event{At: g.m.now, Code: ha.GroupPart, Subject: ha.OfGroup(g.cfg.Name), Change: change,
 		Severity: severity, Text: entry.Text, Detail: string(p.name) + ": " + detail, Role: g.role,
 		Why: because(rulePart, fmt.Sprintf("%s: %s", p.name, detail), "fails", p.fails)}})
@@ -364,16 +383,19 @@ func (g *group) failing() bool {
 
 // keep writes down what may be here of it.
 func (g *group) keep() {
-	g.mem.Parts = nil
+	g.mem.Parts, g.mem.Unready = nil, nil
 	for _, p := range g.parts {
 		if p.on {
 			g.mem.Parts = append(g.mem.Parts, p.name)
+		}
+		if p.on && !p.ready {
+			g.mem.Unready = append(g.mem.Unready, p.name)
 		}
 	}
 	value := save(g.mem)
 	var old keptGroup
 	_ = load(g.m.kept[g.key()], &old)
-	if g.mem.Fence == (ha.Fence{}) && len(g.mem.Parts) == 0 && g.mem.Halt == "" && g.mem.keptBounds == (keptBounds{}) {
+	if g.mem.Fence == (ha.Fence{}) && len(g.mem.Parts) == 0 && g.mem.Halt == "" && g.mem.Wrong == "" && g.mem.keptBounds == (keptBounds{}) {
 		value = ""
 	}
 	if value == g.m.kept[g.key()] {
@@ -385,6 +407,6 @@ func (g *group) keep() {
 		g.m.kept[g.key()] = value
 	}
 	// Which alarms stand is known for certain, or one would stand for ever.
-	sync := old.Late != g.mem.Late || old.Overdue != g.mem.Overdue
+	sync := old.Late != g.mem.Late || old.Overdue != g.mem.Overdue || old.Wrong != g.mem.Wrong
 	g.m.do(ha.Keep{Key: g.key(), Value: value, Sync: sync, Why: because(ruleKeep, "the next monitor must know what of the group is here")})
 }

@@ -143,3 +143,19 @@ func settleParts(g *group, why string) {
 		}
 	}
 }
+
+// forget takes away every alarm of a group that is in no manifest any more, and of which
+// nothing is here.
+func forget(g *group, why string) {
+	for _, p := range g.parts {
+		p.fails, p.starts, p.due = 0, 0, 0
+	}
+	if g.mem.Wrong != "" {
+		g.alarm(&part{name: g.mem.Wrong}, ha.Clear, ha.OK, why)
+	}
+	if g.mem.Late {
+		unlate(g, why)
+	}
+	g.mem.Halt = ""
+	g.keep()
+}

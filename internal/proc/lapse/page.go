@@ -13,6 +13,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"gemel/internal/clock"
+	"gemel/internal/ha"
 	"gemel/internal/proc"
 )
 
@@ -197,4 +199,27 @@ func (p *page) head() (h head) {
 func there(run string) bool {
 	_, err := os.Lstat(filepath.Join(run, File))
 	return err == nil
+}
+
+// Allowed reports whether a group may be started here under a fence at this instant, by
+// the page of a run directory: its deadline is kept, and its kill has not begun. It is for
+// what the monitor starts itself, as the shadow asks its own copy before each program.
+func Allowed(run string, name ha.Group, f ha.Fence) (bool, error) {
+	boot, err := clock.BootID()
+	if err != nil {
+		return false, fmt.Errorf("reading the boot id: %w", err)
+	}
+	p, err := openPage(run, false)
+	if err != nil || p == nil {
+		return false, err
+	}
+	defer p.close()
+	for i := 1; i < p.count(); i++ {
+		// A row that cannot be read allows nothing, and says nothing of the others.
+		if r, ok, err := p.row(i); err == nil && ok && r.Right.Group == name {
+			g := group{right: r.Right, state: r.State, named: r.Named}
+			return r.Boot == boot && r.Right.Fence == f && g.mayStart(clock.Now()), nil
+		}
+	}
+	return false, nil
 }
