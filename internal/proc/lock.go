@@ -15,6 +15,8 @@ import (
 const (
 	ShadowLock  = "shadow.lock"
 	MonitorLock = "monitor.lock"
+	// GuardLock is that of the one who keeps deadlines beside them.
+	GuardLock = "guard.lock"
 	// MonitorSocket is where a live monitor listens, in the run directory, for a
 	// new shadow.
 	MonitorSocket = "monitor.sock"

@@ -16,9 +16,6 @@ import (
 	"gemel/internal/proc/spawn"
 )
 
-// GuardLock is the lock in the data directory that a Guard holds for life.
-const GuardLock = "guard.lock"
-
 // guard is the state of a Guard.
 type guard struct {
 	c     Config
@@ -59,7 +56,7 @@ const (
 // done anything, when another guard is there or nothing was ever to be kept. It only
 // reads the page; signals that ask for an end mean nothing to it.
 func Guard(ctx context.Context, dataDir string, c Config) error {
-	lock, err := proc.TakeLock(filepath.Join(dataDir, GuardLock), 0)
+	lock, err := proc.TakeLock(filepath.Join(dataDir, proc.GuardLock), 0)
 	var other *proc.HeldError
 	if errors.As(err, &other) {
 		return nil

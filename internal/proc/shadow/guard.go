@@ -13,7 +13,6 @@ import (
 
 	"gemel/internal/clock"
 	"gemel/internal/proc"
-	"gemel/internal/proc/lapse"
 	"gemel/internal/proc/spawn"
 )
 
@@ -61,7 +60,7 @@ func (g *guardian) start(s *shadow) {
 // find holds a guard that lives. One of another version is ended: it may not know
 // what this one writes.
 func (g *guardian) find(s *shadow) error {
-	lock := filepath.Join(s.c.DataDir, lapse.GuardLock)
+	lock := filepath.Join(s.c.DataDir, proc.GuardLock)
 	var held *proc.HeldError
 	if err := proc.ProbeLock(lock, 0); !errors.As(err, &held) {
 		return err

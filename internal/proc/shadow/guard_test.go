@@ -20,7 +20,7 @@ import (
 
 func (w *world) guardPID() int {
 	var held *proc.HeldError
-	if asHeld(proc.ProbeLock(filepath.Join(w.dir, lapse.GuardLock), 0), &held) {
+	if asHeld(proc.ProbeLock(filepath.Join(w.dir, proc.GuardLock), 0), &held) {
 		return held.PID
 	}
 	return 0
