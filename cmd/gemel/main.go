@@ -14,6 +14,7 @@ import (
 	"gemel/internal/cli"
 	"gemel/internal/config"
 	"gemel/internal/daemon"
+	"gemel/internal/places"
 	"gemel/internal/port"
 	"gemel/internal/roll"
 )
@@ -28,7 +29,7 @@ func main() {
 		// What a burst of starts leaves for good lies between its garbage: the more garbage
 		// there is at a time, the more memory those few objects keep from going back.
 		Monitor:      half(30, monitor),
-		Membership:   cli.Membership{Begin: roll.Begin, Join: roll.Join, Restore: restored},
+		Membership:   cli.Membership{Begin: roll.Begin, Join: roll.Join, Restore: restored, Serve: serve},
 		ReadManifest: daemon.ReadManifest, Import: imported,
 	}))
 }
@@ -65,6 +66,8 @@ func restored(ctx context.Context, o cli.RunOptions, s roll.Setup, off []string)
 	}
 	return daemon.Restore(ctx, with, s, off)
 }
+
+func serve(ctx context.Context, p places.Places) (bool, error) { return daemon.Enable(ctx, p, "/") }
 
 func guard(ctx context.Context, o daemon.Options) (int, error) { return 0, daemon.Guard(ctx, o) }
 

@@ -23,6 +23,7 @@ type machine struct {
 	name      string
 	addresses []string
 	one       bool
+	still     bool
 }
 
 func (m *machine) flags(c *cobra.Command) {
@@ -30,7 +31,26 @@ func (m *machine) flags(c *cobra.Command) {
 	f.StringVar(&m.name, "name", "", "`NAME` of this node (default: the host's, up to the first dot)")
 	f.StringArrayVar(&m.addresses, "address", nil, "an address of this machine: `NET=IP`; once for each network (default: they are looked for)")
 	f.BoolVar(&m.one, "one-network", false, "there is one network only, and it is known what follows from that")
+	f.BoolVar(&m.still, "no-start", false, "do not have systemd run Gemel as its service")
 }
+
+// start has the service manager run this node from now on, where there is one for that.
+func (m *machine) start(ctx context.Context, t *tool) (bool, error) {
+	if m.still || t.w.Serve == nil {
+		return false, nil
+	}
+	p, err := places.Find(t.given)
+	if err != nil {
+		return false, err
+	}
+	served, err := t.w.Serve(ctx, p)
+	if err != nil {
+		return false, fmt.Errorf("everything is written, but the node does not run: %w", err)
+	}
+	return served, nil
+}
+
+const asService = "it runs, as the service gemel of systemd, and after each boot"
 
 // setup is what a person says of this machine.
 func setup(t *tool, m machine) (roll.Setup, error) {
@@ -80,16 +100,19 @@ of groups run by an authority from then on, with the deadlines that belong to it
 			if err != nil {
 				return undone(err)
 			}
-			runs, err := takeUp(c.Context(), t)
+			runs, served, err := m.takeUp(c.Context(), t)
 			if err != nil {
 				return err
 			}
 			if t.json {
-				return t.printJSON(begun(b, runs))
+				return t.printJSON(begun(b, runs || served))
 			}
 			fmt.Fprintf(t.out, "cluster %s (%s) begins with this machine, %s\n", b.Name, b.Cluster, b.Node)
 			tellWays(t, b)
-			if !runs {
+			switch {
+			case served:
+				fmt.Fprintln(t.out, asService)
+			case !runs:
 				fmt.Fprintf(t.out, "start it here:\n  %s\n", t.command("gemel run FILE"))
 			}
 			fmt.Fprintf(t.out, "on the second machine, until %s:\n  %s\n", b.Until.Local().Format("15:04:05 -0700"), joinLine(b.Doors, b.Token))
@@ -131,19 +154,20 @@ func begun(b roll.Begun, runs bool) map[string]any {
 }
 
 // takeUp has a daemon that runs here begin anew as what node.yaml says, by exec in the
-// same pids: no program notices. runs is false if there is none.
-func takeUp(ctx context.Context, t *tool) (runs bool, err error) {
+// same pids: no program notices. Without one, the service is started.
+func (m *machine) takeUp(ctx context.Context, t *tool) (runs, served bool, err error) {
 	if _, err := t.dial(); err != nil {
 		var known *ha.Error
 		if errors.As(err, &known) && known.Kind == ha.ErrUnavailable {
-			return false, nil
+			served, err := m.start(ctx, t)
+			return false, served, err
 		}
-		return false, err
+		return false, false, err
 	}
 	if _, _, err := upgrade(ctx, t, &gemelv1.UpgradeRequest{}); err != nil {
-		return true, fmt.Errorf("everything is written, but the daemon has not taken it up: %w", err)
+		return true, false, fmt.Errorf("everything is written, but the daemon has not taken it up: %w", err)
 	}
-	return true, nil
+	return true, false, nil
 }
 
 func joinCommand(t *tool) *cobra.Command {
@@ -174,12 +198,12 @@ same command may be repeated until it has come to its end.`,
 			if err != nil {
 				return undone(err)
 			}
-			runs, err := takeUp(c.Context(), t)
+			runs, served, err := m.takeUp(c.Context(), t)
 			if err != nil {
 				return err
 			}
 			if t.json {
-				return t.printJSON(begun(b, runs))
+				return t.printJSON(begun(b, runs || served))
 			}
 			fmt.Fprintf(t.out, "%s is in the cluster %s (%s)\n", b.Node, b.Name, b.Cluster)
 			tellWays(t, b)
@@ -187,9 +211,12 @@ same command may be repeated until it has come to its end.`,
 			if witness {
 				what = "what it runs, nothing, is"
 			}
-			if runs {
+			switch {
+			case runs:
 				fmt.Fprintf(t.out, "%s in %s; put it in force here:\n  %s\n", what, b.File, t.command("gemel apply "+quoted(b.File)))
-			} else {
+			case served:
+				fmt.Fprintf(t.out, "%s in %s\n%s\n", what, b.File, asService)
+			default:
 				fmt.Fprintf(t.out, "%s in %s; start it:\n  %s\n", what, b.File, t.command("gemel run "+quoted(b.File)))
 			}
 			if b.Missing != "" {
@@ -417,18 +444,27 @@ command waits until every right of before is over by every clock.`,
 			if err != nil {
 				return undone(err)
 			}
+			served, err := m.start(c.Context(), t)
+			if err != nil {
+				return err
+			}
 			if t.json {
-				return t.printJSON(begun(b, false))
+				return t.printJSON(begun(b, served))
 			}
 			fmt.Fprintf(t.out, "cluster %s (%s) begins anew with this machine, %s\n", b.Name, b.Cluster, b.Node)
 			tellWays(t, b)
-			fmt.Fprintf(t.out, "start it here:\n  %s\n", t.command("gemel run FILE"))
+			if served {
+				fmt.Fprintln(t.out, asService)
+			} else {
+				fmt.Fprintf(t.out, "start it here:\n  %s\n", t.command("gemel run FILE"))
+			}
 			fmt.Fprintf(t.out, "on a second machine, until %s:\n  %s\n", b.Until.Local().Format("15:04:05 -0700"), joinLine(b.Doors, b.Token)+" --anew")
 			fmt.Fprintln(t.out, "there is no way back: the store of before is gone from this machine")
 			return nil
 		},
 	}
 	c.Flags().StringVar(&m.name, "name", "", "`NAME` of the node whose place this machine takes (default: its own)")
+	c.Flags().BoolVar(&m.still, "no-start", false, "do not have systemd run Gemel as its service")
 	c.Flags().StringSliceVar(&off, "off", nil, "the other nodes that are off, as `a,b`")
 	return c
 }

@@ -47,6 +47,8 @@ type Membership struct {
 	Join  func(ctx context.Context, s roll.Setup, at []string, token string) (roll.Begun, error)
 	// Restore makes the cluster anew, with this machine alone, from the backup o.File.
 	Restore func(ctx context.Context, o RunOptions, s roll.Setup, off []string) (roll.Begun, error)
+	// Serve has the service manager run Gemel from now on; false: there is none for that.
+	Serve func(ctx context.Context, p places.Places) (bool, error)
 }
 
 // RunOptions are the flags of run.

@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"path/filepath"
-	"regexp"
 
 	"gemel/internal/ha"
 	"gemel/internal/manifest"
@@ -15,24 +13,6 @@ const (
 	sysrqTrigger = "/proc/sysrq-trigger"
 	kernelLog    = "/dev/kmsg"
 )
-
-// served reports whether systemd runs this machine, and this process for its unit of
-// Gemel. The variables of a service would not do: whatever a service starts inherits them,
-// and a test of Gemel that a service runs must never reset its machine.
-func served(root string) bool {
-	if _, err := os.Stat(filepath.Join(root, "run/systemd/system")); err != nil {
-		return false
-	}
-	if _, err := os.Stat(filepath.Join(root, "run/systemd/container")); err == nil {
-		return false // the kernel is that of others
-	}
-	b, err := os.ReadFile(filepath.Join(root, "proc/self/cgroup"))
-	if err != nil {
-		return false
-	}
-	unit := regexp.MustCompile(`(?m)^\d+:[^:]*:/system\.slice/(.*/)?gemel(@[^/]*)?\.service(/|$)`)
-	return unit.Match(b)
-}
 
 // resets reports whether this machine is reset when something of a group is there at the
 // end of its authority and cannot be killed. By itself it is only where a service manager

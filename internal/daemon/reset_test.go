@@ -39,38 +39,3 @@ func TestReset(t *testing.T) {
 		t.Errorf("the kernel's log got %q, %v", b, err)
 	}
 }
-
-// TestServed: only the unit itself counts, not what another service starts, nor a container.
-func TestServed(t *testing.T) {
-	for _, c := range []struct {
-		cgroup string
-		files  []string
-		want   bool
-	}{
-		{"0::/system.slice/gemel.service\n", []string{"run/systemd/system"}, true},
-		{"12:pids:/system.slice/gemel.service\n1:name=systemd:/system.slice/gemel.service/gemel\n", []string{"run/systemd/system"}, true},
-		{"0::/system.slice/system-gemel.slice/gemel@two.service\n", []string{"run/systemd/system"}, true},
-		{"0::/system.slice/gemel.service\n", nil, false},
-		{"0::/system.slice/gemel.service\n", []string{"run/systemd/system", "run/systemd/container"}, false},
-		{"0::/system.slice/actions-runner.service\n", []string{"run/systemd/system"}, false},
-		{"0::/system.slice/not-gemel.service\n", []string{"run/systemd/system"}, false},
-		{"0::/user.slice/user-0.slice/session-1.scope\n", []string{"run/systemd/system"}, false},
-		{"", []string{"run/systemd/system"}, false},
-	} {
-		root := t.TempDir()
-		for _, f := range append(c.files, "proc/self") {
-			if err := os.MkdirAll(filepath.Join(root, f), 0o700); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if err := os.WriteFile(filepath.Join(root, "proc/self/cgroup"), []byte(c.cgroup), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if got := served(root); got != c.want {
-			t.Errorf("%q with %v: %v", c.cgroup, c.files, got)
-		}
-	}
-	if served("/") {
-		t.Error("a test takes itself for the service")
-	}
-}
