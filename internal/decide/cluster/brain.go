@@ -145,8 +145,8 @@ func (b *Brain) Step(now ha.Instant, in ha.Input) []ha.Action {
 	switch in := in.(type) {
 	case ha.Hearing:
 		b.ear.listen(in.Nodes)
-		// The next look is at the latest when a silence is complete, and not up to a quarter
-		// of one later.
+		// The next look is at the latest when a silence is complete, and not up to half of one
+		// later.
 		b.way.next = min(b.way.next, b.ear.falls(b.way.next))
 		b.decide()
 	case ha.StoreRead:
@@ -160,7 +160,7 @@ func (b *Brain) Step(now ha.Instant, in ha.Input) []ha.Action {
 	case ha.StoreWritten:
 		b.wrote(in)
 	case ha.Stirred:
-		if b.held && in.At > b.store.At {
+		if in.At > b.store.At {
 			b.store.known = false
 			b.decide()
 		}
@@ -182,8 +182,8 @@ func (b *Brain) Step(now ha.Instant, in ha.Input) []ha.Action {
 		hush(b, nil, "this node does not decide any more")
 	}
 	if b.now >= b.way.next {
-		b.way.next = b.now.Add(b.mind.Timers.Silence / 4)
-		b.order(ha.Listen{Why: because("listen", "each quarter of a silence")})
+		b.way.next = b.now.Add(b.mind.Timers.Silence / 2)
+		b.order(ha.Listen{Why: because("listen", "each half of a silence")})
 	}
 	return b.out
 }
@@ -218,8 +218,8 @@ func (b *Brain) decide() {
 	case !b.store.known && (b.held || b.way.asked == 0 || b.now.Sub(b.way.asked) >= b.mind.Timers.Silence || orphaned(b)):
 		b.look()
 	case !b.store.known:
-		// Who does not hold the epoch asks once in a silence, and not at each look, as long as
-		// who holds it is heard.
+		// Who does not hold the epoch asks at most once in a silence, and not at each look, as
+		// long as who holds it is heard.
 	case !b.held:
 		b.aspire()
 	default:
@@ -312,12 +312,17 @@ func (e *ear) hearing(name ha.Node) ha.Heard {
 
 // listen takes what was heard.
 func (e *ear) listen(all []ha.Heard) {
-	e.heard = all
+	hears := func(h ha.Heard) bool {
+		return slices.ContainsFunc(h.Hears, func(n ha.Node) bool { return n != h.Node && slices.Contains(e.listed, n) })
+	}
 	for _, h := range all {
-		if slices.ContainsFunc(h.Hears, func(n ha.Node) bool { return n != h.Node && slices.Contains(e.listed, n) }) {
+		// It may have become deaf at any instant since the last look: its silence counts from
+		// this one.
+		if hears(h) || hears(e.hearing(h.Node)) {
 			e.whole[h.Node] = h.At
 		}
 	}
+	e.heard = all
 }
 
 // lost reports whether a node is silent, or is heard and was deaf itself for as long.
@@ -380,7 +385,11 @@ func (b *Brain) aspire() {
 	}
 	holder, turn := b.store.Brain.Node, rank(b)
 	if holder != "" && holder != b.mind.Node && !orphaned(b) {
-		b.store.known = false // who holds it is asked for again at the next look
+		// Who holds it is asked for again when the store stirs, and now and then: a watch
+		// may be dead.
+		if b.now.Sub(b.way.asked) >= b.mind.Timers.Life {
+			b.store.known = false
+		}
 		return
 	}
 	if holder == "" && turn > 1 && b.now.Sub(b.mind.Start) < b.mind.Timers.Silence*timesOf(turn) {

@@ -322,6 +322,8 @@ func (s *theatre) fact(word string, rest []string) {
 	case "epoch":
 		s.rev++
 		s.keys[ha.BrainKey] = kept{rev: s.rev, brain: ha.BrainRecord{Node: ha.Node(rest[0])}}
+	case "stir": // the watch says that something has changed
+		s.do(ha.Stirred{At: s.rev})
 	case "hold": // from now on answers come by lines
 		s.hold = true
 	case "flow":
