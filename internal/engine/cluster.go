@@ -65,7 +65,11 @@ type Cluster struct {
 
 // NewCluster makes a Cluster; nothing runs before Run.
 func NewCluster(s ClusterSetup) *Cluster {
-	return &Cluster{s: s, inbox: newInbox[turn](), auth: cluster.NewAuthority(s.Self), brain: cluster.NewBrain(s.Mind), left: make(chan struct{})}
+	c := &Cluster{s: s, inbox: newInbox[turn](), auth: cluster.NewAuthority(s.Self), brain: cluster.NewBrain(s.Mind), left: make(chan struct{})}
+	if s.Self.Away {
+		c.away = s.Clock.Now() // at the latest: a life before has told it, and this one does not again
+	}
+	return c
 }
 
 // turn is one thing for the loop: a fact for one of the two machines, or work on the

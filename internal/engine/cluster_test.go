@@ -301,3 +301,13 @@ func TestDepartOfNobody(t *testing.T) {
 		}
 	})
 }
+
+// TestAwayAtFirst: a life that begins with the alarm that the store is away knows that it
+// is; it will not be told again.
+func TestAwayAtFirst(t *testing.T) {
+	for _, away := range []bool{false, true} {
+		if c := NewCluster(ClusterSetup{Clock: clock.Machine(), Self: cluster.Self{Away: away}}); (c.Away() != 0) != away {
+			t.Errorf("away %t: since %v", away, c.Away())
+		}
+	}
+}

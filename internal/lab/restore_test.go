@@ -68,6 +68,7 @@ func TestRestore(t *testing.T) {
 	at := a.addresses()
 	file := a.Path("store.backup")
 	a.must("backup", file)
+	stale := text(a.must("token", "--name", "b"), "token")
 	a.refuses("runs here", "restore", file, "--off", "b")
 
 	w.Stop()
@@ -95,6 +96,11 @@ func TestRestore(t *testing.T) {
 	}
 	b.Stop()
 	b.refuses("already", "join", "--name", "b", "--address", "n="+at["b"], at["a"], text(said, "token"))
+	// A token that nobody takes costs it nothing: it is what it was.
+	b.refuses("", "join", "--anew", "--name", "b", "--address", "n="+at["b"], at["a"], stale)
+	b.Begin()
+	b.Until("it is what it was", func(s *gemelv1.Snapshot) bool { return s.GetCluster() != nil })
+	b.Stop()
 	b.must("join", "--anew", "--name", "b", "--address", "n="+at["b"], at["a"], text(said, "token"))
 	b.Begin()
 	a.Until("b is a member of the new era", func(s *gemelv1.Snapshot) bool { return nodes(s) == "a member, b member" && on(s, "g") == "a" })

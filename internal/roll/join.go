@@ -146,16 +146,47 @@ func (n *newcomer) look(networks []network) error {
 	return nil
 }
 
-// ask asks for the certificates, or goes on with those of a join that was cut off.
+// ask asks for the certificates. Those of a cluster that this machine was in before go
+// only when a node has taken the token.
 func (n *newcomer) ask(ctx context.Context) error {
-	var old told
+	if old, ok := n.asked(); !n.Anew || ok && old.Token == n.text {
+		return n.request(ctx)
+	}
+	home := n.Home
+	n.Home.Data = home.at("joining")
+	err := n.request(ctx)
+	fresh := n.Home
+	if n.Home = home; err != nil {
+		return err
+	}
+	aside := home.dir() + ".joined"
+	if err := errors.Join(os.RemoveAll(aside), os.Rename(fresh.dir(), aside)); err != nil {
+		return fmt.Errorf("putting the new keys in their place: %w", err)
+	}
+	if err := clear(home); err != nil {
+		return err
+	}
+	if err := os.Rename(aside, home.dir()); err != nil {
+		return fmt.Errorf("putting the new keys in their place: %w", err)
+	}
+	return n.open()
+}
+
+// asked is what a join before was told.
+func (n *newcomer) asked() (old told, ok bool) {
 	raw, err := secret.Read(n.Home.at(askedFile))
-	if err == nil && json.Unmarshal(raw, &old) == nil && old.Token == n.text {
+	return old, err == nil && json.Unmarshal(raw, &old) == nil
+}
+
+// request makes keys and has a node certify them, or goes on with those of a join that was
+// cut off.
+func (n *newcomer) request(ctx context.Context) error {
+	if old, ok := n.asked(); ok && old.Token == n.text {
 		n.told = old.Settings
 		n.say("going on with a join that was cut off")
 		return n.open()
 	}
-	if err == nil || !errors.Is(err, fs.ErrNotExist) || n.other() || n.Anew {
+	if _, err := os.Lstat(n.Home.at(askedFile)); err == nil || !errors.Is(err, fs.ErrNotExist) || n.other() {
 		if err := clear(n.Home); err != nil {
 			return err
 		}

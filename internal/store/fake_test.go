@@ -28,7 +28,8 @@ type fake struct {
 	rev     int64
 	txn     func(context.Context) error
 	asked   atomic.Int64
-	watch   etcdserverpb.WatchServer // nil: it has none
+	watch   etcdserverpb.WatchServer   // nil: it has none
+	members etcdserverpb.ClusterServer // nil: it has none
 	server  *grpc.Server
 }
 
@@ -72,6 +73,9 @@ func (f *fake) serve(t *testing.T, path string) (stop func()) {
 	etcdserverpb.RegisterKVServer(s, f)
 	if f.watch != nil {
 		etcdserverpb.RegisterWatchServer(s, f.watch)
+	}
+	if f.members != nil {
+		etcdserverpb.RegisterClusterServer(s, f.members)
 	}
 	f.server = s
 	done := make(chan struct{})

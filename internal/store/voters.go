@@ -28,11 +28,17 @@ var (
 	notLearner = refusal{connect.CodeFailedPrecondition, "etcdserver: can only promote a learner member"}
 	compacted  = refusal{connect.CodeOutOfRange, "etcdserver: mvcc: required revision has been compacted"}
 	notFound   = refusal{connect.CodeNotFound, "etcdserver: member not found"}
+	isThere    = refusal{connect.CodeFailedPrecondition, "etcdserver: Peer URLs already exists"}
 )
 
 // settle bounds a change of the voters whose ctx has no deadline. etcd refuses one
 // until every voter has been connected for five seconds.
 const settle = 15 * time.Second
+
+// attempt bounds one try of a change. Raft takes one change of the voters at a time, and
+// none before a new leader has applied what was there before it; another one it drops
+// without a word, and etcd, which waits for it to be applied, never answers.
+const attempt = 3 * time.Second
 
 // A Voter is a member of the store as the one that was asked sees it.
 type Voter struct {
@@ -120,17 +126,30 @@ func (c *pool) local(ctx context.Context, method, path string) (*http.Response, 
 	return t.RoundTrip(req)
 }
 
-// Add adds a member that has no vote yet and returns its id. It starts with Join
-// after that, and the others are told by Moved where it is. One that was added by a
-// call whose answer was lost is found by Voters.
+// Add adds a member that has no vote yet and returns its id, also if it is there already,
+// because two asked for it or an answer was lost. It starts with Join after that, and the
+// others are told by Moved where it is.
 func (c *Client) Add(ctx context.Context, name string) (uint64, error) {
-	resp, err := change(ctx, &c.pool, func(ctx context.Context, l *line) (*etcdpb.MemberAddResponse, error) {
-		return ask[etcdpb.MemberAddRequest, etcdpb.MemberAddResponse](ctx, l, "Cluster/MemberAdd", &etcdpb.MemberAddRequest{PeerUrls: []string{PeerURL(name)}, IsLearner: true})
+	id, err := change(ctx, &c.pool, func(ctx context.Context, l *line) (uint64, error) {
+		resp, err := ask[etcdpb.MemberAddRequest, etcdpb.MemberAddResponse](ctx, l, "Cluster/MemberAdd", &etcdpb.MemberAddRequest{PeerUrls: []string{PeerURL(name)}, IsLearner: true})
+		if !isThere.is(err) {
+			return resp.GetMember().GetId(), err
+		}
+		list, err := ask[etcdpb.MemberListRequest, etcdpb.MemberListResponse](ctx, l, "Cluster/MemberList", &etcdpb.MemberListRequest{Linearizable: true})
+		for _, m := range list.GetMembers() {
+			if nameOf(m) == name {
+				return m.GetId(), nil
+			}
+		}
+		if err == nil {
+			err = errors.New("it was there already, and is no more")
+		}
+		return 0, err
 	})
 	if err != nil {
 		return 0, fmt.Errorf("adding %s to the store: %w", name, err)
 	}
-	return resp.GetMember().GetId(), nil
+	return id, nil
 }
 
 // PeerURL is where etcd finds another voter: a socket that is named after it. A port
@@ -228,30 +247,34 @@ func bounded(ctx context.Context, d time.Duration) (context.Context, context.Can
 	return context.WithTimeout(ctx, d)
 }
 
-// change carries a change of the voters out. It is repeated only when etcd has said
-// that it did not take it, because somebody was not connected for long enough or
-// has not caught up.
+// change carries a change of the voters out. It is repeated when etcd has said that it did
+// not take it, because somebody was not connected for long enough or has not caught up, and
+// when it does not answer: a change that was made already is refused by a word that do
+// knows.
 func change[T any](ctx context.Context, c *pool, do func(context.Context, *line) (T, error)) (T, error) {
 	ctx, cancel := bounded(ctx, settle)
 	defer cancel()
+	unknown := false // an attempt may come about yet
 	for {
 		var v T
-		l, err := c.fit(ctx, c.ends[int(c.first.Load())%len(c.ends)])
+		within, over := context.WithTimeout(ctx, attempt)
+		l, err := c.fit(within, c.ends[int(c.first.Load())%len(c.ends)])
 		if err == nil {
-			v, err = do(ctx, l)
+			v, err = do(within, l)
+			unknown = unknown || err != nil && within.Err() != nil
 		}
-		again := unhealthy.is(err) || notReady.is(err) || notLeader.is(err)
-		switch {
-		case err == nil:
-			return v, nil
-		case !again && errors.Is(ctx.Err(), context.DeadlineExceeded):
-			return v, fmt.Errorf("%w: %w", ErrUnknown, plain(err))
-		case !again || ctx.Err() != nil:
+		again := unhealthy.is(err) || notReady.is(err) || notLeader.is(err) || within.Err() != nil
+		over()
+		if err == nil || !again {
 			return v, plain(err)
 		}
 		wait(ctx, 500*time.Millisecond)
-		if ctx.Err() != nil {
-			return v, plain(err)
+		if ctx.Err() == nil {
+			continue
 		}
+		if unknown && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			return v, fmt.Errorf("%w: %w", ErrUnknown, plain(err))
+		}
+		return v, plain(err)
 	}
 }

@@ -76,7 +76,7 @@ func lean(f protoreflect.FieldDescriptor) string {
 // TestRefusals compares what is told apart with etcd's own words.
 func TestRefusals(t *testing.T) {
 	for want, theirs := range map[refusal]error{
-		unhealthy: rpctypes.ErrGRPCUnhealthy, notReady: rpctypes.ErrGRPCLearnerNotReady, notLeader: rpctypes.ErrGRPCNotLeader, compacted: rpctypes.ErrGRPCCompacted,
+		unhealthy: rpctypes.ErrGRPCUnhealthy, notReady: rpctypes.ErrGRPCLearnerNotReady, notLeader: rpctypes.ErrGRPCNotLeader, isThere: rpctypes.ErrGRPCPeerURLExist, compacted: rpctypes.ErrGRPCCompacted,
 		notLearner: rpctypes.ErrGRPCMemberNotLearner, notFound: rpctypes.ErrGRPCMemberNotFound,
 	} {
 		s := status.Convert(theirs)
