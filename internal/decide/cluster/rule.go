@@ -55,8 +55,10 @@ func cede(b *Brain) bool {
 	if me := b.store.node(b.mind.Node); rest == 0 || b.now.Sub(b.cold.since) < rest || len(b.waits) > 0 || me == nil || len(me.Grants) == 0 {
 		return false
 	}
+	away := func(f place.Node) bool { return f.Drained || f.Maintenance } // it is about to be worked on
 	for _, name := range b.mind.Listed {
-		if n := b.store.node(name); name == b.mind.Node || !takes(b, name) || len(n.Grants) > 0 {
+		if n := b.store.node(name); name == b.mind.Node || !takes(b, name) || len(n.Grants) > 0 ||
+			slices.ContainsFunc(b.mind.Facts, func(f place.Node) bool { return f.Name == name && away(f) }) {
 			continue
 		}
 		b.send([]ha.Put{{Key: ha.BrainKey, Guard: b.store.Epoch, Brain: &ha.BrainRecord{Node: name}}},

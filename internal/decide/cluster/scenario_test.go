@@ -97,7 +97,14 @@ func (s *theatre) line(words []string) {
 		m.Timers.Rest, _ = time.ParseDuration(o["rest"])
 		s.again = func() {
 			b := NewBrain(m)
-			b.Want(s.groups(o["groups"]), nil)
+			var facts []place.Node
+			for _, n := range names[ha.Node](o["drained"]) {
+				facts = append(facts, place.Node{Name: n, Drained: true})
+			}
+			for _, n := range names[ha.Node](o["maintenance"]) {
+				facts = append(facts, place.Node{Name: n, Maintenance: true})
+			}
+			b.Want(s.groups(o["groups"]), facts)
 			s.step, s.wake = b.Step, b.Wake
 			s.again = func() { m.Start = s.now; s.line(words) }
 		}
