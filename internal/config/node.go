@@ -206,7 +206,7 @@ func timersObject() object[manifest.Timers] {
 		at("drift", floatKind(0.0001, 0.1), func(t *T) *float64 { return &t.Drift }, "By how much the rates of two clocks may differ. Without it: 0.01."),
 		at("settle", durationKind(ms, time.Hour), func(t *T) *time.Duration { return &t.Settle }, "How long a cluster that begins waits for all nodes. Without it: 30s."),
 		at("election", durationKind(10*ms, 50*time.Second), func(t *T) *time.Duration { return &t.Election }, "The election time-out of the embedded store."),
-		at("tick", durationKind(ms, 10*time.Second), func(t *T) *time.Duration { return &t.Tick }, "The heartbeat of the embedded store. Without it: a tenth of election."),
+		at("tick", durationKind(ms, 10*time.Second), func(t *T) *time.Duration { return &t.Tick }, "The heartbeat of the embedded store. Without it: a fifth of election."),
 	}}
 }
 

@@ -88,7 +88,7 @@ type Timers struct {
 	Stop      time.Duration // budget of a stop at the end of an authority; default a tenth of Life
 	Settle    time.Duration // how long a cluster that begins waits for all nodes; default 30s
 	Election  time.Duration // time-out of an election of the store
-	Tick      time.Duration // heartbeat of the embedded store; default a tenth of Election; 0 if the store is external
+	Tick      time.Duration // heartbeat of the embedded store; default a fifth of Election; 0 if the store is external
 	Drift     float64       // bound of the rates of two clocks; default 0.01
 }
 
@@ -115,7 +115,7 @@ func (t Timers) Filled() Timers {
 		t.Stop = t.Life / 10
 	}
 	if t.Tick == 0 {
-		t.Tick = t.Election / 10
+		t.Tick = t.Election / 5
 	}
 	return t
 }

@@ -9,9 +9,9 @@ import (
 func TestProfiles(t *testing.T) {
 	const ms = time.Millisecond
 	for name, want := range map[string]Timers{
-		"normal":  {50 * ms, 200 * ms, 1500 * ms, 150 * ms, 30 * time.Second, 400 * ms, 40 * ms, 0.01},
-		"fast":    {20 * ms, 60 * ms, 400 * ms, 40 * ms, 30 * time.Second, 100 * ms, 10 * ms, 0.01},
-		"guarded": {200 * ms, 1000 * ms, 5000 * ms, 500 * ms, 30 * time.Second, 1000 * ms, 100 * ms, 0.01},
+		"normal":  {50 * ms, 200 * ms, 1500 * ms, 150 * ms, 30 * time.Second, 400 * ms, 80 * ms, 0.01},
+		"fast":    {20 * ms, 60 * ms, 400 * ms, 40 * ms, 30 * time.Second, 100 * ms, 20 * ms, 0.01},
+		"guarded": {200 * ms, 1000 * ms, 5000 * ms, 500 * ms, 30 * time.Second, 1000 * ms, 200 * ms, 0.01},
 	} {
 		got, ok := Profile(name)
 		if !ok || got != want {
