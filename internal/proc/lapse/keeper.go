@@ -82,7 +82,7 @@ type ledger struct {
 	table  *spawn.Table
 	tree   *spawn.Tree // nil: not known yet
 	groups map[ha.Group]*group
-	slots  [slots]*group
+	slots  []*group // by their number, as far as there are any
 }
 
 // group is what is known of one group.
@@ -266,7 +266,7 @@ func (k *Keeper) Lapsed() (out []News) {
 func (k *Keeper) Holds() bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return slices.ContainsFunc(k.slots[:], func(g *group) bool { return g != nil && (g.kill != nil || g.state == held) })
+	return slices.ContainsFunc(k.slots, func(g *group) bool { return g != nil && (g.kill != nil || g.state == held) })
 }
 
 // Close ends the thread and waits for it, and for a moment for those who withdraw. The

@@ -13,7 +13,7 @@ import (
 func (l *ledger) read() {
 	now := clock.Now()
 	for i, r := range readRows(l.page, l.boot, now) {
-		l.slots[i] = r
+		l.set(i, r)
 		if r.right.Group != "" {
 			l.groups[r.right.Group] = r
 		}
@@ -22,8 +22,8 @@ func (l *ledger) read() {
 		}
 	}
 	for _, e := range l.table.Entries() {
-		if e.Member != 0 && l.slots[e.Member] == nil {
-			l.slots[e.Member] = doomed(e.Member, now, "there is no deadline for it")
+		if e.Member != 0 && l.at(e.Member) == nil {
+			l.set(e.Member, doomed(e.Member, now, "there is no deadline for it"))
 		}
 	}
 }
@@ -75,12 +75,13 @@ func (l *ledger) former(r proc.Right) error {
 // room finds a free slot, else one of a group that is over: its fence is forgotten.
 func (l *ledger) room() (*group, error) {
 	best := 0
-	for i := slots - 1; i > 0; i-- {
-		g := l.slots[i]
-		over := g != nil && g.state != held && g.kill == nil
-		switch {
-		case g != nil && !over, len(l.table.Members(i)) > 0:
-		case best == 0, g == nil, l.slots[best] != nil:
+	for i := 1; i < slots && best == 0; i++ {
+		if l.at(i) == nil && len(l.table.Members(i)) == 0 {
+			best = i
+		}
+	}
+	for i := 1; i < len(l.slots) && best == 0; i++ {
+		if g := l.slots[i]; g != nil && g.state != held && g.kill == nil && len(l.table.Members(i)) == 0 {
 			best = i
 		}
 	}
@@ -90,10 +91,25 @@ func (l *ledger) room() (*group, error) {
 	if err := l.page.take(best); err != nil {
 		return nil, err
 	}
-	if g := l.slots[best]; g != nil {
+	if g := l.at(best); g != nil {
 		l.forget(g)
 	}
 	return &group{slot: best}, nil
+}
+
+// at is the group with a number; nil if there is none.
+func (l *ledger) at(i int) *group {
+	if i < 0 || i >= len(l.slots) {
+		return nil
+	}
+	return l.slots[i]
+}
+
+func (l *ledger) set(i int, g *group) {
+	if more := i + 1 - len(l.slots); more > 0 {
+		l.slots = append(l.slots, make([]*group, more)...)
+	}
+	l.slots[i] = g
 }
 
 // forget gives the slot of a group back.

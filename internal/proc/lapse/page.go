@@ -23,7 +23,7 @@ const File = "deadlines"
 
 const (
 	slotSize = 4096
-	slots    = 256 // the first is the head
+	slots    = 4096 // the first is the head; as many as a tag of the table of starts can name
 	bodyMost = slotSize - 8
 )
 

@@ -103,7 +103,7 @@ func rightOf(g string, life time.Duration) proc.Right {
 	return proc.Right{Group: ha.Group(g), Fence: ha.Fence{Era: 1, Counter: 1}, Incarnation: "one", Life: life, Until: now.Add(life), Kill: now.Add(life / 2)}
 }
 
-// There is room for 255 groups at a time, and for another one when one is over.
+// There is room for 4,095 groups at a time, and for another one when one is over.
 func TestManyGroups(t *testing.T) {
 	dir := t.TempDir()
 	k := keeper(t, dir)
@@ -134,10 +134,10 @@ func TestManyGroups(t *testing.T) {
 	if given := k.Give(rest); len(given.Refused) != 0 {
 		t.Errorf("%v", given.Refused)
 	}
-	if _, err := k.Pass("g255"); err != nil {
+	if _, err := k.Pass("g4095"); err != nil {
 		t.Errorf("%v", err)
 	}
-	if k.Owner(8) != "g255" {
+	if k.Owner(8) != "g4095" {
 		t.Errorf("slot 8 is of %q", k.Owner(8))
 	}
 }

@@ -95,7 +95,8 @@ func (k *Keeper) give(r proc.Right, now ha.Instant) error {
 		return err
 	}
 	g.right, g.state, g.named = r, held, true
-	k.slots[g.slot], k.groups[r.Group] = g, g
+	k.set(g.slot, g)
+	k.groups[r.Group] = g
 	return nil
 }
 
@@ -164,10 +165,10 @@ func Take(k *Keeper, name ha.Group, f ha.Fence, start ha.StartID) error {
 func (k *Keeper) Owner(number int) ha.Group {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if number <= 0 || number >= slots || k.slots[number] == nil {
-		return ""
+	if g := k.at(number); g != nil {
+		return g.right.Group
 	}
-	return k.slots[number].right.Group
+	return ""
 }
 
 // Fence is the fence that a group was given last.

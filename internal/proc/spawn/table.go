@@ -346,10 +346,10 @@ func (t *Table) End(id ha.StartID, st ha.ExitStatus) {
 
 // tagStart is how much of a tag is of the start: a version that does not know tags
 // leaves that of the start before in a row that it takes again.
-const tagStart = 24
+const tagStart = 20
 
 // Belong writes down, before the child is made, that the start runs by the right
-// with this number, 1 to 255. Who finds the row then knows by what it may live.
+// with this number, 1 to 4,095. Who finds the row then knows by what it may live.
 func (s *Slot) Belong(number int) {
 	id := uint32(atomic.LoadUint64(&s.row.start))
 	atomic.StoreUint32(&s.row.tag, uint32(number)<<tagStart|id&(1<<tagStart-1))
