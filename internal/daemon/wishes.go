@@ -138,7 +138,7 @@ func (w wishing) follow(ctx context.Context) error {
 				m.want()
 				m.facts.stir()
 			}
-			refused = tellRefused(m, refused, sharing{m}.take(ctx))
+			refused = tellRefused(m, refused, m.shared.take(ctx))
 			again := time.NewTimer(wishBound) // in case a change was missed, or a failback window opens
 			select {
 			case <-ctx.Done():

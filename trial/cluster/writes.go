@@ -78,7 +78,7 @@ func (w *writes) manifest(number int, bad bool) (id string, text []byte) {
 func (w *writes) told(name string, text []byte) string {
 	var n int
 	if string(text) == w.text {
-		return name
+		return first(name)
 	}
 	if _, err := fmt.Sscanf(name, "write-%d", &n); err == nil {
 		if _, want := w.manifest(n, false); string(want) == string(text) {
@@ -86,6 +86,14 @@ func (w *writes) told(name string, text []byte) string {
 		}
 	}
 	return fmt.Sprintf("%s with a text that is not its own: %.200q", name, text)
+}
+
+// first is the one name of what the rack began with: each node has a file of its own of it.
+func first(name string) string {
+	if strings.HasSuffix(name, "/gemel.yaml") {
+		return "begin"
+	}
+	return name
 }
 
 // draw takes a number from the schedule.
@@ -200,7 +208,7 @@ func (w *writes) list(ctx context.Context, n *rack.Node) error {
 	}
 	l.End = clock.Now()
 	for _, v := range a.GetVersions() {
-		l.Versions = append(l.Versions, register.Version{Number: v.GetVersion(), ID: v.GetName()})
+		l.Versions = append(l.Versions, register.Version{Number: v.GetVersion(), ID: first(v.GetName())})
 	}
 	if len(l.Versions) == 0 {
 		return fmt.Errorf("node %s knows of no version of the manifest", n.Name)
@@ -253,7 +261,7 @@ func (w *writes) behind() error {
 		a, err := ask(ctx, n, &gemelv1.ManifestRequest{Versions: true})
 		if err == nil && len(a.GetVersions()) > 0 {
 			v := a.GetVersions()[len(a.GetVersions())-1]
-			last = register.Version{Number: v.GetVersion(), ID: v.GetName()}
+			last = register.Version{Number: v.GetVersion(), ID: first(v.GetName())}
 		}
 		v, verr := w.view(ctx, n)
 		if err = cmp.Or(err, verr); err != nil {
