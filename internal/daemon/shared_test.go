@@ -180,6 +180,10 @@ func TestNotChangedIsTrue(t *testing.T) {
 	}
 	has(t, a, 3, "y")
 
+	if err := untaken(fmt.Errorf("writing: %w", store.ErrUnknown)); !strings.Contains(err.Error(), "not known") {
+		t.Errorf("of a wish that may have been taken: %v", err)
+	}
+
 	s.err = fmt.Errorf("%w: away", store.ErrRefused)
 	if _, err = a.apply(t.Context(), "z", []byte("z")); !errors.As(err, &told) || !strings.Contains(told.Hint, "nothing was changed") {
 		t.Errorf("of one that the store did not take: %+v", told)
