@@ -93,6 +93,9 @@ func (c *campaign) run(ctx context.Context) (err error) {
 	c.rand = rand.New(rand.NewPCG(c.seed, 1))
 	c.o.Nodes = 2 + int(c.seed%3/2) // two of three seeds: two nodes and a witness
 	c.o.Managed = c.seed%2 == 1
+	if c.o.Dir == "" {
+		c.o.Disk = 512 << 20 // a log of the store takes 64 MiB, and it keeps some
+	}
 	c.o.Log = os.Stdout
 	exe, err := os.Executable()
 	if err != nil {
