@@ -82,15 +82,16 @@ var law = map[string]place{
 
 	// The wiring. The tool speaks rpc only; the commands that are no questions to a
 	// daemon (run, check, import, replay) are given to it by what they start.
-	"internal/port":     {floor: 80},
-	"internal/daemon":   {floor: 80},
-	"internal/agent":    {floor: 80},
-	"internal/cli":      {floor: 81},
-	"internal/need":     {floor: 81, testOnly: true},
-	"internal/echo":     {floor: 81, testOnly: true},
-	"internal/scenario": {floor: 81, testOnly: true},
-	"internal/lab":      {floor: 82, testOnly: true},
-	"internal/lab/rack": {floor: 82, testOnly: true},
+	"internal/port":         {floor: 80},
+	"internal/daemon":       {floor: 80},
+	"internal/agent":        {floor: 80},
+	"internal/cli":          {floor: 81},
+	"internal/need":         {floor: 81, testOnly: true},
+	"internal/echo":         {floor: 81, testOnly: true},
+	"internal/scenario":     {floor: 81, testOnly: true},
+	"internal/lab":          {floor: 82, testOnly: true},
+	"internal/lab/rack":     {floor: 82, testOnly: true},
+	"internal/lab/register": {floor: 82, testOnly: true},
 
 	// What is built from it. The SDK and the contract are for others as well: they
 	// import nothing from inside.
@@ -163,6 +164,7 @@ var owners = map[string][]string{
 	"github.com/spf13/cobra":              {"internal/cli", "internal/agent"},
 	"github.com/spf13/pflag":              {"internal/cli", "internal/agent"},
 	"charm.land":                          {"internal/cli"},
+	"github.com/anishathalye/porcupine":   {"internal/lab/register"},
 	"golang.org/x/sys":                    {"internal/", "cmd/", "bench/", "trial/", "examples/"},
 }
 

@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"gemel/internal/clock"
@@ -95,19 +94,13 @@ type member struct {
 	clerk   *roll.Clerk // nil: the cluster was set up by hand
 	facts   *facts
 	was     former
-	took    taken
+	shared  *sharing
 
 	mu     sync.Mutex
 	wished wished
 	groups []manifest.Group // of the manifest in force
 
 	sight sight // of a witness
-}
-
-// taken is which of the cluster's manifests is in force here.
-type taken struct {
-	rev     ha.Rev // for follow alone
-	version atomic.Uint64
 }
 
 // former is what a node brings to its cluster from before.
@@ -175,6 +168,7 @@ func newMember(o Options, boot string, past journal.Past) (*member, error) {
 	if m.client, err = store.Dial(cfg); err != nil {
 		return nil, fmt.Errorf("preparing for the cluster's store: %w", err)
 	}
+	m.shared = newSharing(m.client, !id.Witness)
 	paths, err := m.paths()
 	if err == nil {
 		m.station, err = netpath.New(paths, clock.Machine(), o.Log)

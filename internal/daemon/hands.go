@@ -225,7 +225,7 @@ func (h *hands) reload() {
 		if err == nil {
 			ctx, cancel := context.WithTimeout(h.group.ctx, time.Minute)
 			defer cancel()
-			_, err = h.engine.Apply(ctx, h.o.File, b, false)
+			_, _, err = core{h.engine, h.member}.Apply(ctx, h.o.File, b, false)
 		}
 		if err != nil {
 			h.engine.Note(ha.ManifestRefused, ha.OfNode(), err.Error())

@@ -165,7 +165,7 @@ func live(ctx context.Context, o Options, link *proc.Link, b books, f inForce) e
 	b.tell(e)
 	if h.member != nil {
 		g.start(roles{o, board}.run)
-		h.member.h, h.member.facts.board = h, board
+		h.member.h, h.member.facts.board, h.member.shared.engine = h, board, e
 		h.member.decide(e, orders{h.member}.rights)
 		g.start(h.member.run)
 	}

@@ -49,7 +49,7 @@ func newServer(o Options, h *hands, board *status.Board, feed *status.Feed, m *m
 	if h.member != nil {
 		backend.Cluster = wishing{h.member}.request
 		backend.Plan = planning{h.member}.plan
-		backend.Versions = sharing{h.member}
+		backend.Versions = h.member.shared
 	}
 	server := rpc.NewServer(backend, access.New(m.Node.Access, uint32(os.Geteuid())), o.Log)
 	h.admit = latest(h.group, server.Admit)

@@ -138,7 +138,7 @@ func (w wishing) follow(ctx context.Context) error {
 				m.want()
 				m.facts.stir()
 			}
-			refused = tellRefused(m, refused, sharing{m}.take(ctx))
+			refused = tellRefused(m, refused, m.shared.take(ctx))
 			again := time.NewTimer(wishBound) // in case a change was missed, or a failback window opens
 			select {
 			case <-ctx.Done():
@@ -194,8 +194,17 @@ func (w wishing) change(ctx context.Context, key string, f func(old []byte) (any
 			break
 		}
 	}
-	return &ha.Error{Kind: ha.ErrUnavailable, Reason: "store", Hint: "see gemel status: most of the voters must run and reach each other",
+	return untaken(err)
+}
+
+// untaken tells of a change that was not written, or of which nobody knows.
+func untaken(err error) error {
+	e := &ha.Error{Kind: ha.ErrUnavailable, Reason: "store", Hint: "see gemel status: most of the voters must run and reach each other",
 		Err: fmt.Errorf("the cluster's store did not take it: %w", err)}
+	if errors.Is(err, store.ErrUnknown) {
+		e.Reason, e.Err = "unknown", fmt.Errorf("whether the cluster's store took it is not known: %w", err)
+	}
+	return e
 }
 
 // request decides what an operator asks of a group or of a node of the cluster.

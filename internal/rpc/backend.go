@@ -64,8 +64,11 @@ type From struct {
 // core is the part of the engine that takes orders.
 type core interface {
 	Request(ctx context.Context, r ha.Request) (ha.Answer, error)
-	// Apply fails with config.Errors if the manifest is wrong, before any change.
-	Apply(ctx context.Context, name string, b []byte, dry bool) ([]config.Change, error)
+	// Apply fails with config.Errors if the manifest is wrong, before any change. It
+	// returns what changes, and the version that it is now; if dry, the one in force.
+	Apply(ctx context.Context, name string, b []byte, dry bool) ([]config.Change, uint64, error)
+	// Current is what is in force on this node. Its version is zero while only the
+	// cluster's store knows it.
 	Current() (name string, b []byte, version uint64)
 }
 

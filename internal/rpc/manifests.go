@@ -28,25 +28,27 @@ func (a *api) Apply(ctx context.Context, req *gemelv1.ApplyRequest) (*gemelv1.Ap
 	}
 	_, now, version := a.b.Core.Current()
 	res := &gemelv1.ApplyResponse{Version: version, Digest: digest(req.GetManifest())}
-	if version != 0 && bytes.Equal(now, req.GetManifest()) {
+	// What a node of a cluster has in force may be old: whether this one is in force
+	// already, its store says.
+	if a.b.Versions == nil && version != 0 && bytes.Equal(now, req.GetManifest()) {
 		return res, nil
 	}
-	changes, err := a.b.Core.Apply(ctx, req.GetName(), req.GetManifest(), req.GetDryRun())
+	changes, next, err := a.b.Core.Apply(ctx, req.GetName(), req.GetManifest(), req.GetDryRun())
 	if res.Problems = problems(err); len(res.Problems) > 0 {
 		return res, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	res.Applied = !req.GetDryRun()
-	if res.Applied && version != 0 && a.b.Keep != nil {
+	res.Version = next
+	res.Applied = !req.GetDryRun() && next != version
+	if res.Applied && len(now) > 0 && a.b.Keep != nil {
 		res.Undo = a.b.Keep(now)
 	}
 	res.Changes = changesOf(changes)
 	if _, warnings, err := config.Read(req.GetName(), req.GetManifest(), a.node()); err == nil {
 		res.Problems = warned(a.Server, warnings)
 	}
-	_, _, res.Version = a.b.Core.Current()
 	return res, nil
 }
 
@@ -75,8 +77,6 @@ func (a *api) Manifest(ctx context.Context, req *gemelv1.ManifestRequest) (*geme
 			if name, b, err = a.b.Versions.Version(ctx, version); err != nil {
 				return nil, err
 			}
-		} else if n := len(res.Versions); n > 0 {
-			version = res.Versions[n-1].GetVersion()
 		}
 		res.Name, res.Manifest, res.Version, res.Digest = clean(name), b, version, digest(b)
 		return res, nil

@@ -19,10 +19,10 @@ import (
 
 const inForce = "processes:\n  web:\n    command: [/bin/web]\n  old:\n    command: [/bin/old]\n"
 
-func (w *world) Apply(_ context.Context, name string, b []byte, dry bool) ([]config.Change, error) {
+func (w *world) Apply(_ context.Context, name string, b []byte, dry bool) ([]config.Change, uint64, error) {
 	m, err := config.Parse(name, b)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -32,12 +32,13 @@ func (w *world) Apply(_ context.Context, name string, b []byte, dry bool) ([]con
 	}
 	before, err := config.Parse("before", []byte(was))
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
+	version := uint64(3)
 	if !dry {
-		w.applied = b
+		w.applied, version = b, 4
 	}
-	return config.Diff(before, m, ""), nil
+	return config.Diff(before, m, ""), version, nil
 }
 
 func (w *world) Current() (string, []byte, uint64) {

@@ -47,6 +47,10 @@ func (c *campaign) faults() []fault {
 			return up(n, func() error { return errors.Join(n.Stop(), n.Start()) })
 		}},
 	}
+	if c.o.Disk != 0 {
+		all = append(all, fault{"disk full", func(c *campaign) error { return fill(c.some()) }},
+			fault{"disk of the active full", func(c *campaign) error { return fill(c.active) }})
+	}
 	if c.next != "" {
 		all = append(all, fault{"rolling upgrade", upgrade})
 	}
@@ -85,6 +89,8 @@ func up(n *rack.Node, do func() error) error {
 
 func crash(n *rack.Node) error { return up(n, n.Crash) }
 func pause(n *rack.Node) error { return up(n, n.Pause) }
+
+func fill(n *rack.Node) error { return up(n, n.Fill) }
 
 // kill tells nothing of a part that is not there: it was killed just before.
 func kill(n *rack.Node, parts ...string) error {

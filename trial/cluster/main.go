@@ -1,7 +1,8 @@
 // Command cluster is the campaign "never twice, and soon again": a nemesis does one
 // fault after the other to a cluster of real nodes in network namespaces, and heals
 // it; between two faults there is a quiet time in which the group must be active on
-// exactly one node, and the cluster whole. What the nodes did is judged by an oracle
+// exactly one node, and the cluster whole. Meanwhile manifests are written through all nodes,
+// and none that was acknowledged may be lost. What the nodes did is judged by an oracle
 // outside of them: the exclusive program notes each millisecond in which it is
 // active, and the kernels tell where the service address is.
 package main
@@ -76,6 +77,8 @@ type campaign struct {
 	done       int
 	violations int
 	told       int // violations of the oracle that were printed
+	writes     *writes
+	lost       int // violations of the manifest's promise that were printed
 	tally      map[string]*tally
 }
 
@@ -90,6 +93,9 @@ func (c *campaign) run(ctx context.Context) (err error) {
 	c.rand = rand.New(rand.NewPCG(c.seed, 1))
 	c.o.Nodes = 2 + int(c.seed%3/2) // two of three seeds: two nodes and a witness
 	c.o.Managed = c.seed%2 == 1
+	if c.o.Dir == "" {
+		c.o.Disk = 512 << 20 // a log of the store takes 64 MiB, and it keeps some
+	}
 	c.o.Log = os.Stdout
 	exe, err := os.Executable()
 	if err != nil {
@@ -117,6 +123,11 @@ func (c *campaign) run(ctx context.Context) (err error) {
 	if err := c.rack.Begin(c.bound); err != nil {
 		return fmt.Errorf("the cluster did not begin: %w\n%s", err, c.rack.Evidence())
 	}
+	if c.writes, err = newWrites(c.rack, c.seed); err != nil {
+		return fmt.Errorf("writing manifests: %w", err)
+	}
+	c.writes.begin()
+	defer c.writes.rest()
 	list := c.faults()
 	for c.done < c.n && ctx.Err() == nil {
 		if err := c.trial(ctx, list); errors.Is(err, errBroken) {
@@ -177,11 +188,17 @@ func (c *campaign) settle() error {
 	if _, err := c.rack.Active(c.bound); err != nil {
 		return err
 	}
-	return c.rack.Whole(c.bound)
+	if err := c.rack.Whole(c.bound); err != nil {
+		return err
+	}
+	return c.writes.settle(c.bound)
 }
 
 // judge asks the oracle, and notes what came of the fault.
 func (c *campaign) judge(before []rack.Life, name string, at, healed ha.Instant) error {
+	if err := c.judgeWrites(name); err != nil {
+		return err
+	}
 	v, err := c.rack.Oracle.Judge()
 	if err != nil {
 		return err
@@ -219,6 +236,20 @@ func (c *campaign) judge(before []rack.Life, name string, at, healed ha.Instant)
 	return nil
 }
 
+// judgeWrites judges all manifests that were written so far, and has the writers go on.
+func (c *campaign) judgeWrites(name string) error {
+	wrong, err := c.writes.history.Judge()
+	if err != nil {
+		return fmt.Errorf("judging the writes of the manifest: %w", err)
+	}
+	for _, s := range wrong[min(c.lost, len(wrong)):] {
+		c.violate("%s: the manifest: %s", name, s)
+	}
+	c.lost = max(c.lost, len(wrong))
+	c.writes.begin()
+	return nil
+}
+
 func (c *campaign) violate(format string, args ...any) {
 	c.violations++
 	fmt.Println("VIOLATION:", fmt.Sprintf(format, args...))
@@ -231,6 +262,7 @@ func (c *campaign) report() {
 		names = append(names, n)
 	}
 	slices.Sort(names)
+	fmt.Printf("manifests: %v\n", c.writes.history.Tally())
 	fmt.Printf("%-60s %5s %5s %6s %9s %9s\n", "fault", "times", "moved", "starts", "median", "longest")
 	for _, n := range names {
 		t := c.tally[n]

@@ -161,7 +161,8 @@ type ApplyResponse struct {
 	Problems []*Problem `protobuf:"bytes,2,rep,name=problems,proto3" json:"problems,omitempty"`
 	// What changes, in order of name.
 	Changes []*ManifestChange `protobuf:"bytes,3,rep,name=changes,proto3" json:"changes,omitempty"`
-	// Version in force after the call.
+	// What was given is this version; with dry_run or with problems: the one in force on
+	// this node, as ManifestResponse.version tells it.
 	Version uint64 `protobuf:"varint,4,opt,name=version,proto3" json:"version,omitempty"`
 	// Hex SHA-256 of the manifest that was given.
 	Digest string `protobuf:"bytes,5,opt,name=digest,proto3" json:"digest,omitempty"`
@@ -715,14 +716,14 @@ type ManifestResponse struct {
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// Byte for byte.
 	Manifest []byte `protobuf:"bytes,2,opt,name=manifest,proto3" json:"manifest,omitempty"`
-	// Grows by one with each apply.
+	// Grows by one with each apply. Zero in a cluster: its store has not told this node yet.
 	Version uint64 `protobuf:"varint,3,opt,name=version,proto3" json:"version,omitempty"`
 	// Hex SHA-256 of the bytes.
 	Digest string `protobuf:"bytes,4,opt,name=digest,proto3" json:"digest,omitempty"`
 	// What was set by hand over it.
 	Overlays []*Overlay `protobuf:"bytes,5,rep,name=overlays,proto3" json:"overlays,omitempty"`
-	// The versions that the cluster keeps, oldest first; the last one is in force. Only
-	// when they were asked for.
+	// The versions that the cluster keeps, oldest first; the last one is in force, which a node that
+	// was cut off may not have yet. Only when they were asked for.
 	Versions      []*ManifestVersion `protobuf:"bytes,6,rep,name=versions,proto3" json:"versions,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

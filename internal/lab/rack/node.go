@@ -39,6 +39,7 @@ type Node struct {
 	binary  string // empty: the rack's
 	keeper  sync.WaitGroup
 	stopped []int // the processes that Freeze stopped
+	disk    bool  // its data is on one of its own
 
 	mu      sync.Mutex
 	up      bool      // somebody starts Gemel again when it ends
@@ -54,6 +55,11 @@ func (n *Node) Path(name string) string { return filepath.Join(n.rack.Dir, strin
 
 // prepare writes who the node is.
 func prepare(n *Node, key string) error {
+	if size := n.rack.o.Disk; size != 0 {
+		if err := mount(n, size); err != nil {
+			return err
+		}
+	}
 	if err := os.MkdirAll(n.Path("data/cluster"), 0o700); err != nil {
 		return fmt.Errorf("preparing node %s: %w", n.Name, err)
 	}
@@ -148,8 +154,11 @@ func (n *Node) Binary() string {
 func (n *Node) Up() bool { return n.keeps() && n.stopped == nil }
 
 // Mend has a node run again whatever was done to it: it boots if it crashed, and what
-// was stopped by a signal goes on.
+// was stopped by a signal goes on, with room on its disk.
 func (n *Node) Mend() error {
+	if err := empty(n); err != nil {
+		return err
+	}
 	switch {
 	case n.stopped != nil:
 		return n.Resume()

@@ -56,6 +56,7 @@ type Options struct {
 	Parts string
 	Fence func(ha.Node) *manifest.Fence // how a node is turned off; nil: not at all
 	Dir   string                        // holds everything; empty: one in memory if there is such a place
+	Disk  int64                         // bytes of a disk of its own for each node's data, in memory; zero: none
 	Log   io.Writer
 }
 
@@ -166,7 +167,7 @@ func startTime(pid int) (string, error) {
 }
 
 // takeDown waits for the end of its input and takes away what the names in
-// $DIR/names still name: first the processes, then the namespaces, at last the
+// $DIR/names still name: first the processes, then the disks and namespaces, at last the
 // control groups that are listed beside.
 const takeDown = `cat >/dev/null
 trap '' HUP INT TERM
@@ -179,6 +180,7 @@ for round in 1 2 3 4 5 6 7 8 9 10; do
 	[ -z "$left" ] && break
 	sleep 0.1
 done
+[ -f "$DIR/mounts" ] && for d in $(cat "$DIR/mounts"); do umount -l "$d" 2>/dev/null || true; done
 for n in $(cat "$DIR/names"); do ip netns del "$n" 2>/dev/null || true; done
 [ -f "$DIR/trees" ] && for t in $(sort -u "$DIR/trees"); do
 	for d in /sys/fs/cgroup/"$t" /sys/fs/cgroup/*/"$t" /sys/fs/cgroup/*/*/"$t"; do
@@ -228,15 +230,20 @@ func (r *Rack) Close() error {
 		n.unkeep()
 		noteTrees(n)
 	}
-	var err error
+	// What is on the disks may have to be kept: they are taken away below.
+	err := os.Remove(filepath.Join("/tmp", r.prefix, "mounts"))
+	if errors.Is(err, os.ErrNotExist) {
+		err = nil
+	}
 	if r.undo != nil {
-		err = r.undo.Close()
+		err = errors.Join(err, r.undo.Close())
 		if e := r.down.Wait(); e != nil {
 			err = errors.Join(err, fmt.Errorf("taking a rack down: %w", e))
 		}
 	}
 	for _, n := range r.nodes {
 		n.keeper.Wait()
+		err = errors.Join(err, unmount(n, r.keep))
 	}
 	if !r.keep {
 		err = errors.Join(err, os.RemoveAll(r.Dir))
