@@ -65,7 +65,11 @@ type Cluster struct {
 
 // NewCluster makes a Cluster; nothing runs before Run.
 func NewCluster(s ClusterSetup) *Cluster {
-	return &Cluster{s: s, inbox: newInbox[turn](), auth: cluster.NewAuthority(s.Self), brain: cluster.NewBrain(s.Mind), left: make(chan struct{})}
+	c := &Cluster{s: s, inbox: newInbox[turn](), auth: cluster.NewAuthority(s.Self), brain: cluster.NewBrain(s.Mind), left: make(chan struct{})}
+	if s.Self.Away { // an alarm of a former life says so, and is not told anew
+		c.away = max(s.Mind.Start, 1)
+	}
+	return c
 }
 
 // turn is one thing for the loop: a fact for one of the two machines, or work on the
