@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	gemelv1 "gemel/api/gemel/v1"
+	"gemel/internal/config"
 	"gemel/internal/ha"
 	"gemel/internal/places"
 	"gemel/internal/roll"
@@ -23,12 +24,14 @@ type machine struct {
 	name      string
 	addresses []string
 	one       bool
+	store     string
 }
 
 func (m *machine) flags(c *cobra.Command) {
 	f := c.Flags()
 	f.StringVar(&m.name, "name", "", "`NAME` of this node (default: the host's, up to the first dot)")
 	f.StringArrayVar(&m.addresses, "address", nil, "an address of this machine: `NET=IP`; once for each network (default: they are looked for)")
+	f.StringVar(&m.store, "store", "", "the `FILE` that says where an etcd of your own is, to keep the cluster's store; for join: where this machine has its files")
 	f.BoolVar(&m.one, "one-network", false, "there is one network only, and it is known what follows from that")
 }
 
@@ -42,11 +45,20 @@ func setup(t *tool, m machine) (roll.Setup, error) {
 	if name == "" {
 		name, _, _ = strings.Cut(places.Node(""), ".")
 	}
-	return roll.Setup{Home: roll.HomeOf(p), Name: name, Addresses: m.addresses, One: m.one, Say: func(text string) {
+	s := roll.Setup{Home: roll.HomeOf(p), Name: name, Addresses: m.addresses, One: m.one, Say: func(text string) {
 		if !t.json {
 			t.say(text)
 		}
-	}}, nil
+	}}
+	if m.store == "" {
+		return s, nil
+	}
+	b, err := os.ReadFile(m.store)
+	if err != nil {
+		return s, &ha.Error{Kind: ha.ErrInvalid, Reason: "store", Hint: "gemel help init has an example", Err: fmt.Errorf("reading where the etcd is: %w", err)}
+	}
+	s.Store, err = config.ParseStore(m.store, b)
+	return s, err
 }
 
 // undone turns a refusal into an error that the tool tells as one.
@@ -68,15 +80,27 @@ func initCommand(t *tool) *cobra.Command {
 machines and node.yaml. It prints the command that takes the second machine in.
 
 A daemon that runs here goes on as that node at once, and no program is restarted: those
-of groups run by an authority from then on, with the deadlines that belong to it.`,
-		Example: "  gemel init\n  gemel init --address blue=10.0.0.1 --address red=10.1.0.1 --profile fast",
+of groups run by an authority from then on, with the deadlines that belong to it.
+
+The cluster keeps its store itself, and needs a witness for that beside two nodes. With an
+etcd of your own it does not: --store FILE, with a FILE as
+
+  endpoints: [10.0.0.21:2379, 10.0.0.22:2379, 10.0.0.23:2379]
+  election-timeout: 1s                    # with which the etcd was started
+  ca: /etc/gemel/etcd/ca.pem
+  user: gemel                             # or certificate and key
+  password-file: /etc/gemel/etcd/password
+
+The etcd is tried first: its version, who it takes this machine for, what it gives to it,
+and how long a write takes.`,
+		Example: "  gemel init\n  gemel init --address blue=10.0.0.1 --address red=10.1.0.1 --profile fast\n  gemel init --store /etc/gemel/etcd.yaml",
 		RunE: func(c *cobra.Command, _ []string) error {
 			s, err := setup(t, m)
 			if err != nil {
 				return err
 			}
 			s.Profile, s.Cluster = profile, cluster
-			b, err := t.w.Begin(s)
+			b, err := t.w.Begin(c.Context(), s)
 			if err != nil {
 				return undone(err)
 			}
@@ -93,7 +117,11 @@ of groups run by an authority from then on, with the deadlines that belong to it
 				fmt.Fprintf(t.out, "start it here:\n  %s\n", t.command("gemel run FILE"))
 			}
 			fmt.Fprintf(t.out, "on the second machine, until %s:\n  %s\n", b.Until.Local().Format("15:04:05 -0700"), joinLine(b.Doors, b.Token))
-			fmt.Fprintf(t.out, "then on a third one, which only votes: the command that this prints:\n  %s\n", t.command("gemel token --witness"))
+			if s.Store.External() {
+				fmt.Fprintf(t.out, "the etcd has the votes: no witness is needed. Its files, which %s names, have to be on that machine as well\n", quoted(m.store))
+			} else {
+				fmt.Fprintf(t.out, "then on a third one, which only votes: the command that this prints:\n  %s\n", t.command("gemel token --witness"))
+			}
 			fmt.Fprintf(t.out, "to take it back: %s\n", undoInit(t, s))
 			return nil
 		},
