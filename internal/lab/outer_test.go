@@ -12,12 +12,16 @@ import (
 )
 
 // outerPair are two nodes without a witness on an etcd of somebody's own.
-func outerPair(t *testing.T, e *etcd, at []string, file string) (a, b *Instance) {
+func outerPair(t *testing.T, e *etcd, at, who []string) (a, b *Instance) {
 	t.Helper()
+	file := e.file("etcd.yaml", who...)
 	a, b = Start(t, clustered), New(t, "")
 	t.Cleanup(func() { b.aside(); a.aside() })
 	first := a.must("init", "--name", "a", "--address", "n="+at[0], "--one-network", "--store", file)
 	a.Until("the group is active in the cluster", func(s *gemelv1.Snapshot) bool { return groupOn(s) == "a active" })
+	for words, line := range map[string]string{"no such file": "ca: /nowhere.pem", "differ from those of the cluster": "prefix: /other"} {
+		b.refuses(words, "join", "--name", "b", "--address", "n="+at[1], at[0], text(first, "token"), "--store", e.file("elsewhere.yaml", append(who[:len(who):len(who)], line)...))
+	}
 	b.must("join", "--name", "b", "--address", "n="+at[1], at[0], text(first, "token"))
 	b.comes()
 	a.Until("both are members", func(s *gemelv1.Snapshot) bool {
@@ -36,10 +40,9 @@ func TestOwnEtcd(t *testing.T) {
 	e.guard("/gemel/")
 	e.write("password", "hush\n")
 	who := []string{"user: gemel", "password-file: " + e.path("password")}
-	file := e.file("etcd.yaml", who...)
 	x := New(t, "")
 	x.notBegun(e, at, who)
-	a, b := outerPair(t, e, at, file)
+	a, b := outerPair(t, e, at, who)
 	id := a.Status().GetCluster().GetId()
 	x.refuses("another cluster, "+id, "init", "--name", "x", "--address", "n="+at[2], "--one-network", "--store", e.file("inside.yaml", append(who, "prefix: /gemel/"+id)...))
 	x.refuses("has its votes", "join", "--name", "w", "--address", "n="+at[2], at[0], text(a.must("token", "--witness"), "token"))
@@ -127,8 +130,8 @@ func TestOwnEtcdByCertificate(t *testing.T) {
 	e.guard("/gemel/")
 	who := []string{"certificate: " + e.path("gemel.pem"), "key: " + e.path("gemel.key"), "election-timeout: 1s"}
 	x := New(t, "")
-	x.refuses("certificate required", "init", "--name", "x", "--address", "n="+at[2], "--one-network", "--store", e.file("anon.yaml"))
-	a, b := outerPair(t, e, at, e.file("etcd.yaml", who...))
+	x.refuses("certificate", "init", "--name", "x", "--address", "n="+at[2], "--one-network", "--store", e.file("anon.yaml"))
+	a, b := outerPair(t, e, at, who)
 	yaml, err := os.ReadFile(b.Path("data/node.yaml"))
 	if err != nil || !strings.Contains(string(yaml), "election-timeout: 1s") || !strings.Contains(string(yaml), "life: 3") {
 		t.Errorf("node.yaml of b: %v\n%s", err, yaml)

@@ -116,7 +116,7 @@ func (s Setup) outside(ctx context.Context, c store.Config) (seen, error) {
 
 // remedy says what to do about an etcd that is not as it has to be.
 func remedy(err error) string {
-	var text = err.Error()
+	text := err.Error()
 	switch {
 	case errors.Is(err, store.ErrVersion):
 		return "upgrade the etcd, or use the store that Gemel brings along: leave --store out"
@@ -124,7 +124,7 @@ func remedy(err error) string {
 		return "etcdctl user get USER and role get ROLE show what it may do; user and password-file, or certificate and key, say who it is"
 	case strings.Contains(text, "x509:"):
 		return "ca must be what signed the etcd's certificate, and its names must have the host of each endpoint"
-	case strings.Contains(text, "tls:"):
+	case strings.Contains(text, "tls:"), strings.Contains(text, "want a certificate"):
 		return "the etcd may ask for a certificate of its own clients (certificate, key), or speak no TLS, which it has to"
 	}
 	return "endpoints must be reached from this machine: etcdctl endpoint health shows it"

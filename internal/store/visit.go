@@ -5,12 +5,9 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"sync"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"gemel/internal/store/etcdpb"
 )
@@ -79,11 +76,13 @@ func (c *Client) Visit(ctx context.Context) (visit, error) {
 func (c *pool) enter(ctx context.Context, e *end) error {
 	for try := 1; ; try++ {
 		_, err := c.fit(ctx, e)
-		if !errors.Is(err, unix.EPIPE) && !errors.Is(err, unix.ECONNRESET) && !errors.Is(err, io.EOF) || ctx.Err() != nil {
+		var said *net.OpError
+		switch {
+		case err == nil, ctx.Err() != nil,
+			errors.Is(err, ErrVersion), errors.Is(err, ErrForeign), errors.Is(err, ErrRefused), errors.As(err, &said) && said.Op == "remote error":
 			return err
-		}
-		if try == 10 {
-			return fmt.Errorf("%w: the connection was closed as soon as it was there (%w)", errLogin, err)
+		case try == 10:
+			return fmt.Errorf("it takes connections and answers nothing; it may want a certificate of who asks: %w", err)
 		}
 		wait(ctx, watchGap)
 	}
