@@ -243,7 +243,8 @@ func keysPage(t *testing.T, page string, schema func() ([]byte, error), parse fu
 	}
 }
 
-// TestPageExamples: each manifest, and each node.yaml, that the manual shows is one.
+// TestPageExamples: each manifest, each node.yaml and each file of an etcd that the manual
+// shows is one.
 func TestPageExamples(t *testing.T) {
 	block := regexp.MustCompile("(?ms)^```yaml\n(.*?)^```")
 	for _, path := range tracked(t) {
@@ -262,6 +263,9 @@ func TestPageExamples(t *testing.T) {
 			_, err := config.Parse(name, []byte(m[1]))
 			if strings.HasPrefix(m[1], "# node.yaml") {
 				_, err = config.ParseNode(name, []byte(m[1]))
+			}
+			if strings.HasPrefix(m[1], "# etcd.yaml") {
+				_, err = config.ParseStore(name, []byte(m[1]))
 			}
 			if err != nil {
 				t.Error(err)

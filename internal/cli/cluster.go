@@ -18,66 +18,6 @@ import (
 	"gemel/internal/roll"
 )
 
-// machine are the flags of init and join about this machine.
-type machine struct {
-	name      string
-	addresses []string
-	one       bool
-	still     bool
-}
-
-func (m *machine) flags(c *cobra.Command) {
-	f := c.Flags()
-	f.StringVar(&m.name, "name", "", "`NAME` of this node (default: the host's, up to the first dot)")
-	f.StringArrayVar(&m.addresses, "address", nil, "an address of this machine: `NET=IP`; once for each network (default: they are looked for)")
-	f.BoolVar(&m.one, "one-network", false, "there is one network only, and it is known what follows from that")
-	f.BoolVar(&m.still, "no-start", false, "do not have systemd run Gemel as its service")
-}
-
-// start has the service manager run this node from now on, where there is one for that.
-func (m *machine) start(ctx context.Context, t *tool) (bool, error) {
-	if m.still || t.w.Serve == nil {
-		return false, nil
-	}
-	p, err := places.Find(t.given)
-	if err != nil {
-		return false, err
-	}
-	served, err := t.w.Serve(ctx, p)
-	if err != nil {
-		return false, fmt.Errorf("everything is written, but the node does not run: %w", err)
-	}
-	return served, nil
-}
-
-const asService = "it runs, as the service gemel of systemd, and after each boot"
-
-// setup is what a person says of this machine.
-func setup(t *tool, m machine) (roll.Setup, error) {
-	p, err := places.Find(t.given)
-	if err != nil {
-		return roll.Setup{}, err
-	}
-	name := m.name
-	if name == "" {
-		name, _, _ = strings.Cut(places.Node(""), ".")
-	}
-	return roll.Setup{Home: roll.HomeOf(p), Name: name, Addresses: m.addresses, One: m.one, Say: func(text string) {
-		if !t.json {
-			t.say(text)
-		}
-	}}, nil
-}
-
-// undone turns a refusal into an error that the tool tells as one.
-func undone(err error) error {
-	var no *roll.Refused
-	if errors.As(err, &no) {
-		return &ha.Error{Kind: ha.ErrRefused, Reason: "refused", Hint: no.Hint, Err: err}
-	}
-	return err
-}
-
 func initCommand(t *tool) *cobra.Command {
 	var m machine
 	var profile, cluster string
@@ -88,15 +28,27 @@ func initCommand(t *tool) *cobra.Command {
 machines and node.yaml. It prints the command that takes the second machine in.
 
 A daemon that runs here goes on as that node at once, and no program is restarted: those
-of groups run by an authority from then on, with the deadlines that belong to it.`,
-		Example: "  gemel init\n  gemel init --address blue=10.0.0.1 --address red=10.1.0.1 --profile fast",
+of groups run by an authority from then on, with the deadlines that belong to it.
+
+The cluster keeps its store itself, and needs a witness for that beside two nodes. With an
+etcd of your own it does not: --store FILE, with a FILE as
+
+  endpoints: [10.0.0.21:2379, 10.0.0.22:2379, 10.0.0.23:2379]
+  election-timeout: 1s                    # with which the etcd was started
+  ca: /etc/gemel/etcd/ca.pem
+  user: gemel                             # or certificate and key
+  password-file: /etc/gemel/etcd/password
+
+The etcd is tried first: its version, who it takes this machine for, what it gives to it,
+and how long a write takes.`,
+		Example: "  gemel init\n  gemel init --address blue=10.0.0.1 --address red=10.1.0.1 --profile fast\n  gemel init --store /etc/gemel/etcd.yaml",
 		RunE: func(c *cobra.Command, _ []string) error {
 			s, err := setup(t, m)
 			if err != nil {
 				return err
 			}
 			s.Profile, s.Cluster = profile, cluster
-			b, err := t.w.Begin(s)
+			b, err := t.w.Begin(c.Context(), s)
 			if err != nil {
 				return undone(err)
 			}
@@ -116,7 +68,11 @@ of groups run by an authority from then on, with the deadlines that belong to it
 				fmt.Fprintf(t.out, "start it here:\n  %s\n", t.command("gemel run FILE"))
 			}
 			fmt.Fprintf(t.out, "on the second machine, until %s:\n  %s\n", b.Until.Local().Format("15:04:05 -0700"), joinLine(b.Doors, b.Token))
-			fmt.Fprintf(t.out, "then on a third one, which only votes: the command that this prints:\n  %s\n", t.command("gemel token --witness"))
+			if s.Store.External() {
+				fmt.Fprintf(t.out, "the etcd has the votes: no witness is needed. Its files, which %s names, have to be on that machine as well\n", quoted(m.store))
+			} else {
+				fmt.Fprintf(t.out, "then on a third one, which only votes: the command that this prints:\n  %s\n", t.command("gemel token --witness"))
+			}
 			fmt.Fprintf(t.out, "to take it back: %s\n", undoInit(t, s))
 			return nil
 		},
@@ -151,23 +107,6 @@ func begun(b roll.Begun, runs bool) map[string]any {
 		o["manifest"] = b.File
 	}
 	return o
-}
-
-// takeUp has a daemon that runs here begin anew as what node.yaml says, by exec in the
-// same pids: no program notices. Without one, the service is started.
-func (m *machine) takeUp(ctx context.Context, t *tool) (runs, served bool, err error) {
-	if _, err := t.dial(); err != nil {
-		var known *ha.Error
-		if errors.As(err, &known) && known.Kind == ha.ErrUnavailable {
-			served, err := m.start(ctx, t)
-			return false, served, err
-		}
-		return false, false, err
-	}
-	if _, _, err := upgrade(ctx, t, &gemelv1.UpgradeRequest{}); err != nil {
-		return true, false, fmt.Errorf("everything is written, but the daemon has not taken it up: %w", err)
-	}
-	return true, false, nil
 }
 
 func joinCommand(t *tool) *cobra.Command {

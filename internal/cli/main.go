@@ -43,7 +43,7 @@ type World struct {
 // Membership is how a machine becomes part of a cluster.
 type Membership struct {
 	// Begin makes a cluster of this machine; Join makes it part of one.
-	Begin func(s roll.Setup) (roll.Begun, error)
+	Begin func(ctx context.Context, s roll.Setup) (roll.Begun, error)
 	Join  func(ctx context.Context, s roll.Setup, at []string, token string) (roll.Begun, error)
 	// Restore makes the cluster anew, with this machine alone, from the backup o.File.
 	Restore func(ctx context.Context, o RunOptions, s roll.Setup, off []string) (roll.Begun, error)

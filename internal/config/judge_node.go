@@ -114,8 +114,8 @@ func (j *nodeJudge) run() {
 	}
 	j.timers()
 	id := j.id
-	if id.Store.External() && (id.Store.Certificate == "") != (id.Store.Key == "") {
-		j.refuse("store", "found one of certificate and key; allowed: both or none", "add the other one")
+	if why, hint := halves(id.Store); why != "" {
+		j.refuse("store", why, hint)
 	}
 	if id.Witness && len(id.Capacities) > 0 {
 		j.refuse("capacities", "capacities has no effect with role: witness, which runs no group", "remove it")

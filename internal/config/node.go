@@ -45,6 +45,36 @@ func ReadNode(file string, b []byte) (*manifest.Identity, Errors, error) {
 	return &id, r.errs.sorted(), nil
 }
 
+// ParseStore reads a file that says where an etcd is, for gemel init: the map that
+// store of a node.yaml becomes.
+func ParseStore(file string, b []byte) (manifest.Store, error) {
+	o := storeObject()
+	t, r, err := begin(file, b, Error{Text: "the file of the store is empty; allowed: a map with " + anyOf(o.keys()), Hint: "endpoints: [10.0.0.21:2379]"}, "file of the store")
+	if err != nil {
+		return manifest.Store{}, err
+	}
+	s := o.fresh()
+	o.fill(r, "", t, &s)
+	if why, hint := halves(s); why != "" {
+		r.refuse("", why, hint)
+	}
+	if len(r.errs) > 0 {
+		return manifest.Store{}, r.errs.sorted()
+	}
+	return s, nil
+}
+
+// halves finds what is half of something in a store.
+func halves(s manifest.Store) (why, hint string) {
+	switch {
+	case (s.Certificate == "") != (s.Key == ""):
+		return "found one of certificate and key; allowed: both or none", "add the other one"
+	case (s.User == "") != (s.Password == ""):
+		return "found one of user and password-file; allowed: both or none", "add the other one"
+	}
+	return "", ""
+}
+
 // EncodeNode writes an identity in its canonical form, as Encode does a manifest.
 // ParseNode reads it back to an equal one. It fails only for one that ParseNode
 // would refuse.
@@ -191,6 +221,10 @@ func storeObject() object[manifest.Store] {
 		at("ca", pem("certificates"), func(s *S) *string { return &s.CA }, "The certificates that vouch for the etcd. Without it: those of the machine."),
 		at("certificate", pem("a certificate"), func(s *S) *string { return &s.Certificate }, "With which Gemel shows itself."),
 		at("key", pem("a key"), func(s *S) *string { return &s.Key }, "Of the certificate."),
+		at("user", nameKind[string]("user of the etcd"), func(s *S) *string { return &s.User },
+			"As whom Gemel asks, if the etcd has users and knows them by password. One that goes by certificates takes the common name of the certificate."),
+		at("password-file", pathKind("file of a password"), func(s *S) *string { return &s.Password },
+			"The file that holds the user's password, and nothing else. It is read at each new connection."),
 	}}
 }
 

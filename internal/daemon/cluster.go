@@ -158,11 +158,10 @@ func newMember(o Options, boot string, past journal.Past) (*member, error) {
 	}
 	cfg := store.Config{Socket: o.storeSocket(), Way: way(m), Prefix: "/gemel/" + id.Cluster.ID + "/"}
 	if id.Store.External() {
-		cfg.Socket, cfg.Way, cfg.Prefix = "", nil, strings.TrimSuffix(id.Store.Prefix, "/")+"/"+id.Cluster.ID+"/"
-		for _, e := range id.Store.Endpoints {
-			cfg.Endpoints = append(cfg.Endpoints, "https://"+e)
+		var err error
+		if cfg, err = o.home().Outside(id); err != nil {
+			return nil, err
 		}
-		cfg.TLS = store.TLS{Cert: id.Store.Certificate, Key: id.Store.Key, CA: id.Store.CA}
 	}
 	var err error
 	if m.client, err = store.Dial(cfg); err != nil {

@@ -66,8 +66,8 @@ type Cluster struct {
 // NewCluster makes a Cluster; nothing runs before Run.
 func NewCluster(s ClusterSetup) *Cluster {
 	c := &Cluster{s: s, inbox: newInbox[turn](), auth: cluster.NewAuthority(s.Self), brain: cluster.NewBrain(s.Mind), left: make(chan struct{})}
-	if s.Self.Away {
-		c.away = s.Clock.Now() // at the latest: a life before has told it, and this one does not again
+	if s.Self.Away { // an alarm of a former life says so, and is not told anew
+		c.away = max(s.Mind.Start, 1)
 	}
 	return c
 }

@@ -9,7 +9,11 @@ import (
 	"gemel/internal/ha"
 )
 
-func TestMain(m *testing.M) { os.Exit(Main(m, helpers())) }
+func TestMain(m *testing.M) {
+	code := Main(m, helpers())
+	_ = os.Remove(etcdPath()) // it may never have been built
+	os.Exit(code)
+}
 
 // sleeper is a program that does nothing, well.
 const sleeper = "    command: [sleep, 100000]\n"

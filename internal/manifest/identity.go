@@ -75,6 +75,8 @@ type Store struct {
 	CA          string
 	Certificate string
 	Key         string
+	User        string // of the etcd; empty: the certificate says who we are, or nobody asks
+	Password    string // the file that holds its password
 }
 
 // External reports whether the store is an etcd that somebody else runs.

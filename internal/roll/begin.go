@@ -1,6 +1,7 @@
 package roll
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/base32"
 	"encoding/hex"
@@ -40,6 +41,9 @@ type Setup struct {
 	Anew    bool
 	Profile string // of a new cluster; empty: normal
 	Cluster string // the name of a new cluster; empty: cluster
+	// Store is an etcd of somebody's own; one without endpoints: the cluster keeps its truth
+	// itself. For a Join: where this machine finds the one that the cluster has.
+	Store manifest.Store
 	// Say is told in sentences what is done and what was found; nil: nobody listens.
 	Say func(text string)
 }
@@ -91,7 +95,7 @@ func refused(hint, format string, args ...any) error {
 
 // Begin makes a cluster of which this machine is the first node. It writes files
 // only: a daemon that runs here has to be told.
-func Begin(s Setup) (Begun, error) {
+func Begin(ctx context.Context, s Setup) (Begun, error) {
 	if err := s.stranger(); err != nil {
 		return Begun{}, err
 	}
@@ -109,7 +113,7 @@ func Begin(s Setup) (Begun, error) {
 	if err := s.shape(ways); err != nil {
 		return Begun{}, err
 	}
-	if err := free(ways, true); err != nil {
+	if err := free(ways, !s.Store.External()); err != nil {
 		return Begun{}, &Refused{err, ""}
 	}
 	timers, ok := manifest.Profile(s.Profile)
@@ -117,13 +121,31 @@ func Begin(s Setup) (Begun, error) {
 		return Begun{}, refused("", "there is no profile %q; there are normal, fast and guarded", s.Profile)
 	}
 	b := Begun{Node: s.Name, Name: s.Cluster, Ways: texts(ways)}
-	if b.Fsync, err = s.disk(timers, 0); err != nil {
+	if b.Cluster, err = newID(); err != nil {
+		return b, err
+	}
+	var at *outer
+	if s.Store.External() {
+		at, timers, err = s.anchor(ctx, b.Cluster, timers)
+	} else {
+		b.Fsync, err = s.disk(timers, 0)
+	}
+	if err != nil {
 		return b, err
 	}
 	if err := clear(s.Home); err != nil {
 		return b, err
 	}
-	return b, s.found(&b, ways, timers)
+	return b, s.found(&b, ways, timers, at)
+}
+
+// newID draws what tells a cluster from all others.
+func newID() (string, error) {
+	id := make([]byte, 5)
+	if _, err := rand.Read(id); err != nil {
+		return "", fmt.Errorf("drawing the cluster's id: %w", err)
+	}
+	return strings.ToLower(base32.StdEncoding.EncodeToString(id)), nil
 }
 
 // clear takes away what a begin or a join that was cut off has left.
@@ -135,16 +157,11 @@ func clear(h Home) error {
 }
 
 // found writes everything that the first node has. node.yaml comes last.
-func (s Setup) found(b *Begun, ways []way, timers manifest.Timers) error {
-	id := make([]byte, 5)
-	if _, err := rand.Read(id); err != nil {
-		return fmt.Errorf("drawing the cluster's id: %w", err)
-	}
-	b.Cluster = strings.ToLower(base32.StdEncoding.EncodeToString(id))
+func (s Setup) found(b *Begun, ways []way, timers manifest.Timers, at *outer) error {
 	me := entry(s.Name, false, ways, time.Now())
-	me.Voter = true
+	me.Voter = at == nil
 	sow := seed{Trust: map[string]*mtls.Trust{}, Roll: Roll{
-		Cluster: manifest.Cluster{ID: b.Cluster, Name: s.Cluster}, Era: 1, Profile: s.Profile, Timers: timers, One: len(ways) == 1, Nodes: []Node{me},
+		Cluster: manifest.Cluster{ID: b.Cluster, Name: s.Cluster}, Era: 1, Profile: s.Profile, Timers: timers, One: len(ways) == 1, Nodes: []Node{me}, Store: at,
 	}}
 	for _, w := range ways {
 		sow.Roll.Networks = append(sow.Roll.Networks, w.net)
@@ -341,6 +358,10 @@ func (s Setup) disk(t manifest.Timers, trip time.Duration) (time.Duration, error
 func (r Roll) Lacks() string {
 	nodes, witnesses := r.count()
 	switch {
+	case nodes == 1 && r.Store != nil:
+		return "a second node is missing: if this node dies, its groups stay down until it is back"
+	case r.Store != nil:
+		return ""
 	case nodes == 1:
 		return "a second node and a witness are missing: if this node dies, its groups stay down until it is back"
 	case nodes == 2 && witnesses == 0:

@@ -139,15 +139,8 @@ func (d *porch) enlist(ctx context.Context, who mtls.Identity, b []byte) (reply,
 	if err := vacate(ctx, d.clerk, now); err != nil {
 		return reply{}, &Refused{err, ""}
 	}
-	// A member of that name in the store is another machine's, whose data is not here.
-	have, err := d.clerk.Store.Voters(ctx)
-	if err != nil {
+	if err := d.oust(ctx, now, n.Name); err != nil {
 		return reply{}, err
-	}
-	if i := member(have, string(n.Name)); i >= 0 && have[i].Started {
-		if err := d.clerk.Store.Remove(ctx, have[i].ID); err != nil {
-			return reply{}, err
-		}
 	}
 	r, err := d.clerk.books.change(ctx, func(r Roll) (Roll, error) { return r.with(n) })
 	if err != nil {
@@ -158,4 +151,20 @@ func (d *porch) enlist(ctx context.Context, who mtls.Identity, b []byte) (reply,
 		d.clerk.Log.Warn("the members of the store are not all there yet", "error", err)
 	}
 	return reply{Roll: &r}, nil
+}
+
+// oust removes a member of the store whose name a newcomer has: it is another machine's,
+// whose data is not here.
+func (d *porch) oust(ctx context.Context, r Roll, name ha.Node) error {
+	if r.Store != nil {
+		return nil
+	}
+	have, err := d.clerk.Store.Voters(ctx)
+	if err != nil {
+		return err
+	}
+	if i := member(have, string(name)); i >= 0 && have[i].Started {
+		return d.clerk.Store.Remove(ctx, have[i].ID)
+	}
+	return nil
 }

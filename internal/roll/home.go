@@ -125,6 +125,12 @@ func (h Home) write(r Roll, me ha.Node) error {
 	if err != nil {
 		return err
 	}
+	return writeAs(h, r, me, old)
+}
+
+// writeAs is write, on a machine that was, or is to have what is its own of, old; nil: it
+// was nothing.
+func writeAs(h Home, r Roll, me ha.Node, old *manifest.Identity) error {
 	id, err := r.Identity(me, old)
 	if err != nil {
 		return err

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"gemel/internal/ha"
+	"gemel/internal/manifest"
 	"gemel/internal/mtls"
 	"gemel/internal/mtls/join"
 	"gemel/internal/secret"
@@ -140,7 +141,7 @@ func (n *newcomer) look(networks []network) error {
 	if len(n.ways) == 0 {
 		return refused("give it: --address NET=IP", "no address was found by which other machines could reach this one")
 	}
-	if err := free(n.ways, true); err != nil {
+	if err := free(n.ways, n.told.Roll.Store == nil && !n.Store.External()); err != nil {
 		return &Refused{err, ""}
 	}
 	return nil
@@ -303,7 +304,15 @@ func (n *newcomer) enter(ctx context.Context) (Begun, error) {
 	if err := n.clocks(ctx, asks); err != nil {
 		return out, err
 	}
-	if out.Fsync, err = n.disk(r.Timers, n.trip); err != nil {
+	if r.Store == nil && n.Store.External() {
+		return out, refused("leave --store out", "the cluster %s keeps its store itself, and --store says where an etcd is", r.Cluster.Name)
+	}
+	if r.Store != nil {
+		n.Store, err = n.dock(ctx, r)
+	} else {
+		out.Fsync, err = n.disk(r.Timers, n.trip)
+	}
+	if err != nil {
 		return out, err
 	}
 	here, err := n.files.Server(nil, true, mtls.Node)
@@ -344,7 +353,18 @@ func (n *newcomer) settle(out Begun, r Roll) (Begun, error) {
 	if err := brought(out.File, what, n.witness); err != nil {
 		return out, err
 	}
-	if err := n.Home.write(r, me.Name); err != nil {
+	old, err := n.Home.identity()
+	if err != nil {
+		return out, err
+	}
+	if r.Store != nil {
+		was := manifest.Identity{Level: manifest.Level{Guard: true}}
+		if old != nil {
+			was = *old
+		}
+		was.Store, old = n.Store, &was
+	}
+	if err := writeAs(n.Home, r, me.Name, old); err != nil {
 		return out, err
 	}
 	out.Missing = r.Lacks()

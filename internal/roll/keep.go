@@ -93,6 +93,9 @@ func (c *Clerk) look(ctx context.Context) (busy bool, err error) {
 	if err != nil {
 		return true, err
 	}
+	if r.Cluster.ID != c.books.cluster {
+		return true, fmt.Errorf("the keys of this cluster in the store are those of the cluster %s (%s): two clusters were given one prefix and one id", r.Cluster.Name, r.Cluster.ID)
+	}
 	if err := errors.Join(beat(ctx, c, r, docs), succeed(ctx, c, r, docs)); err != nil {
 		return true, err
 	}
@@ -145,6 +148,9 @@ func same(a, b Roll) bool {
 // get their votes one after the other; and only then is anybody removed. So there are
 // two voters for an instant only, with both of them alive.
 func (c *Clerk) members(ctx context.Context, r Roll) (busy bool, err error) {
+	if r.Store != nil {
+		return false, nil // they are another's to look after
+	}
 	have, err := c.Store.Voters(ctx)
 	if err != nil {
 		return true, err
@@ -235,6 +241,9 @@ func (c *Clerk) Lacks() string {
 	defer c.mu.Unlock()
 	if text := c.roll.Lacks(); text != "" {
 		return text
+	}
+	if c.roll.Store != nil {
+		return ""
 	}
 	if c.voters == nil {
 		return "which of its machines have a vote is not known here yet"

@@ -167,7 +167,8 @@ func (from Backup) roll(ctx context.Context, h Home) (Roll, error) {
 	key, whose := "/gemel/*/docs/"+rollKey, "any cluster"
 	if id != nil {
 		if id.Store.External() {
-			return Roll{}, refused("see the manual of etcd; then gemel init on this machine begins a new cluster", "the store of this cluster is an etcd of its own: Gemel does not restore it")
+			return Roll{}, refused("stop Gemel on all nodes, then etcdutl snapshot restore with --bump-revision: the manual has it step by step (docs/cluster.md, with an etcd of your own)",
+				"the store of this cluster is an etcd of its own, at %s: Gemel does not restore it, since it cannot know who else writes there meanwhile", strings.Join(id.Store.Endpoints, ", "))
 		}
 		key, whose = strings.Replace(key, "*", id.Cluster.ID, 1), "the cluster that this machine is in ("+id.Cluster.ID+")"
 	}

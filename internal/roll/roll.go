@@ -25,6 +25,8 @@ type Roll struct {
 	// One says that somebody knows that there is one network only.
 	One   bool   `json:"one-network,omitempty"`
 	Nodes []Node `json:"nodes"` // in the order in which they become brain
+	// Store is the etcd in which the cluster keeps its truth; nil: it keeps it itself.
+	Store *outer `json:"store,omitempty"`
 	// Restored is how this era began; nil: by gemel init.
 	Restored *restored `json:"restored,omitempty"`
 }
@@ -91,6 +93,8 @@ func (r Roll) voters() []string {
 func (r Roll) elected() Roll {
 	want := 1
 	switch n := len(r.Nodes); {
+	case r.Store != nil:
+		want = 0 // who votes is the etcd's to say
 	case n >= 5:
 		want = 5
 	case n >= 3:
@@ -124,6 +128,8 @@ func (r Roll) with(n Node) (Roll, error) {
 	nodes, witnesses := r.count()
 	_, again := r.Node(n.Name)
 	switch {
+	case n.Witness && r.Store != nil:
+		return r, errors.New("the store of this cluster is an etcd of its own, which has its votes: a witness would have none. Two nodes need none")
 	case again:
 	case n.Witness && nodes == 1:
 		return r, errors.New("there is one node yet, and a witness beside it would be the second of two voters: when either of the two died, the store would stop, " +
@@ -182,7 +188,10 @@ func (r Roll) Identity(name ha.Node, old *manifest.Identity) (*manifest.Identity
 		id = *old
 	}
 	id.Name, id.Cluster, id.Witness, id.Profile, id.Timers = name, r.Cluster, me.Witness, r.Profile, r.Timers
-	id.Networks, id.Peers = nil, nil
+	id.Networks, id.Peers, id.Store = nil, nil, manifest.Store{}
+	if r.Store != nil {
+		id.Store = r.Store.own(old)
+	}
 	for _, n := range r.Networks {
 		at, ok := me.Addresses[n.Name]
 		if !ok {

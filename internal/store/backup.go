@@ -25,7 +25,9 @@ func (c *Client) Backup(ctx context.Context, w io.Writer) error {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	s, err := client[etcdpb.SnapshotRequest, etcdpb.SnapshotResponse](l, "Maintenance/Snapshot").CallServerStream(ctx, connect.NewRequest(&etcdpb.SnapshotRequest{}))
+	ask := connect.NewRequest(&etcdpb.SnapshotRequest{})
+	l.sign(ask.Header())
+	s, err := client[etcdpb.SnapshotRequest, etcdpb.SnapshotResponse](l, "Maintenance/Snapshot").CallServerStream(ctx, ask)
 	if err != nil {
 		return fmt.Errorf("saving the store: %w", plain(err))
 	}
@@ -36,7 +38,9 @@ func (c *Client) Backup(ctx context.Context, w io.Writer) error {
 			return fmt.Errorf("saving the store: %w", err)
 		}
 	}
-	if err := s.Err(); err != nil {
+	if err := s.Err(); denied.is(err) {
+		return fmt.Errorf("saving the store: %w: only its user root may copy all of an etcd that has users: etcdctl snapshot save FILE, as root", ErrRefused)
+	} else if err != nil {
 		return fmt.Errorf("saving the store: %w", plain(err))
 	}
 	if err := t.end(); err != nil {

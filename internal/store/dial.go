@@ -54,12 +54,18 @@ type Config struct {
 	Way func(context.Context) (net.Conn, error)
 	// TLS is for the endpoints. http without it is only for loopback.
 	TLS TLS
+	// User is who we are to the endpoints; empty: the certificate says so, or nobody asks.
+	// Password is the file that holds his password, read anew for each connection.
+	User, Password string
 	// Prefix stands before every key, as "/gemel/4f2a/": it carries the id of the
 	// cluster, so that two of them share an external etcd without knowing it.
 	Prefix string
 	// Cluster is etcd's id of the cluster; zero is the first one that answers. An
 	// answer of another one is an error.
 	Cluster uint64
+	// Proof is a document that must be there, looked for over each new connection; empty:
+	// none. By its lack a store is known that lost what this cluster was.
+	Proof string
 
 	// Attempt bounds the first attempts of a read, the later ones get more; zero is
 	// 40 ms. A follower loses without
@@ -163,7 +169,11 @@ func (c *pool) addEndpoint(at string, t TLS) error {
 	} else if !Loopback(u.Hostname()) {
 		return fmt.Errorf("endpoint %q of the store: without TLS only loopback is allowed; use https", at)
 	}
-	c.add(&end{name: at, base: u.Scheme + "://" + host, again: 250 * time.Millisecond}, host, transport(conf, (&net.Dialer{}).DialContext))
+	e := &end{name: at, base: u.Scheme + "://" + host, again: 250 * time.Millisecond}
+	if c.c.User != "" {
+		e.login = c.c.over
+	}
+	c.add(e, host, transport(conf, (&net.Dialer{}).DialContext))
 	return nil
 }
 

@@ -13,7 +13,8 @@ import (
 )
 
 const (
-	connectTime = time.Second // for one attempt to connect, handshake included
+	connectTime = time.Second     // for one attempt to connect, handshake included
+	loginTime   = 3 * time.Second // to be known to an etcd by name and password, which costs it a tenth of a second of its processor
 	firstPause  = 10 * time.Millisecond
 	// Who says nothing for so long is asked whether it lives, and has so long to say so.
 	aliveAfter = 10 * time.Second
@@ -25,13 +26,17 @@ const (
 // errClosed ends what is asked of a client that was closed.
 var errClosed = errors.New("this client of the store is closed")
 
+// errLate says that nothing was heard.
+var errLate = errors.New("no answer in time")
+
 // An end is one way to the store. There is one connection at a time, which is made
 // when somebody needs it.
 type end struct {
 	name  string
 	base  string // what stands before the name of a call
 	open  func(context.Context) (*http.ClientConn, error)
-	again time.Duration // the longest pause between two attempts to connect
+	login func(context.Context, *line) (string, error) // the token of a new connection; nil: none is needed
+	again time.Duration                                // the longest pause between two attempts to connect
 
 	mu     sync.Mutex
 	line   *line
@@ -49,6 +54,10 @@ type line struct {
 	*http.ClientConn
 	base string
 	fit  atomic.Bool // its version and its cluster are known, and are right
+	// token says who we are with each call; empty: the certificate does, or nobody asks.
+	token string
+	login bool        // a token was asked for
+	stale atomic.Bool // the token is good no more: there has to be another connection
 }
 
 // Do implements connect.HTTPClient. Nothing is sent twice: what cannot be sent over
@@ -57,7 +66,7 @@ func (l *line) Do(r *http.Request) (*http.Response, error) { return l.RoundTrip(
 
 // dead reports whether no call can be made any more: it is closed, or the other end
 // takes no more of them.
-func (l *line) dead() bool { return l.Err() != nil || l.Available() <= 0 }
+func (l *line) dead() bool { return l.stale.Load() || l.Err() != nil || l.Available() <= 0 }
 
 // connect returns the connection, and makes one if there is none. It waits until
 // there is one or ctx ends. An attempt goes on when nobody waits for it any more:
@@ -107,7 +116,7 @@ func (e *end) look() (*line, <-chan struct{}, time.Duration, error) {
 		if wait := time.Until(e.from); wait > 0 {
 			return nil, nil, wait, nil
 		}
-		ctx, stop := context.WithTimeout(context.Background(), connectTime)
+		ctx, stop := context.WithTimeout(context.Background(), connectTime+loginTime)
 		e.trying, e.stop = make(chan struct{}), stop
 		go e.try(ctx, e.trying)
 	}
@@ -117,7 +126,7 @@ func (e *end) look() (*line, <-chan struct{}, time.Duration, error) {
 // try makes one attempt to connect.
 func (e *end) try(ctx context.Context, done chan struct{}) {
 	defer close(done)
-	conn, err := e.open(ctx)
+	l, err := e.begin(ctx)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.stop()
@@ -133,10 +142,27 @@ func (e *end) try(ctx context.Context, done chan struct{}) {
 		e.from = time.Now().Add(e.pause)
 		e.pause = min(e.pause*8/5, e.again)
 	case e.shut:
-		_ = conn.Close()
+		_ = l.Close()
 	default:
-		e.line, e.why, e.pause = &line{ClientConn: conn, base: e.base}, nil, firstPause
+		e.line, e.why, e.pause = l, nil, firstPause
 	}
+}
+
+// begin makes a connection, and says over it who we are.
+func (e *end) begin(ctx context.Context) (*line, error) {
+	within, cancel := context.WithTimeout(ctx, connectTime)
+	conn, err := e.open(within)
+	cancel()
+	if err != nil {
+		return nil, err
+	}
+	l := &line{ClientConn: conn, base: e.base}
+	if l.login = e.login != nil; l.login {
+		if l.token, err = e.login(ctx, l); err != nil {
+			return nil, errors.Join(err, conn.Close())
+		}
+	}
+	return l, nil
 }
 
 // close ends all connections, and returns when nothing of it runs.
@@ -174,8 +200,11 @@ func client[Req, Res any](l *line, method string) *connect.Client[Req, Res] {
 
 // ask makes a call of etcd's API.
 func ask[Req, Res any](ctx context.Context, l *line, method string, req *Req) (*Res, error) {
-	resp, err := client[Req, Res](l, method).CallUnary(ctx, connect.NewRequest(req))
+	r := connect.NewRequest(req)
+	l.sign(r.Header())
+	resp, err := client[Req, Res](l, method).CallUnary(ctx, r)
 	if err != nil {
+		l.judge(err)
 		return nil, err
 	}
 	return resp.Msg, nil
@@ -188,9 +217,13 @@ func plain(err error) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, context.DeadlineExceeded) || connect.CodeOf(err) == connect.CodeDeadlineExceeded:
-		return errors.New("no answer in time")
-	case errors.As(err, &said):
-		return errors.New(said.Message())
+		return errLate
+	case denied.is(err):
+		return fmt.Errorf("%w: it does not give us our keys: our user needs a role that may read and write all keys below the prefix (etcdctl role grant-permission ROLE --prefix=true readwrite PREFIX/)", errLogin)
+	case noUser.is(err):
+		return fmt.Errorf("%w: it has users, and takes us for none: give it a user and a password-file, or a certificate whose common name is a user", errLogin)
+	case errors.As(err, &said) && said.Unwrap() != nil:
+		return said.Unwrap()
 	}
 	return err
 }

@@ -76,6 +76,27 @@ func (c *pool) fit(ctx context.Context, e *end) (*line, error) {
 	if err := c.saw(resp.GetHeader().GetClusterId(), 0, 0); err != nil {
 		return nil, err
 	}
+	if err := c.proven(ctx, l); err != nil {
+		return nil, err
+	}
 	l.fit.Store(true)
 	return l, nil
+}
+
+// proven looks for the document that a store of somebody else's must have. Without it
+// that is another one, or one whose keys were lost: who asked it what he may run would be
+// told that nobody runs anything.
+func (c *pool) proven(ctx context.Context, l *line) error {
+	if c.c.Proof == "" {
+		return nil
+	}
+	key := c.key(docsPrefix + c.c.Proof)
+	resp, err := ask[etcdpb.TxnRequest, etcdpb.TxnResponse](ctx, l, "KV/Txn", &etcdpb.TxnRequest{Success: []*etcdpb.RequestOp{{RequestRange: whole(key)}}})
+	if err != nil {
+		return fmt.Errorf("looking for this cluster in it: %w", plain(err))
+	}
+	if len(kvs(resp, 0)) == 0 {
+		return fmt.Errorf("%w: it has no key %s: it is another etcd, or this cluster's keys in it are lost", ErrForeign, key)
+	}
+	return nil
 }

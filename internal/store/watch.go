@@ -75,6 +75,7 @@ func (c *pool) follow(ctx context.Context, e *end, tell func(ha.Rev)) error {
 	s := client[etcdpb.WatchRequest, etcdpb.WatchResponse](l, "Watch/Watch").CallBidiStream(ctx)
 	// A member without a leader cuts watches that ask for one.
 	s.RequestHeader().Set("hasleader", "true")
+	l.sign(s.RequestHeader())
 	got := make(chan error, 1) // nil: something was received
 	ended := make(chan struct{})
 	defer func() {
@@ -100,6 +101,8 @@ func (c *pool) follow(ctx context.Context, e *end, tell func(ha.Rev)) error {
 			r, err := s.Receive()
 			if err == nil {
 				err = c.heard(r, tell)
+			} else {
+				l.judge(err)
 			}
 			if err == nil {
 				select {

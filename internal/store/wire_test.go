@@ -78,11 +78,16 @@ func TestRefusals(t *testing.T) {
 	for want, theirs := range map[refusal]error{
 		unhealthy: rpctypes.ErrGRPCUnhealthy, notReady: rpctypes.ErrGRPCLearnerNotReady, notLeader: rpctypes.ErrGRPCNotLeader, isThere: rpctypes.ErrGRPCPeerURLExist, compacted: rpctypes.ErrGRPCCompacted,
 		notLearner: rpctypes.ErrGRPCMemberNotLearner, notFound: rpctypes.ErrGRPCMemberNotFound,
+		wrongLogin: rpctypes.ErrGRPCAuthFailed, noUsers: rpctypes.ErrGRPCAuthNotEnabled, noUser: rpctypes.ErrGRPCUserEmpty, denied: rpctypes.ErrGRPCPermissionDenied,
+		oldToken: rpctypes.ErrGRPCInvalidAuthToken, oldUsers: rpctypes.ErrGRPCAuthOldRevision,
 	} {
 		s := status.Convert(theirs)
 		if got := (refusal{connect.Code(s.Code()), s.Message()}); got != want {
 			t.Errorf("etcd says %q, and %q is looked for", got, want)
 		}
+	}
+	if rpctypes.TokenFieldNameGRPC != tokenKey {
+		t.Error("who asks is said by another header")
 	}
 	if rpctypes.MetadataRequireLeaderKey != "hasleader" || rpctypes.MetadataHasLeader != "true" {
 		t.Error("a watch asks for a leader by another header")

@@ -44,6 +44,7 @@ type Authority struct {
 type reach struct {
 	last ha.Instant // when it did
 	away bool       // that it does not was told
+	why  string     // it did not the last time; empty: it did
 }
 
 // ask is a question or a transaction that is on its way.
@@ -148,22 +149,30 @@ func (a *Authority) Step(now ha.Instant, in ha.Input) []ha.Action {
 
 // reached tells when the store stops answering, and when it answers again.
 func reached(a *Authority, in ha.Input) {
-	answer := false
+	answer, why := false, ""
 	switch in := in.(type) {
 	case ha.NodeRead:
-		answer = in.Error == ""
+		answer, why = in.Error == "", in.Error
 	case ha.StoreWritten:
-		answer = in.OK || in.Refused
+		answer, why = in.OK || in.Refused, in.Error
+	}
+	if why != "" || answer {
+		a.reach.why = why
 	}
 	if a.reach.last == 0 || answer {
 		a.reach.last = a.now
 	}
-	away := a.now.Sub(a.reach.last) >= a.self.Timers.Life || a.reach.away && !answer
+	// Why is known when the first question that nobody answered has ended, which is soon.
+	silent, life := a.now.Sub(a.reach.last), a.self.Timers.Life
+	away := silent >= life && (a.reach.why != "" || silent >= life+life/4) || a.reach.away && !answer
 	if away == a.reach.away || a.stage == gone {
 		return
 	}
 	a.reach.away = away
 	text := "no answer came for as long as an authority lasts"
+	if a.reach.why != "" {
+		text += ": " + a.reach.why
+	}
 	if !away {
 		text = "it answers again"
 	}

@@ -1917,6 +1917,116 @@ func (x *Event) GetKv() *KeyValue {
 	return nil
 }
 
+// AuthenticateRequest asks for a token by a name and a password.
+type AuthenticateRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The user.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// The password.
+	Password      string `protobuf:"bytes,2,opt,name=password,proto3" json:"password,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AuthenticateRequest) Reset() {
+	*x = AuthenticateRequest{}
+	mi := &file_gemel_etcd_etcd_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AuthenticateRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AuthenticateRequest) ProtoMessage() {}
+
+func (x *AuthenticateRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_gemel_etcd_etcd_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AuthenticateRequest.ProtoReflect.Descriptor instead.
+func (*AuthenticateRequest) Descriptor() ([]byte, []int) {
+	return file_gemel_etcd_etcd_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *AuthenticateRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *AuthenticateRequest) GetPassword() string {
+	if x != nil {
+		return x.Password
+	}
+	return ""
+}
+
+// AuthenticateResponse is the token, which goes with each call after that.
+type AuthenticateResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Where it is from.
+	Header *Header `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
+	// The token.
+	Token         string `protobuf:"bytes,2,opt,name=token,proto3" json:"token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AuthenticateResponse) Reset() {
+	*x = AuthenticateResponse{}
+	mi := &file_gemel_etcd_etcd_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AuthenticateResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AuthenticateResponse) ProtoMessage() {}
+
+func (x *AuthenticateResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_gemel_etcd_etcd_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AuthenticateResponse.ProtoReflect.Descriptor instead.
+func (*AuthenticateResponse) Descriptor() ([]byte, []int) {
+	return file_gemel_etcd_etcd_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *AuthenticateResponse) GetHeader() *Header {
+	if x != nil {
+		return x.Header
+	}
+	return nil
+}
+
+func (x *AuthenticateResponse) GetToken() string {
+	if x != nil {
+		return x.Token
+	}
+	return ""
+}
+
 var File_gemel_etcd_etcd_proto protoreflect.FileDescriptor
 
 const file_gemel_etcd_etcd_proto_rawDesc = "" +
@@ -2029,7 +2139,13 @@ const file_gemel_etcd_etcd_proto_rawDesc = "" +
 	"\rcancel_reason\x18\x06 \x01(\tR\fcancelReason\x12)\n" +
 	"\x06events\x18\v \x03(\v2\x11.gemel.etcd.EventR\x06events\"-\n" +
 	"\x05Event\x12$\n" +
-	"\x02kv\x18\x02 \x01(\v2\x14.gemel.etcd.KeyValueR\x02kvB\x1dZ\x1bgemel/internal/store/etcdpbb\x06proto3"
+	"\x02kv\x18\x02 \x01(\v2\x14.gemel.etcd.KeyValueR\x02kv\"E\n" +
+	"\x13AuthenticateRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
+	"\bpassword\x18\x02 \x01(\tR\bpassword\"X\n" +
+	"\x14AuthenticateResponse\x12*\n" +
+	"\x06header\x18\x01 \x01(\v2\x12.gemel.etcd.HeaderR\x06header\x12\x14\n" +
+	"\x05token\x18\x02 \x01(\tR\x05tokenB\x1dZ\x1bgemel/internal/store/etcdpbb\x06proto3"
 
 var (
 	file_gemel_etcd_etcd_proto_rawDescOnce sync.Once
@@ -2043,7 +2159,7 @@ func file_gemel_etcd_etcd_proto_rawDescGZIP() []byte {
 	return file_gemel_etcd_etcd_proto_rawDescData
 }
 
-var file_gemel_etcd_etcd_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
+var file_gemel_etcd_etcd_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
 var file_gemel_etcd_etcd_proto_goTypes = []any{
 	(*Header)(nil),                // 0: gemel.etcd.Header
 	(*KeyValue)(nil),              // 1: gemel.etcd.KeyValue
@@ -2081,6 +2197,8 @@ var file_gemel_etcd_etcd_proto_goTypes = []any{
 	(*WatchProgressRequest)(nil),  // 33: gemel.etcd.WatchProgressRequest
 	(*WatchResponse)(nil),         // 34: gemel.etcd.WatchResponse
 	(*Event)(nil),                 // 35: gemel.etcd.Event
+	(*AuthenticateRequest)(nil),   // 36: gemel.etcd.AuthenticateRequest
+	(*AuthenticateResponse)(nil),  // 37: gemel.etcd.AuthenticateResponse
 }
 var file_gemel_etcd_etcd_proto_depIdxs = []int32{
 	1,  // 0: gemel.etcd.RangeResponse.kvs:type_name -> gemel.etcd.KeyValue
@@ -2101,11 +2219,12 @@ var file_gemel_etcd_etcd_proto_depIdxs = []int32{
 	0,  // 15: gemel.etcd.WatchResponse.header:type_name -> gemel.etcd.Header
 	35, // 16: gemel.etcd.WatchResponse.events:type_name -> gemel.etcd.Event
 	1,  // 17: gemel.etcd.Event.kv:type_name -> gemel.etcd.KeyValue
-	18, // [18:18] is the sub-list for method output_type
-	18, // [18:18] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	0,  // 18: gemel.etcd.AuthenticateResponse.header:type_name -> gemel.etcd.Header
+	19, // [19:19] is the sub-list for method output_type
+	19, // [19:19] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_gemel_etcd_etcd_proto_init() }
@@ -2120,7 +2239,7 @@ func file_gemel_etcd_etcd_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_gemel_etcd_etcd_proto_rawDesc), len(file_gemel_etcd_etcd_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   36,
+			NumMessages:   38,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
