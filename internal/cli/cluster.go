@@ -226,17 +226,20 @@ its place, and the certificates of the old one are good no more.`,
 	return c
 }
 
+// tokenBound is how long a monitor may take to be replaced, once and again.
+const tokenBound = 10 * time.Second
+
 // token asks for a token, and asks again when the monitor is replaced in the middle of it,
 // as it is whenever a machine has joined, which is when the next token is asked for.
 func token(ctx context.Context, t *tool, q *gemelv1.TokenRequest) (*gemelv1.TokenResponse, error) {
-	for tries := 1; ; tries++ {
+	for end := time.Now().Add(tokenBound); ; {
 		client, err := t.dial()
 		if err != nil {
 			return nil, err
 		}
 		r, err := client.Token(ctx, q)
 		var e *ha.Error
-		if err == nil || tries == 3 || !errors.As(err, &e) || e.Reason != "connection" && e.Reason != "ending" && e.Reason != "starting" {
+		if err == nil || time.Now().After(end) || !errors.As(err, &e) || e.Reason != "connection" && e.Reason != "ending" && e.Reason != "starting" {
 			return r, err
 		}
 		pause := time.NewTimer(reachLook)

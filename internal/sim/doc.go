@@ -70,6 +70,14 @@ func Draw(seed uint64) Config {
 	return c
 }
 
+// Large is Draw for the largest cluster that is promised: 16 nodes and 300 groups.
+func Large(seed uint64) Config {
+	c := Draw(seed)
+	c.Nodes, c.Groups = 16, 300
+	c.Faults = Faults(c, 4*len(c.Faults))
+	return c
+}
+
 // Run plays a cluster.
 func Run(c Config) Result {
 	w := newWorld(c)

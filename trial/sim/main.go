@@ -1,8 +1,9 @@
 // Trial-sim plays clusters of the real machines that decide, on virtual time, with
 // faults that a seed draws: no group may run twice, and every group must run when
-// the faults are over. N schedules from SEED on; then each flaw that can be planted
-// must be found out. GEMEL_SHORT=1 plays 2,000 and plants none. Arguments are seeds to play alone,
-// with all that happens, after their faults were made as few as possible.
+// the faults are over. N schedules from SEED on, and LARGE (one for each 1,000) of 16 nodes and 300
+// groups; then each flaw that can be planted must be found out. GEMEL_SHORT=1 plays 2,000 and plants
+// none. Arguments are seeds to play alone, as 7 or large:7, with all that happens, after their
+// faults were made as few as possible.
 package main
 
 import (
@@ -10,6 +11,7 @@ import (
 	"os"
 	"runtime"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,12 +26,17 @@ const most = 20_000
 func main() {
 	if len(os.Args) > 1 {
 		for _, a := range os.Args[1:] {
-			seed, err := strconv.ParseUint(a, 10, 64)
+			draw := sim.Draw
+			text, large := strings.CutPrefix(a, "large:")
+			if large {
+				draw = sim.Large
+			}
+			seed, err := strconv.ParseUint(text, 10, 64)
 			if err != nil {
 				fmt.Fprintf(os.Stderr, "trial-sim: %q is no seed: %v\n", a, err)
 				os.Exit(2)
 			}
-			show(sim.Draw(seed))
+			show(draw(seed))
 		}
 		return
 	}
@@ -38,11 +45,13 @@ func main() {
 	if short {
 		n = number("N", 2_000)
 	}
-	wrong := clean(seed, n)
+	large := number("LARGE", min(n/1000, 100))
+	wrong := clean("", seed, n, sim.Draw)
+	wrong += clean("large:", seed, large, sim.Large)
 	if !short { // the tests of internal/sim plant each flaw as well, near a seed that brings it to light
 		wrong += planted(seed)
 	}
-	fmt.Printf("trial-sim: %d trials, %d violations\n", n, wrong)
+	fmt.Printf("trial-sim: %d trials, %d violations\n", n+large, wrong)
 	if wrong > 0 || n == 0 {
 		os.Exit(1)
 	}
@@ -83,25 +92,25 @@ func all(n uint64, do func(i uint64) bool) {
 }
 
 // clean plays the protocol as it is.
-func clean(seed, n uint64) (wrong int) {
+func clean(prefix string, seed, n uint64, draw func(uint64) sim.Config) (wrong int) {
 	began := time.Now()
 	var mu sync.Mutex
 	var seen sim.Seen
 	steps := 0
 	all(n, func(i uint64) bool {
-		r := sim.Run(sim.Draw(seed + i))
+		r := sim.Run(draw(seed + i))
 		mu.Lock()
 		defer mu.Unlock()
 		seen.Add(r.Seen)
 		steps += r.Steps
 		if len(r.Bad) > 0 {
 			wrong++
-			fmt.Printf("seed %d: %s\n", seed+i, r)
+			fmt.Printf("seed %s%d: %s\n", prefix, seed+i, r)
 		}
 		return wrong < 10
 	})
 	took := time.Since(began)
-	fmt.Printf("%d schedules, %d steps in %v (%.0f schedules a minute): %d violations\n", n, steps, took.Round(time.Second), float64(n)/took.Minutes(), wrong)
+	fmt.Printf("%d schedules%s, %d steps in %v (%.0f schedules a minute): %d violations\n", n, map[bool]string{true: " of 16 nodes and 300 groups"}[prefix != ""], steps, took.Round(time.Second), float64(n)/took.Minutes(), wrong)
 	fmt.Printf("what happened in them: %+v\n", seen)
 	return wrong
 }
