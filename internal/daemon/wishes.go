@@ -103,68 +103,6 @@ func (w *wished) freed(before map[ha.Group]groupWish, node ha.Node) []ha.Group {
 // wishing takes what operators ask for in a cluster, and keeps it in the store.
 type wishing struct{ m *member }
 
-// follow keeps what is asked for current until ctx ends.
-func (w wishing) follow(ctx context.Context) error {
-	m := w.m
-	changed := make(chan struct{}, 1)
-	g := newGroup(ctx)
-	g.start(func(ctx context.Context) error {
-		m.client.Watch(ctx, func(ha.Rev) {
-			select {
-			case changed <- struct{}{}:
-			default:
-			}
-		})
-		return ctx.Err()
-	})
-	g.start(func(ctx context.Context) error {
-		var refused string
-		for {
-			within, cancel := context.WithTimeout(ctx, wishBound)
-			docs, _, err := m.client.Docs(within, wishes)
-			said, _, err2 := m.client.Docs(within, factsBelow)
-			m.parts.fences.follow(within)
-			m.look(within)
-			cancel()
-			if err == nil && err2 == nil {
-				m.mu.Lock()
-				before := m.wished.groups
-				m.wished.read(append(docs, said...))
-				freed := m.wished.freed(before, m.o.Identity.Name)
-				m.mu.Unlock()
-				for _, g := range freed {
-					m.h.engine.Tell(ha.GroupFreed{Group: g})
-				}
-				m.want()
-				m.facts.stir()
-			}
-			refused = tellRefused(m, refused, m.shared.take(ctx))
-			again := time.NewTimer(wishBound) // in case a change was missed, or a failback window opens
-			select {
-			case <-ctx.Done():
-				again.Stop()
-				return ctx.Err()
-			case <-changed:
-			case <-again.C:
-			}
-			again.Stop()
-		}
-	})
-	return g.wait()
-}
-
-// tellRefused tells once why the cluster's manifest is not in force here.
-func tellRefused(m *member, before string, err error) string {
-	if err == nil {
-		return ""
-	}
-	if text := err.Error(); text != before {
-		m.h.engine.Note(ha.ManifestRefused, ha.OfNode(), text)
-		return text
-	}
-	return before
-}
-
 // change changes one wish in the store. f makes the new value of the old one; nil
 // takes it away.
 func (w wishing) change(ctx context.Context, key string, f func(old []byte) (any, error)) error {

@@ -15,12 +15,13 @@ import (
 
 // The keys of the documents in the store.
 const (
-	rollKey   = "cluster/roll"
-	trustKeys = "cluster/trust/" // and the plane
-	crlKey    = "cluster/revoked"
-	claimKeys = "cluster/claim/" // and the name that somebody is about to have
-	ticketKey = "cluster/ticket/"
-	goneKeys  = "cluster/gone/" // and the name of who left, until its certificates are taken back
+	clusterKeys = "cluster/" // all of them begin so
+	rollKey     = "cluster/roll"
+	trustKeys   = "cluster/trust/" // and the plane
+	crlKey      = "cluster/revoked"
+	claimKeys   = "cluster/claim/" // and the name that somebody is about to have
+	ticketKey   = "cluster/ticket/"
+	goneKeys    = "cluster/gone/" // and the name of who left, until its certificates are taken back
 )
 
 const (

@@ -53,6 +53,11 @@ type own struct {
 	turn sync.Mutex // held while the files are brought in step
 	over bool       // this machine has left: nothing is written any more
 	keys string     // of the heartbeats, as they are in force
+
+	judged struct { // the roll as the store had it last
+		raw  []byte
+		roll Roll
+	}
 }
 
 // known is what a Clerk last read.

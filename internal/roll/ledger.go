@@ -199,7 +199,7 @@ func (l ledger) revoke(ctx context.Context, name, why string) error {
 
 // trust reads whom to trust, of each plane.
 func (l ledger) trust(ctx context.Context) (map[string]*mtls.Trust, map[string]store.Doc, error) {
-	list, _, err := l.store.Docs(ctx, "cluster/")
+	list, _, err := l.store.Docs(ctx, clusterKeys)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -374,7 +374,7 @@ func (l ledger) sow(ctx context.Context) error {
 
 // plant writes the documents of a cluster that begins.
 func (l ledger) plant(ctx context.Context, s seed) error {
-	there, _, err := l.store.Docs(ctx, "cluster/")
+	there, _, err := l.store.Docs(ctx, clusterKeys)
 	if err != nil {
 		return err
 	}

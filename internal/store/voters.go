@@ -261,9 +261,11 @@ func change[T any](ctx context.Context, c *pool, do func(context.Context, *line)
 		l, err := c.fit(within, c.ends[int(c.first.Load())%len(c.ends)])
 		if err == nil {
 			v, err = do(within, l)
-			unknown = unknown || err != nil && within.Err() != nil
 		}
-		again := unhealthy.is(err) || notReady.is(err) || notLeader.is(err) || within.Err() != nil
+		// The other end counts the time as well, and may be first.
+		late := within.Err() != nil || connect.CodeOf(err) == connect.CodeDeadlineExceeded
+		unknown = unknown || err != nil && l != nil && late
+		again := unhealthy.is(err) || notReady.is(err) || notLeader.is(err) || late
 		over()
 		if err == nil || !again {
 			return v, plain(err)

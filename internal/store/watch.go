@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -15,19 +16,38 @@ const (
 	watchGap = 50 * time.Millisecond
 )
 
-// Watch calls changed after something below the prefix did, with a revision at or
+// Watch calls changed after something that is decided by did, with a revision at or
 // after the change, until ctx ends. Changes that come while changed runs are told
 // as one. It is a hint, for who would have to ask again and again otherwise: after
 // each new connection, and when the store has forgotten the past, it says that
 // something may have changed. Only a read tells what.
 func (c *Client) Watch(ctx context.Context, changed func(ha.Rev)) {
+	all := c.key("")
+	watch(ctx, c, span{key: all, end: past(all), without: c.key(docsPrefix)}, changed)
+}
+
+// WatchDocs is Watch for the documents whose keys begin with prefix.
+func (c *Client) WatchDocs(ctx context.Context, prefix string, changed func(ha.Rev)) {
+	docs := c.key(docsPrefix + prefix)
+	watch(ctx, c, span{key: docs, end: past(docs)}, changed)
+}
+
+// span is what is watched: the keys from key to before end, but for those that begin
+// with without, if that is not empty.
+type span struct{ key, end, without []byte }
+
+func (s span) has(key []byte) bool {
+	return len(s.without) == 0 || !bytes.HasPrefix(key, s.without)
+}
+
+func watch(ctx context.Context, c *Client, what span, changed func(ha.Rev)) {
 	news := make(chan ha.Rev, 1)
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
 		for at := 0; ctx.Err() == nil; at++ {
 			e := c.ends[(int(c.first.Load())+at)%len(c.ends)]
-			_ = c.follow(ctx, e, func(r ha.Rev) { tell(news, r) }) // why it ended is the next read's to say
+			_ = c.follow(ctx, e, what, func(r ha.Rev) { tell(news, r) }) // why it ended is the next read's to say
 			wait(ctx, watchGap)
 		}
 	}()
@@ -63,7 +83,7 @@ func wait(ctx context.Context, d time.Duration) {
 }
 
 // follow watches at one end until that fails.
-func (c *pool) follow(ctx context.Context, e *end, tell func(ha.Rev)) error {
+func (c *pool) follow(ctx context.Context, e *end, what span, tell func(ha.Rev)) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	began, stop := context.WithTimeout(ctx, pulse)
@@ -90,8 +110,7 @@ func (c *pool) follow(ctx context.Context, e *end, tell func(ha.Rev)) error {
 		defer late.Stop()
 		return s.Send(r)
 	}
-	prefix := []byte(c.c.Prefix)
-	if err := send(&etcdpb.WatchRequest{CreateRequest: &etcdpb.WatchCreateRequest{Key: prefix, RangeEnd: past(prefix)}}); err != nil {
+	if err := send(&etcdpb.WatchRequest{CreateRequest: &etcdpb.WatchCreateRequest{Key: what.key, RangeEnd: what.end}}); err != nil {
 		close(ended)
 		return err
 	}
@@ -100,7 +119,7 @@ func (c *pool) follow(ctx context.Context, e *end, tell func(ha.Rev)) error {
 		for {
 			r, err := s.Receive()
 			if err == nil {
-				err = c.heard(r, tell)
+				err = c.heard(r, what, tell)
 			} else {
 				l.judge(err)
 			}
@@ -143,7 +162,7 @@ func (c *pool) follow(ctx context.Context, e *end, tell func(ha.Rev)) error {
 }
 
 // heard takes one message of a watch.
-func (c *pool) heard(r *etcdpb.WatchResponse, tell func(ha.Rev)) error {
+func (c *pool) heard(r *etcdpb.WatchResponse, what span, tell func(ha.Rev)) error {
 	if err := c.saw(r.GetHeader().GetClusterId(), 0, 0); err != nil {
 		return err
 	}
@@ -155,7 +174,9 @@ func (c *pool) heard(r *etcdpb.WatchResponse, tell func(ha.Rev)) error {
 		at = r.GetHeader().GetRevision()
 	}
 	for _, ev := range r.GetEvents() {
-		at = max(at, ev.GetKv().GetModRevision())
+		if what.has(ev.GetKv().GetKey()) {
+			at = max(at, ev.GetKv().GetModRevision())
+		}
 	}
 	if at != 0 {
 		tell(rev(at))

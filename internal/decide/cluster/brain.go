@@ -55,6 +55,7 @@ type said struct {
 type way struct {
 	ids   uint64
 	write *pending
+	doubt *pending   // nobody said whether it came about
 	read  uint64     // zero: none
 	asked ha.Instant // when a read was sent last
 	next  ha.Instant // of the next look at who is heard
@@ -155,6 +156,9 @@ func (b *Brain) Step(now ha.Instant, in ha.Input) []ha.Action {
 			if in.Error == "" {
 				b.learn(in)
 				b.decide()
+			} else if b.held || orphaned(b) {
+				// A store that elects refuses what it was asked before, and can answer in a moment.
+				b.way.next = min(b.way.next, b.now.Add(b.mind.Timers.Silence/8))
 			}
 		}
 	case ha.StoreWritten:
@@ -206,11 +210,10 @@ func (b *Brain) order(x ha.Action) { b.out = append(b.out, x) }
 
 // decide does the first thing that is to be done. Its outcome leads to the next.
 func (b *Brain) decide() {
-	patience := b.mind.Timers.Life
-	if b.way.write != nil && b.now >= b.way.write.began.Add(patience) {
-		b.way.write, b.store.known = nil, false
+	if w := b.way.write; w != nil && b.now >= w.began.Add(patience(b)) {
+		b.way.write, b.way.doubt, b.store.known = nil, w, false
 	}
-	if b.way.read != 0 && b.now >= b.way.asked.Add(patience) {
+	if b.way.read != 0 && b.now >= b.way.asked.Add(b.mind.Timers.Life) {
 		b.way.read = 0
 	}
 	switch {
@@ -237,6 +240,7 @@ func (b *Brain) look() {
 // learn takes what the store says. Waits are for what stood there: a key that
 // changed ends them, and what was not known before begins its own.
 func (b *Brain) learn(in ha.StoreRead) {
+	b.clarify(in)
 	if b.held && in.Epoch != b.store.Epoch {
 		b.held, b.waits = false, nil
 	}
@@ -410,6 +414,7 @@ func (m *Mind) eligible(n ha.Node) bool { return !slices.Contains(m.Voters, n) }
 func (b *Brain) send(puts []ha.Put, why ha.Reason, epoch bool) {
 	b.way.ids++
 	b.way.write = &pending{id: b.way.ids, began: b.now, puts: puts, why: why, epoch: epoch}
+	b.way.next = min(b.way.next, b.now.Add(patience(b)))
 	w := ha.WriteStore{ID: b.way.ids, Puts: slices.Clone(puts), Why: why}
 	if !epoch {
 		w.Epoch = b.store.Epoch
@@ -432,6 +437,9 @@ func (b *Brain) wrote(in ha.StoreWritten) {
 	}
 	b.way.write = nil
 	if !in.OK {
+		if !in.Refused {
+			b.way.doubt = p
+		}
 		b.store.known = false // refused or unknown: it is read before anything is written again
 		b.decide()
 		return

@@ -27,6 +27,16 @@ func span(b *Brain, n ha.KeyedNode) time.Duration {
 	return w
 }
 
+// patience is how long the answer to a write is waited for. A store whose leader died with
+// the node that this is about never gives one: what is proposed meanwhile is forgotten.
+// What is done then is to read, for a reading is told of the election.
+func patience(b *Brain) time.Duration {
+	if b.bad[flawSend] { // it would hardly be seen in so short a time
+		return b.mind.Timers.Life
+	}
+	return b.mind.Timers.Silence
+}
+
 // rule does the first of what is to be done, in the order of its urgency: the end
 // of a wait, a suspicion, a group without a node, a move.
 func (b *Brain) rule() {

@@ -339,6 +339,10 @@ func (s *theatre) fact(word string, rest []string) {
 		a := s.reads[0]
 		s.reads = s.reads[1:]
 		s.do(s.answer(a))
+	case "failed": // so is the oldest read that waits
+		a := s.reads[0].(ha.ReadStore)
+		s.reads = s.reads[1:]
+		s.do(ha.StoreRead{ID: a.ID, Error: "leader changed"})
 	case "newest": // the newest read that waits
 		if len(s.reads) == 0 {
 			s.t.Fatalf("%v: no read waits", s.now)

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"reflect"
 	"slices"
 
 	"gemel/internal/decide/place"
@@ -39,6 +40,35 @@ func (b *Brain) tell(p *pending) {
 			say(ha.GroupGranted, ha.OfGroup(put.Group.Group), "to "+string(put.Group.Node)+", fence "+put.Group.Fence.String())
 		case put.Node != nil:
 			tellNode(b, *put.Node, say)
+		}
+	}
+}
+
+// clarify tells what a write of unknown outcome has changed, if the store says now that it
+// came about. An epoch is taken once more, and told then.
+func (b *Brain) clarify(in ha.StoreRead) {
+	p := b.way.doubt
+	if p == nil {
+		return
+	}
+	b.way.doubt = nil
+	is := picture{StoreRead: in}
+	for _, put := range p.puts {
+		var came bool
+		switch {
+		case p.epoch:
+		case put.Brain != nil:
+			came = in.Epoch > put.Guard && in.Brain == *put.Brain
+		case put.Node != nil:
+			n := is.node(put.Node.Node)
+			came = n != nil && n.Key > put.Guard && reflect.DeepEqual(n.NodeRecord, *put.Node)
+		case put.Group != nil:
+			g, ok := is.group(put.Group.Group)
+			came = ok && g.Key > put.Guard && reflect.DeepEqual(g.GroupRecord, *put.Group)
+		}
+		if came { // it was all or nothing
+			b.tell(p)
+			return
 		}
 	}
 }
