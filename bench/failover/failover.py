@@ -11,7 +11,10 @@ from cluster import *
 from seen import MS, Seen
 
 COMMON = ("kill", "cut", "freeze")
-GEMEL = ("brain", "move", "monitor", "shadow", "store", "daemons")
+# What must move nothing, and for how many seconds.
+BORNE = {"stall": 0, "loss": 5, "network": 3, "witness": 4, "standby": 4, "busy": float(os.environ.get("BUSY", 60))}
+STALL = {"gemel-normal": 1.0, "gemel-fast": 0.2}
+GEMEL = ("brain", "move", "monitor", "shadow", "store", "daemons", *BORNE)
 HOLD = 1.0        # seconds for which a fault lasts on after the other node was seen to answer
 CALM = {"pacemaker": 2.0}  # seconds of a well cluster before the next trial; else one
 QUIET = {"gemel-normal": 2.2, "gemel-fast": 1.2}  # seconds after a fault that shall not be noticed: more than an authority lasts
@@ -171,6 +174,8 @@ class Trial:
             extra["tool_ms"], extra["tool_exit"] = (boot() - t0) / MS, r.returncode
             if r.returncode:
                 extra["refused"] = [self.c.status(n) for n in self.c.nodes]
+        elif fault in BORNE:
+            t0, heal, gone = boot(), self.bear(fault, x, parts), False
         else:
             t0, heal, gone = boot(), lambda _: None, False
             for k in ("monitor", "shadow", "store") if fault == "daemons" else (fault,):
@@ -184,7 +189,7 @@ class Trial:
                 moved = seen.other(t0, x)
             time.sleep(HOLD)
         else:
-            time.sleep(QUIET.get(self.c.name, 2.2))
+            time.sleep(max(QUIET.get(self.c.name, 2.2), BORNE.get(fault, 0)))
         t1 = boot()
         heal(x)
         well = self.calm(seen, 120)
@@ -198,7 +203,29 @@ class Trial:
             r["starts"] = self.starts(x) - starts
         if self.c.gemel:
             r["events"] = self.events(t0, t1)
+        if fault == "stall":
+            r["named"] = any(e[1] == x and e[2] == "stalled" for e in r["events"])
         return r
+
+    def bear(self, fault, x, parts):
+        """Does what moves nothing, and returns how it is ended."""
+        other, witness = next(n for n in self.c.nodes if n != x), self.c.witness[0]
+        if fault == "stall":
+            for p in parts.values():
+                os.kill(p, signal.SIGSTOP)
+            time.sleep(STALL[self.c.name])
+            for p in parts.values():
+                os.kill(p, signal.SIGCONT)
+            return lambda _: None
+        if fault in ("loss", "network"):
+            self.c.net("lose", x, "20" if fault == "loss" else "blue")
+            return lambda _: self.c.net("gain")
+        if fault in ("witness", "standby"):
+            n = witness if fault == "witness" else other
+            self.c.kill(n)
+            return lambda _: self.c.revive(n)
+        busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2 * os.cpu_count())]
+        return lambda _: [stop(p) for p in busy]
 
     limit = 60
 
@@ -288,7 +315,7 @@ def main():
     a = argparse.ArgumentParser()
     a.add_argument("-n", type=int, default=15)
     a.add_argument("-v", type=int, default=3)
-    a.add_argument("-f", type=lambda s: s.split(","), default=list(COMMON + GEMEL))
+    a.add_argument("-f", type=lambda s: s.split(","), default=list(COMMON + GEMEL[:-1]) + ["busy:2"])
     a.add_argument("-q", type=float, default=0, help="seconds in which nothing is done, at the beginning of each turn of Gemel")
     a.add_argument("-s", type=int, default=int(time.time()))
     a.add_argument("-o", required=True)

@@ -2,11 +2,12 @@
 # Machines as network namespaces, joined by three switches in a namespace of their own, so that nothing touches the
 # machine's network.
 # usage: net.sh up PREFIX NODE... | net.sh plug PREFIX NODE | net.sh off PREFIX NODE | net.sh on PREFIX NODE
-#      | net.sh pull PREFIX NODE | net.sh push PREFIX NODE | net.sh down PREFIX
+#      | net.sh pull PREFIX NODE | net.sh push PREFIX NODE | net.sh lose PREFIX NODE PERCENT | net.sh gain PREFIX | net.sh down PREFIX
 # Node k has 10.77.1.k on blue, 10.77.2.k on red (between nodes) and 10.77.3.k on svc, where the service address is and
 # the client "cl" asks from .254. plug gives a node its own addresses and takes away all others, as a boot does.
 # off: the switches drop everything from and to the node, which sees nothing of that; pull: its cables are out, and it sees
-# that. on and push end it.
+# that. on and push end it. lose: so much of what comes from it and goes to it is lost on both networks between nodes; 100
+# on blue alone is "blue" for PERCENT. gain ends it.
 set -eu
 verb=$1 p=$2
 shift 2
@@ -43,7 +44,8 @@ up)
 	ip netns exec "$p-sw" nft -f - <<-END
 		table bridge fo {
 			set off { type ifname; }
-			chain forward { type filter hook forward priority 0; policy accept; iifname @off drop; oifname @off drop; }
+			chain forward { type filter hook forward priority 0; policy accept; iifname @off drop; oifname @off drop; jump loss; }
+			chain loss { }
 		}
 	END
 	;;
@@ -53,6 +55,14 @@ off | on)
 	[ $verb = on ] && w=delete
 	exec ip netns exec "$p-sw" nft "$w element bridge fo off { $(ports $1) }"
 	;;
+lose)
+	at="\"$1.blue\", \"$1.red\"" percent=$2
+	[ "$2" != blue ] || { at="\"$1.blue\"" percent=100; }
+	for dir in iifname oifname; do
+		ip netns exec "$p-sw" nft "add rule bridge fo loss $dir { $at } numgen random mod 100 < $percent drop"
+	done
+	;;
+gain) exec ip netns exec "$p-sw" nft flush chain bridge fo loss ;;
 pull | push)
 	w=down
 	[ $verb = push ] && w=up

@@ -1,9 +1,9 @@
 #!/bin/bash
 # bench-failover: Gemel (profiles normal and fast) beside keepalived and Pacemaker on Corosync, each with its own times and with
 # quick ones: the active of two nodes is killed, cut off, frozen, and a client that asks each millisecond tells what
-# it saw; then what Gemel's own death costs, a planned move, and an idle node. N= trials of each fault (15), VISITS= turns of
+# it saw; then what Gemel's own death costs, a planned move, what must move nothing, and an idle node. N= trials of each fault (15), VISITS= turns of
 # each contender (3), FAULTS= and ONLY= take a part (names with commas between; pacemaker:5 has five trials), SEED= repeats an order, DIR= puts data there
-# instead of into memory. GEMEL_SHORT=1: two trials of each, one turn, without Pacemaker's own times.
+# instead of into memory, BUSY= seconds of busy processors (60). GEMEL_SHORT=1: two trials of each, one turn, without Pacemaker's own times.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 export BENCH_BIN=$PWD/.bench/bin PATH=$PATH:/usr/sbin:/sbin
@@ -24,6 +24,7 @@ n=${N:-15} visits=${VISITS:-3} idle=60 quiet=10
 if [ -n "${GEMEL_SHORT:-}" ]; then
 	all=(gemel-normal gemel-fast keepalived keepalived-0.1 pacemaker-300)
 	n=${N:-2} visits=1 idle=10 quiet=0
+	export BUSY=${BUSY:-10}
 fi
 [ -z "${ONLY:-}" ] || IFS=, read -ra all <<<"$ONLY"
 there=() absent=()

@@ -18,9 +18,16 @@ FAULTS = {
     "shadow": "kill -9 of the shadow (Gemel)",
     "store": "kill -9 of the store's member (Gemel)",
     "daemons": "kill -9 of monitor, shadow and store (Gemel)",
+    "stall": "all of Gemel on the active node stands still for 1 s, under fast for 0.2 s (Gemel)",
+    "loss": "a fifth of what goes to and from the active node is lost on both networks (Gemel)",
+    "network": "one of its two networks drops everything (Gemel)",
+    "witness": "the witness is killed, which leads the store (Gemel)",
+    "standby": "the other node is killed (Gemel)",
+    "busy": "twice as many busy programs as processors (Gemel)",
     "quiet": "nothing is done (Gemel)",
 }
-UNMOVED = ("monitor", "shadow", "store", "daemons", "quiet")
+BORNE = ("stall", "loss", "network", "witness", "standby", "busy")
+UNMOVED = ("monitor", "shadow", "store", "daemons", "quiet", *BORNE)
 trials, idle = [], None
 for path in sys.argv[1:]:
     doc = json.load(open(path))
@@ -87,6 +94,11 @@ for n, median, longest, worst in (("gemel-normal", 1.9, None, 2.6), ("gemel-fast
     target(f"{n}: brain, killed with the brain and the leader of the store on it", [v / 1000 for v in outages(n, "brain")], "longest", "s", "<=", worst)
     target(f"{n}: planned move of an address", outages(n, "move"), "median", "ms", "<", 50)
     target(f"{n}: questions missed when daemons are killed", [t["missed"] for f in UNMOVED[:4] for t in of(n, f)], "sum", "questions", "<=", 0)
+    borne = [t for f in BORNE for t in of(n, f)]
+    if borne:
+        target(f"{n}: moved, or started anew, by what must not do that", [float(t["from"] != t["to"] or t["starts"] != 0) for t in borne], "sum", "times", "<=", 0)
+    if stalls := of(n, "stall"):
+        target(f"{n}: stalls that no event names", [float(not t["named"]) for t in stalls], "sum", "times", "<=", 0)
     target(f"{n}: two nodes active at once", [t["overlap_ms"] for t in trials if t["contender"] == n and "error" not in t], "longest", "ms", "<=", 0)
 if idle:
     target("one node of three, idle: CPU of Gemel's own", [sum(v["cpu_pct"] for v in p.values()) for p in idle["nodes"].values()], "longest", "% of a core", "<", 3)

@@ -25,6 +25,7 @@ type pulse struct {
 	Holds       []ha.Group     `json:"g,omitempty"`
 	Hears       []ha.Node      `json:"h,omitempty"`
 	Unproved    []ha.Group     `json:"u,omitempty"`
+	Away        bool           `json:"a,omitempty"`
 
 	Statement  uint32     `json:"ps,omitempty"` // which of them the page is of; zero: it is no page
 	Page       int        `json:"pp,omitempty"`
@@ -68,7 +69,7 @@ func (p *pages) next(networks int) []byte {
 
 // set makes the pages of what there is to say.
 func (p *pages) set(s ha.Said, hears []ha.Node) {
-	same := p.made && p.said.Incarnation == s.Incarnation && p.said.Key == s.Key && slices.Equal(p.said.Holds, s.Holds) && slices.Equal(p.said.Unproved, s.Unproved)
+	same := p.made && p.said.Incarnation == s.Incarnation && p.said.Key == s.Key && slices.Equal(p.said.Holds, s.Holds) && slices.Equal(p.said.Unproved, s.Unproved) && p.said.Away == s.Away
 	if same && slices.Equal(p.hears, hears) {
 		return
 	}
@@ -81,11 +82,11 @@ func (p *pages) set(s ha.Said, hears []ha.Node) {
 
 // encode makes the payloads of a statement: one, if all of it fits.
 func encode(s ha.Said, hears []ha.Node, statement uint32) [][]byte {
-	whole := pulse{Incarnation: s.Incarnation, Key: s.Key, Holds: s.Holds, Hears: hears, Unproved: s.Unproved}
+	whole := pulse{Incarnation: s.Incarnation, Key: s.Key, Holds: s.Holds, Hears: hears, Unproved: s.Unproved, Away: s.Away}
 	if b, ok := fitting(whole); ok {
 		return [][]byte{b}
 	}
-	head := pulse{Incarnation: s.Incarnation, Hears: hears, Statement: statement, PageKey: s.Key}
+	head := pulse{Incarnation: s.Incarnation, Hears: hears, Statement: statement, PageKey: s.Key, Away: s.Away}
 	if b, err := json.Marshal(head); err == nil && len(b) > netpath.MaxPayload/2 {
 		head.Hears = nil
 		for _, n := range hears {
@@ -172,6 +173,7 @@ func (h *hearing) take(session uint64, payload []byte, peers []ha.Node) {
 	if h.said = h.whole; h.whole.Incarnation != p.Incarnation {
 		h.said = ha.Said{Incarnation: p.Incarnation}
 	}
+	h.said.Away = p.Away // each datagram says it
 }
 
 // page takes one page. One of a statement that is over, which another network brought

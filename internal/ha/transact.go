@@ -100,6 +100,8 @@ type Said struct {
 	Holds []Group `json:"holds,omitempty"` // not seen stopped; sorted
 	// Unproved are those of them that should have stopped, and cannot be seen to have.
 	Unproved []Group `json:"unproved,omitempty"`
+	// Away says that the store has not answered it for as long as an authority lasts.
+	Away bool `json:"away,omitempty"`
 }
 
 // Actions of the machines of a cluster. They belong to the closed set of Action.

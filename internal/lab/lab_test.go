@@ -11,7 +11,9 @@ import (
 
 func TestMain(m *testing.M) {
 	code := Main(m, helpers())
-	_ = os.Remove(etcdPath()) // it may never have been built
+	for _, what := range []string{"server", "etcdutl"} {
+		_ = os.Remove(etcdPath(what)) // it may never have been built
+	}
 	os.Exit(code)
 }
 

@@ -2,7 +2,9 @@ package lab
 
 import (
 	"encoding/json"
+	"errors"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -104,4 +106,47 @@ func TestRestore(t *testing.T) {
 	b.must("join", "--anew", "--name", "b", "--address", "n="+at["b"], at["a"], text(said, "token"))
 	b.Begin()
 	a.Until("b is a member of the new era", func(s *gemelv1.Snapshot) bool { return nodes(s) == "a member, b member" && on(s, "g") == "a" })
+}
+
+// TestDamagedVoter: the log of one member of the store cannot be read any more. It does not
+// start on it, and says so; its node goes on by way of the others, and nothing moves. It comes in again as
+// the manual says.
+func TestDamagedVoter(t *testing.T) {
+	need.Root(t)
+	a, b, _ := three(t, clustered)
+	s := a.Until("the group is active", func(s *gemelv1.Snapshot) bool { return active(s, "g") && on(s, "g") == "a" })
+	pid := Process(s, "one").GetPid()
+	at := a.addresses()
+	b.Stop()
+	logs, err := filepath.Glob(b.Path("data/store/member/wal/*.wal"))
+	if err != nil || len(logs) == 0 {
+		t.Fatalf("the log of b's member is not where it was thought: %v, %v", logs, err)
+	}
+	for _, file := range logs {
+		f, err := os.OpenFile(file, os.O_WRONLY, 0)
+		if err == nil {
+			_, err = f.WriteAt([]byte("not what it was"), 1000)
+			err = errors.Join(err, f.Close())
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.Begin()
+	b.Until("its member does not run, and the store is reached", func(s *gemelv1.Snapshot) bool {
+		return Process(s, "gemel-store").GetPid() == 0 && s.GetCluster().GetStore() && nodes(s) == "a member, b member, w votes"
+	})
+	if log, err := b.Command("logs", "gemel-store").Output(); err != nil || !strings.Contains(string(log), "not the store that it was") {
+		t.Errorf("the log of b's member says %v, %s", err, log)
+	}
+	token := text(a.must("token", "--name", "b"), "token")
+	b.Stop()
+	b.must("join", "--anew", "--name", "b", "--address", "n="+at["b"], at["a"], token)
+	b.Begin()
+	s = a.Until("three members of the store again", func(s *gemelv1.Snapshot) bool {
+		return s.GetCluster().GetStore() && nodes(s) == "a member, b member, w votes" && s.GetCluster().GetLacks() == ""
+	})
+	if now := Process(s, "one").GetPid(); now != pid {
+		t.Errorf("the program of the group has another pid: %d, and was %d", now, pid)
+	}
 }

@@ -146,6 +146,9 @@ func (d *porch) enlist(ctx context.Context, who mtls.Identity, b []byte) (reply,
 	if err != nil {
 		return reply{}, &Refused{err, ""}
 	}
+	if err := d.clerk.books.unclaim(ctx, who.Name.Name); err != nil { // it ends by itself, in an hour
+		d.clerk.Log.Warn("the name of a machine that has joined is still claimed", "name", n.Name, "error", err)
+	}
 	_, err = d.clerk.members(ctx, r)
 	if err != nil { // it is in, and what is missing is done by whoever looks next
 		d.clerk.Log.Warn("the members of the store are not all there yet", "error", err)

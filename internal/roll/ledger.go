@@ -101,6 +101,9 @@ func (l ledger) newcomer(ctx context.Context, a join.Applicant, r Roll) error {
 		if err := l.revoke(ctx, name, "replaced by another machine"); err != nil {
 			return err
 		}
+		if err := nextSecond(ctx); err != nil {
+			return err
+		}
 	}
 	d, err := l.store.Doc(ctx, claimKeys+name)
 	if err != nil {
@@ -116,6 +119,31 @@ func (l ledger) newcomer(ctx context.Context, a join.Applicant, r Roll) error {
 		return fmt.Errorf("claiming the name: %w", err)
 	}
 	_, err = l.store.PutDoc(ctx, d.Key, d.Rev, raw)
+	return err
+}
+
+// nextSecond waits until certificates that are made now are younger than a revocation that was
+// made before: both have times in whole seconds.
+func nextSecond(ctx context.Context) error {
+	now := time.Now()
+	t := time.NewTimer(now.Truncate(time.Second).Add(time.Second + 10*time.Millisecond).Sub(now))
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return fmt.Errorf("waiting for the next second: %w", context.Cause(ctx))
+	case <-t.C:
+		return nil
+	}
+}
+
+// unclaim ends the claim on a name that is in the roll: whoever replaces that machine claims
+// it anew, also within the hour.
+func (l ledger) unclaim(ctx context.Context, name string) error {
+	d, err := l.store.Doc(ctx, claimKeys+name)
+	if err != nil || d.Rev == 0 {
+		return err
+	}
+	_, err = l.store.PutDoc(ctx, d.Key, d.Rev, nil)
 	return err
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"os/exec"
 	"slices"
 	"strings"
 	"time"
@@ -11,6 +12,9 @@ import (
 	"gemel/internal/ha"
 	"gemel/internal/lab/rack"
 )
+
+// slowBy is how much longer an fsync takes on a slow disk.
+const slowBy = 300 * time.Millisecond
 
 // fault is one thing that the nemesis does. It is ended by heal.
 type fault struct {
@@ -50,6 +54,10 @@ func (c *campaign) faults() []fault {
 	if c.o.Disk != 0 {
 		all = append(all, fault{"disk full", func(c *campaign) error { return fill(c.some()) }},
 			fault{"disk of the active full", func(c *campaign) error { return fill(c.active) }})
+	}
+	if _, err := exec.LookPath("strace"); err == nil { // run.sh sees to it
+		all = append(all, fault{"disk slow", func(c *campaign) error { return slow(c.some()) }},
+			fault{"disks of all slow", func(c *campaign) error { return slow(c.rack.Nodes()...) }})
 	}
 	if c.next != "" {
 		all = append(all, fault{"rolling upgrade", upgrade})
@@ -91,6 +99,15 @@ func crash(n *rack.Node) error { return up(n, n.Crash) }
 func pause(n *rack.Node) error { return up(n, n.Pause) }
 
 func fill(n *rack.Node) error { return up(n, n.Fill) }
+
+// slow has an fsync take longer than a silence, on the disks of nodes that run. One whose voter is not there
+// just now has no disk to wait for.
+func slow(nodes ...*rack.Node) error {
+	for _, n := range nodes {
+		_ = up(n, func() error { return n.Slow(slowBy) })
+	}
+	return nil
+}
 
 // kill tells nothing of a part that is not there: it was killed just before.
 func kill(n *rack.Node, parts ...string) error {

@@ -142,8 +142,8 @@ func (a *Authority) Step(now ha.Instant, in ha.Input) []ha.Action {
 	a.lapse()
 	a.move()
 	a.ask()
-	a.say()
 	reached(a, in)
+	a.say()
 	return a.out
 }
 
@@ -444,8 +444,8 @@ func (a *Authority) say() {
 	if !a.bad[flawReport] {
 		s.Holds = a.holding()
 	}
-	s.Unproved = a.right.holds.Unproved
-	if s.Incarnation == a.said.Incarnation && s.Key == a.said.Key && slices.Equal(s.Holds, a.said.Holds) && slices.Equal(s.Unproved, a.said.Unproved) {
+	s.Unproved, s.Away = a.right.holds.Unproved, a.reach.away
+	if s.Away == a.said.Away && s.Incarnation == a.said.Incarnation && s.Key == a.said.Key && slices.Equal(s.Holds, a.said.Holds) && slices.Equal(s.Unproved, a.said.Unproved) {
 		return
 	}
 	a.said = s

@@ -2,7 +2,6 @@ package cluster
 
 import (
 	"slices"
-	"time"
 
 	"gemel/internal/decide/place"
 	"gemel/internal/ha"
@@ -56,6 +55,7 @@ type way struct {
 	ids   uint64
 	write *pending
 	doubt *pending   // nobody said whether it came about
+	slow  int        // writes in a row that were given up too early, perhaps
 	read  uint64     // zero: none
 	asked ha.Instant // when a read was sent last
 	next  ha.Instant // of the next look at who is heard
@@ -79,20 +79,6 @@ type cold struct {
 type picture struct {
 	ha.StoreRead
 	known bool // it was read in this epoch, and nothing of unknown outcome came after
-}
-
-// ear is what the heartbeats tell.
-type ear struct {
-	me      ha.Node
-	start   ha.Instant // when anybody could be heard at the earliest
-	silence time.Duration
-	listed  []ha.Node
-	now     ha.Instant
-	heard   []ha.Heard // sorted by node; as of the last look
-	// whole is when a node was heard last that said that it hears somebody. One that is
-	// heard and hears nobody has lost one direction of all its networks: no answer of the
-	// store reaches it either.
-	whole map[ha.Node]ha.Instant
 }
 
 // wait is the wait for the end of what a node may hold, from an answer that this
@@ -128,7 +114,7 @@ type pending struct {
 // nothing that a life before waited for, and knows nothing that it knew.
 func NewBrain(m Mind) *Brain {
 	return &Brain{mind: m, bad: plant(m.Plant), ear: ear{me: m.Node, start: m.Start, silence: m.Timers.Silence, listed: m.Listed,
-		whole: map[ha.Node]ha.Instant{}}, said: said{slices.Clone(m.Alarmed), map[ha.Group]map[string]bool{}}, condemned: map[ha.Node]ha.Instant{}}
+		whole: map[ha.Node]ha.Instant{}, served: map[ha.Node]ha.Instant{}, life: m.Timers.Life}, said: said{slices.Clone(m.Alarmed), map[ha.Group]map[string]bool{}}, condemned: map[ha.Node]ha.Instant{}}
 }
 
 // Want changes what the manifest and its operators ask for, and what is known of the
@@ -143,6 +129,7 @@ func Fences(b *Brain, nodes []ha.Node) { b.mind.Fences = nodes }
 // Step takes one fact and returns what is to be done about it.
 func (b *Brain) Step(now ha.Instant, in ha.Input) []ha.Action {
 	b.now, b.ear.now, b.out = now, now, nil
+	b.ear.answered(in)
 	switch in := in.(type) {
 	case ha.Hearing:
 		b.ear.listen(in.Nodes)
@@ -211,10 +198,11 @@ func (b *Brain) order(x ha.Action) { b.out = append(b.out, x) }
 // decide does the first thing that is to be done. Its outcome leads to the next.
 func (b *Brain) decide() {
 	if w := b.way.write; w != nil && b.now >= w.began.Add(patience(b)) {
-		b.way.write, b.way.doubt, b.store.known = nil, w, false
+		b.way.write, b.way.doubt, b.store.known, b.ear.fine = nil, w, false, 0
+		b.way.slow++
 	}
 	if b.way.read != 0 && b.now >= b.way.asked.Add(b.mind.Timers.Life) {
-		b.way.read = 0
+		b.way.read, b.ear.fine = 0, 0
 	}
 	switch {
 	case b.way.write != nil || b.way.read != 0:
@@ -305,60 +293,6 @@ func (p *picture) group(name ha.Group) (ha.KeyedGroup, bool) {
 	return p.Groups[i], true
 }
 
-// hearing is what was heard of a node; its zero value if nothing was.
-func (e *ear) hearing(name ha.Node) ha.Heard {
-	i, ok := slices.BinarySearchFunc(e.heard, name, func(h ha.Heard, s ha.Node) int { return compare(h.Node, s) })
-	if !ok {
-		return ha.Heard{}
-	}
-	return e.heard[i]
-}
-
-// listen takes what was heard.
-func (e *ear) listen(all []ha.Heard) {
-	hears := func(h ha.Heard) bool {
-		return slices.ContainsFunc(h.Hears, func(n ha.Node) bool { return n != h.Node && slices.Contains(e.listed, n) })
-	}
-	for _, h := range all {
-		// It may have become deaf at any instant since the last look: its silence counts from
-		// this one.
-		if hears(h) || hears(e.hearing(h.Node)) {
-			e.whole[h.Node] = h.At
-		}
-	}
-	e.heard = all
-}
-
-// lost reports whether a node is silent, or is heard and was deaf itself for as long.
-func (e *ear) lost(name ha.Node, times int) bool {
-	last := max(min(e.hearing(name).At, e.whole[name]), e.start)
-	return e.now.Sub(last) >= e.silence*timesOf(times)
-}
-
-// silent reports whether a node was not heard for some silences, counted from
-// when it could have been at the earliest.
-func (e *ear) silent(name ha.Node, times int) bool {
-	last := max(e.hearing(name).At, e.start)
-	return e.now.Sub(last) >= e.silence*timesOf(times)
-}
-
-// falls is the first instant after now and before another one at which a silence of a
-// node is complete if nothing more is heard of it: the first one, or a further one that a
-// node behind in the list waits for.
-func (e *ear) falls(before ha.Instant) ha.Instant {
-	for _, n := range e.listed {
-		heard := max(e.hearing(n).At, e.start)
-		for i := range e.listed {
-			for _, last := range []ha.Instant{heard, max(min(heard, e.whole[n]), e.start)} {
-				if t := last.Add(e.silence * timesOf(i+1)); n != e.me && t > e.now && t < before {
-					before = t
-				}
-			}
-		}
-	}
-	return before
-}
-
 // rank is the place of this node among those that may take the epoch. Who holds it has
 // none: if it is lost, it gets no silence of its own to come first.
 func rank(b *Brain) int {
@@ -403,6 +337,8 @@ func (b *Brain) aspire() {
 	why := because("epoch", "nobody who decides is heard")
 	if holder == b.mind.Node {
 		why = because("epoch", "this node is who decides, or was named to")
+	} else if holder != "" && b.ear.forsaken(holder, 1) {
+		why = because("epoch", "who decides says that the store does not answer it, which it does here")
 	}
 	b.send([]ha.Put{{Key: ha.BrainKey, Guard: b.store.Epoch, Brain: &r}}, why, true)
 }
@@ -443,6 +379,9 @@ func (b *Brain) wrote(in ha.StoreWritten) {
 		b.store.known = false // refused or unknown: it is read before anything is written again
 		b.decide()
 		return
+	}
+	if b.now.Sub(p.began) < b.mind.Timers.Silence/2 {
+		b.way.slow = 0
 	}
 	b.store.At = in.At
 	b.tell(p)

@@ -29,12 +29,14 @@ func span(b *Brain, n ha.KeyedNode) time.Duration {
 
 // patience is how long the answer to a write is waited for. A store whose leader died with
 // the node that this is about never gives one: what is proposed meanwhile is forgotten.
-// What is done then is to read, for a reading is told of the election.
+// What is done then is to read, for a reading is told of the election. A store on a slow disk
+// takes longer for every write, so that the next one gets twice the time.
 func patience(b *Brain) time.Duration {
-	if b.bad[flawSend] { // it would hardly be seen in so short a time
-		return b.mind.Timers.Life
+	life := b.mind.Timers.Life
+	if b.bad[flawSend] || b.way.slow > 5 { // the flaw would hardly be seen in so short a time
+		return life
 	}
-	return b.mind.Timers.Silence
+	return min(b.mind.Timers.Silence<<b.way.slow, life)
 }
 
 // rule does the first of what is to be done, in the order of its urgency: the end
@@ -253,7 +255,11 @@ func (b *Brain) suspect() bool {
 		r := n.NodeRecord
 		r.State = ha.NodeSuspect
 		why := "it was not heard for a silence, by nobody"
-		if !b.ear.silent(n.Node, 1) {
+		switch {
+		case b.ear.silent(n.Node, 1):
+		case b.ear.forsaken(n.Node, 1):
+			why = "it is heard, and says that the store does not answer it, which it does here"
+		default:
 			why = "it is heard, and says for a silence that it hears nobody itself"
 		}
 		p := ha.Put{Key: ha.NodeKey(r.Node), Guard: n.Key, Node: &r, Blind: b.bad[flawSuspect]}
@@ -274,22 +280,6 @@ func calmOf(b *Brain, n ha.Node) *calm {
 		c.count = 0
 	}
 	return c
-}
-
-// listening reports whether this brain hears anybody: one that hears nobody is
-// deaf itself, unless there is but one other.
-func (e *ear) listening() bool {
-	if len(e.listed) <= 2 {
-		return true
-	}
-	return slices.ContainsFunc(e.listed, func(n ha.Node) bool { return n != e.me && !e.silent(n, 1) })
-}
-
-// witnessed reports whether a node that is heard says that it hears this one.
-func (e *ear) witnessed(name ha.Node) bool {
-	return slices.ContainsFunc(e.heard, func(h ha.Heard) bool {
-		return h.Node != name && h.Node != e.me && slices.Contains(e.listed, h.Node) && !e.silent(h.Node, 1) && slices.Contains(h.Hears, name)
-	})
 }
 
 // grant gives a group to the node where it belongs: one that nobody can hold, or one

@@ -198,7 +198,7 @@ func (s *theatre) act(a ha.Action) {
 			s.say("say %s key %s holds %v unproved %v", a.Incarnation, a.Key, a.Holds, a.Unproved)
 			return
 		}
-		s.say("say %s key %s holds %v", a.Incarnation, a.Key, a.Holds)
+		s.say("say %s key %s holds %v%s", a.Incarnation, a.Key, a.Holds, map[bool]string{true: " away"}[a.Away])
 	case ha.Keep:
 		s.say("keep %s=%s  [%s] %s", a.Key, a.Value, a.Why.Rule, a.Why.Text)
 	case ha.TurnOff:
@@ -295,6 +295,10 @@ func (s *theatre) fact(word string, rest []string) {
 		for _, n := range rest {
 			s.alive = append(s.alive, ha.Node(n))
 		}
+	case "away", "served": // away a: the store does not answer it, as it says from now on
+		said := s.said[ha.Node(rest[0])]
+		said.Away = word == "away"
+		s.said[ha.Node(rest[0])] = said
 	case "silent": // from now on; what they said last is known
 		for _, h := range s.hearing().Nodes {
 			if slices.Contains(rest, string(h.Node)) {

@@ -55,7 +55,7 @@ func TestStopTimeout(t *testing.T) {
 	other := otherOf(r, n)
 	d.lives(t, n)
 	eventually(t, "both devices are known", func() bool { return known(t, r) == 2 })
-	n.unkeep() // a machine that is off starts nothing
+	unkeep(n) // a machine that is off starts nothing
 	d.how(t, "stop", "sleep 1000 & wait")
 	asked(t, n, other)
 	d.lives(t, other)

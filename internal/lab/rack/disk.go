@@ -4,7 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
+	"strconv"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -94,5 +98,38 @@ func empty(n *Node) error {
 	if err := os.Remove(filler(n)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("making room on the disk of node %s: %w", n.Name, err)
 	}
+	return nil
+}
+
+// Slow has each fsync of the node's voter take longer, until Mend. The tracer that does it
+// holds up its other calls as well, by some microseconds each.
+func (n *Node) Slow(by time.Duration) error {
+	n.rack.Note("the disk of %s takes %v longer for an fsync", n.Name, by)
+	all := n.Processes()
+	i := slices.IndexFunc(all, func(p Process) bool { return p.Part == "store" })
+	if i < 0 || n.slow != nil {
+		return fmt.Errorf("node %s has no voter whose disk could be slowed down, or has a slow one already", n.Name)
+	}
+	c := exec.Command("strace", "-f", "-qqq", "-o", "/dev/null", "-e", "trace=fsync,fdatasync",
+		"-e", fmt.Sprintf("inject=fsync,fdatasync:delay_enter=%d", by.Microseconds()), "-p", strconv.Itoa(all[i].PID))
+	if err := c.Start(); err != nil {
+		return fmt.Errorf("slowing the disk of node %s down: %w", n.Name, err)
+	}
+	n.slow = c
+	return nil
+}
+
+// quick ends what Slow began.
+func quick(n *Node) error {
+	c := n.slow
+	if c == nil {
+		return nil
+	}
+	n.slow = nil
+	// It may be gone, with what it traced.
+	if err := c.Process.Signal(unix.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return fmt.Errorf("ending the tracer of node %s: %w", n.Name, err)
+	}
+	_ = c.Wait() // it ends by the signal
 	return nil
 }

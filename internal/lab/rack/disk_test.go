@@ -6,8 +6,13 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
+
+	"gemel/internal/need"
+	"gemel/internal/places"
+	"gemel/internal/store"
 )
 
 // The disk of a node takes nothing while it is full, and nobody else's is; it is gone with its
@@ -42,4 +47,44 @@ func TestDisk(t *testing.T) {
 		}
 		must(t, os.RemoveAll(dir))
 	}
+}
+
+// TestSlowDisk: each fsync of all voters takes as long as this profile bears. So does a write;
+// no authority ends by it, and what is asked for is done, if later.
+func TestSlowDisk(t *testing.T) {
+	need.Command(t, "strace")
+	r := begun(t, Options{})
+	n := active(t, r, "")
+	other := otherOf(r, n)
+	const slow = 50 * time.Millisecond
+	for _, x := range r.Nodes() {
+		must(t, x.Slow(slow))
+	}
+	c, err := store.Dial(store.Config{Socket: places.Places{Data: n.Path("data"), Run: n.Path("run")}.StoreSocket(), Prefix: "/another/"})
+	must(t, err)
+	defer c.Close()
+	var took time.Duration
+	eventually(t, "the disks are slow", func() bool { // the tracers take hold in a moment
+		d, err := c.Doc(t.Context(), "slow")
+		must(t, err)
+		began := time.Now()
+		_, err = c.PutDoc(t.Context(), "slow", d.Rev, []byte(began.String()))
+		took = time.Since(began)
+		return err == nil && took >= slow
+	})
+	t.Logf("a write takes %v", took)
+	before := lives(t, r)
+	for i, to := range []*Node{other, n} {
+		began := time.Now()
+		eventually(t, "it can be moved", func() bool { return strings.Contains(n.Tool("move", string(Group), string(to.Name)), "goes to") })
+		active(t, r, to.Name)
+		t.Logf("a move takes %v", time.Since(began))
+		if got := lives(t, r); got != before+i+1 {
+			t.Errorf("the program was started %d times for move %d", got-before, i+1)
+		}
+	}
+	for _, x := range r.Nodes() {
+		must(t, x.Mend())
+	}
+	must(t, r.Whole(bound))
 }

@@ -67,7 +67,7 @@ func TestFenceDevice(t *testing.T) {
 	n := active(t, r, "")
 	other := otherOf(r, n)
 	eventually(t, "both devices are known", func() bool { return known(t, r) == 2 })
-	n.unkeep() // a machine that is off starts nothing
+	unkeep(n) // a machine that is off starts nothing
 	cut := clock.Now()
 	must(t, r.Sever(n, Blue, Red))
 	active(t, r, other.Name)

@@ -38,8 +38,9 @@ type Node struct {
 	boots   int
 	binary  string // empty: the rack's
 	keeper  sync.WaitGroup
-	stopped []int // the processes that Freeze stopped
-	disk    bool  // its data is on one of its own
+	stopped []int     // the processes that Freeze stopped
+	disk    bool      // its data is on one of its own
+	slow    *exec.Cmd // what holds up its disk
 
 	mu      sync.Mutex
 	up      bool      // somebody starts Gemel again when it ends
@@ -156,7 +157,7 @@ func (n *Node) Up() bool { return n.keeps() && n.stopped == nil }
 // Mend has a node run again whatever was done to it: it boots if it crashed, and what
 // was stopped by a signal goes on, with room on its disk.
 func (n *Node) Mend() error {
-	if err := empty(n); err != nil {
+	if err := errors.Join(empty(n), quick(n)); err != nil {
 		return err
 	}
 	switch {
@@ -212,7 +213,7 @@ func (n *Node) keeps() bool {
 	return n.up
 }
 
-func (n *Node) unkeep() {
+func unkeep(n *Node) {
 	n.mu.Lock()
 	n.up = false
 	n.mu.Unlock()
@@ -339,7 +340,7 @@ func (n *Node) Signal(sig unix.Signal, parts ...string) error {
 func (n *Node) Crash() error {
 	n.rack.Note("crash of %s", n.Name)
 	noteTrees(n)
-	n.unkeep()
+	unkeep(n)
 	if err := n.rack.isolate(n); err != nil {
 		return err
 	}
@@ -380,7 +381,7 @@ func (n *Node) Boot() error {
 
 // Stop ends Gemel by SIGTERM and waits for that.
 func (n *Node) Stop() error {
-	n.unkeep()
+	unkeep(n)
 	if err := n.Signal(unix.SIGTERM, "shadow"); err != nil {
 		return err
 	}

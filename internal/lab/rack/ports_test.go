@@ -41,3 +41,18 @@ func TestPortsThatAreShut(t *testing.T) {
 		t.Errorf("the group went from %s to %s", n.Name, now.Name)
 	}
 }
+
+// TestForsaken: heartbeats of the active node pass, and nothing else: no member of the store
+// answers it, and its voter nobody. It is heard all the time; its group goes elsewhere all the same.
+func TestForsaken(t *testing.T) {
+	r := begun(t, Options{})
+	n := active(t, r, "")
+	other := otherOf(r, n)
+	block(t, n, "meta l4proto tcp")
+	active(t, r, other.Name)
+	if out := other.Tool("why", "node/"+string(n.Name)) + other.Tool("events", "-n", "100", "--json"); !strings.Contains(out, "says that the store does not answer it") {
+		t.Errorf("why it was suspected is not told:\n%s", out)
+	}
+	block(t, n, "")
+	must(t, r.Whole(bound))
+}

@@ -226,14 +226,15 @@ func (r *Rack) Close() error {
 	if r.Oracle != nil {
 		r.Oracle.close()
 	}
+	var err error
 	for _, n := range r.nodes {
-		n.unkeep()
+		unkeep(n)
 		noteTrees(n)
+		err = errors.Join(err, quick(n))
 	}
 	// What is on the disks may have to be kept: they are taken away below.
-	err := os.Remove(filepath.Join("/tmp", r.prefix, "mounts"))
-	if errors.Is(err, os.ErrNotExist) {
-		err = nil
+	if e := os.Remove(filepath.Join("/tmp", r.prefix, "mounts")); !errors.Is(e, os.ErrNotExist) {
+		err = errors.Join(err, e)
 	}
 	if r.undo != nil {
 		err = errors.Join(err, r.undo.Close())

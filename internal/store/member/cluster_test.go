@@ -39,6 +39,7 @@ func TestCluster(t *testing.T) {
 		{"frozen", frozen},
 		{"stop", stopping},
 		{"wiped", wiped},
+		{"flipped", flipped},
 		{"older", older},
 		{"replace", replace},
 		{"other role", otherRole},

@@ -31,6 +31,8 @@ type mark struct {
 	Index   uint64 `json:"index"` // of the log; the data has at least this
 	Term    uint64 `json:"term"`
 	Rev     int64  `json:"revision"`
+	// Odd is why this data cannot be right, as was found out while it served.
+	Odd string `json:"odd,omitempty"`
 }
 
 func hex(id uint64) string { return strconv.FormatUint(id, 16) }
@@ -138,6 +140,8 @@ func identify(m Member) (fresh bool, err error) {
 		return false, nil // its first start was cut off
 	case is == nil:
 		return false, fmt.Errorf("%w: %s holds data of member %s, and no mark says that it is ours", store.ErrForeign, m.Dir, has.Member)
+	case is.Odd != "":
+		return false, fmt.Errorf("%w: the data in %s is damaged: %s", store.ErrForeign, m.Dir, is.Odd)
 	case has == nil:
 		return false, fmt.Errorf("%w: the data of member %s is gone from %s (it was at entry %d)", store.ErrForeign, is.Member, m.Dir, is.Index)
 	case is.Name != m.Name:

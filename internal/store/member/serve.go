@@ -6,13 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 	_ "unsafe" // for go:linkname
@@ -131,6 +131,16 @@ func watchOver(ctx context.Context, m Member, e *embed.Etcd, w *wire) error {
 	tick := time.NewTicker(markEvery)
 	defer tick.Stop()
 	ready := e.Server.ReadyNotify()
+	odd := make(chan string, 1)
+	var looking sync.WaitGroup
+	look, enough := context.WithCancel(ctx)
+	defer looking.Wait()
+	defer enough()
+	stop := func(e *embed.Etcd) error { // what is compared is read from what is closed then
+		enough()
+		looking.Wait()
+		return stop(e)
+	}
 	for {
 		select {
 		case <-ctx.Done():
@@ -150,6 +160,10 @@ func watchOver(ctx context.Context, m Member, e *embed.Etcd, w *wire) error {
 			if m.Ready != nil {
 				m.Ready()
 			}
+			looking.Go(func() { comparing(look, e, w.log, odd) })
+		case why := <-odd:
+			last.Odd = why
+			return errors.Join(last.write(m.Dir), stop(e), fmt.Errorf("%w: the data in %s is damaged: %s", store.ErrForeign, m.Dir, why))
 		case cluster := <-m.Moved:
 			if err := w.move(cluster); err != nil {
 				w.log.Error("the voters' new addresses are not used", "error", err)
@@ -293,14 +307,11 @@ func strangers(ctx context.Context, m Member) (known bool, err error) {
 
 // membersAt asks one voter whom it knows.
 func membersAt(ctx context.Context, name string) ([]*membership.Member, error) {
-	t := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return (&net.Dialer{}).DialContext(ctx, "unix", door(name))
-	}}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://voter/members", nil)
 	if err != nil {
 		return nil, err
 	}
-	resp, err := t.RoundTrip(req)
+	resp, err := over(door(name)).RoundTrip(req)
 	if err != nil {
 		return nil, fmt.Errorf("voter %s: %w", name, err)
 	}
