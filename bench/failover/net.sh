@@ -6,8 +6,8 @@
 # Node k has 10.77.1.k on blue, 10.77.2.k on red (between nodes) and 10.77.3.k on svc, where the service address is and
 # the client "cl" asks from .254. plug gives a node its own addresses and takes away all others, as a boot does.
 # off: the switches drop everything from and to the node, which sees nothing of that; pull: its cables are out, and it sees
-# that. on and push end it. lose: so much of what comes from it and goes to it is lost on both networks between nodes; 100
-# on blue alone is "blue" for PERCENT. gain ends it.
+# that. on and push end it. lose: so much of what comes from it and goes to it is lost on both networks between nodes, or
+# all of it on one, which is "blue" for PERCENT. gain ends it.
 set -eu
 verb=$1 p=$2
 shift 2
@@ -56,10 +56,10 @@ off | on)
 	exec ip netns exec "$p-sw" nft "$w element bridge fo off { $(ports $1) }"
 	;;
 lose)
-	at="\"$1.blue\", \"$1.red\"" percent=$2
-	[ "$2" != blue ] || { at="\"$1.blue\"" percent=100; }
+	at="\"$1.blue\", \"$1.red\"" some="numgen random mod 100 < $2"
+	[ "$2" != blue ] || at="\"$1.blue\"" some=
 	for dir in iifname oifname; do
-		ip netns exec "$p-sw" nft "add rule bridge fo loss $dir { $at } numgen random mod 100 < $percent drop"
+		ip netns exec "$p-sw" nft "add rule bridge fo loss $dir { $at } $some drop"
 	done
 	;;
 gain) exec ip netns exec "$p-sw" nft flush chain bridge fo loss ;;

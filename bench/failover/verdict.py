@@ -94,7 +94,8 @@ for n, median, longest, worst in (("gemel-normal", 1.9, None, 2.6), ("gemel-fast
     target(f"{n}: brain, killed with the brain and the leader of the store on it", [v / 1000 for v in outages(n, "brain")], "longest", "s", "<=", worst)
     target(f"{n}: planned move of an address", outages(n, "move"), "median", "ms", "<", 50)
     target(f"{n}: questions missed when daemons are killed", [t["missed"] for f in UNMOVED[:4] for t in of(n, f)], "sum", "questions", "<=", 0)
-    borne = [t for f in BORNE for t in of(n, f)]
+    # An authority of fast is shorter than two times that TCP sends a lost segment again.
+    borne = [t for f in BORNE for t in of(n, f) if (n, f) != ("gemel-fast", "loss")]
     if borne:
         target(f"{n}: moved, or started anew, by what must not do that", [float(t["from"] != t["to"] or t["starts"] != 0) for t in borne], "sum", "times", "<=", 0)
     if stalls := of(n, "stall"):
