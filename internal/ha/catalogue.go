@@ -110,7 +110,7 @@ var catalogue = [...]Entry{
 	{BrainHere, "brain", "This node decides", Info, "This node took the epoch: it judges who is a member and which node runs what.", "None.", "Nothing.", false},
 	{StoreAway, "store-away", "Store not reached", Assert, "No answer of the cluster's store arrives at this node.", "Exclusive groups run on until their authority ends, then they are stopped.",
 		"See that most of the voters run and are reached.", false},
-	{Stalled, "stalled", "This node stood still", Info, "Gemel on this node did not run for longer than a heartbeat: the machine was overloaded, stopped or asleep.", "None, unless it lasted as long as the authority.", "Find what stalls it.", false},
+	{Stalled, "stalled", "This node stood still", Info, "Gemel on this node did not run for more than half a silence (S/2, 100 ms with the profile normal): the machine was overloaded, stopped or asleep.", "None, unless it lasted as long as the authority.", "Find what stalls it.", false},
 	{AddressConflict, "address-conflict", "Another machine uses a service address", Info, "Somebody else answered for an address of a group that is active here.", "Clients may reach the wrong machine.",
 		"The detail names its hardware address: find it, and take the address from it.", false},
 	{PartUnfit, "part-unfit", "Part of a group could not run here", Info, "A script or a resource agent was asked whether it could run on this node, and said no.",

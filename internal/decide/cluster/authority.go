@@ -3,6 +3,7 @@ package cluster
 import (
 	"slices"
 	"strconv"
+	"time"
 
 	"gemel/internal/ha"
 )
@@ -108,6 +109,7 @@ func NewAuthority(s Self) *Authority {
 // Step takes one fact and returns what is to be done about it.
 func (a *Authority) Step(now ha.Instant, in ha.Input) []ha.Action {
 	a.now, a.out = now, nil
+	stalled(a)
 	switch in := in.(type) {
 	case ha.NodeRead:
 		if q, ok := answered(a, in.ID); ok && in.Error == "" {
@@ -145,6 +147,17 @@ func (a *Authority) Step(now ha.Instant, in ha.Input) []ha.Action {
 	reached(a, in)
 	a.say()
 	return a.out
+}
+
+// stalled tells that this node did not run: it comes that much later to its next renewal than
+// it wanted to, which is half of what makes others suspect it.
+func stalled(a *Authority) {
+	late := a.now.Sub(a.next)
+	if a.next == 0 || a.stage == gone || late < a.self.Timers.Silence/2 {
+		return
+	}
+	text := "for " + late.Round(time.Millisecond).String()
+	a.order(tell(a.now, ha.Stalled, ofNode(a.self.Node), text, because("stalled", text)))
 }
 
 // reached tells when the store stops answering, and when it answers again.

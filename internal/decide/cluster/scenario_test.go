@@ -37,6 +37,7 @@ type theatre struct {
 	inbox []ha.Input
 	busy  bool
 	held  string // by the rights that were ordered last
+	still bool
 }
 
 // around is what the machine sees: a store, and who is heard.
@@ -127,6 +128,11 @@ func (s *theatre) line(words []string) {
 
 // until lets time pass up to an instant.
 func (s *theatre) until(t ha.Instant) {
+	if s.still {
+		s.still, s.now = false, t
+		s.do(ha.Tick{})
+		return
+	}
 	for i := 0; i < 100000; i++ {
 		w, ok := s.wake()
 		if !ok || w >= t {
@@ -335,6 +341,8 @@ func (s *theatre) fact(word string, rest []string) {
 		s.keys[ha.BrainKey] = kept{rev: s.rev, brain: ha.BrainRecord{Node: ha.Node(rest[0])}}
 	case "stir": // the watch says that something has changed
 		s.do(ha.Stirred{At: s.rev})
+	case "still": // nothing runs until the next line
+		s.still = true
 	case "hold": // from now on answers come by lines
 		s.hold = true
 	case "flow":
