@@ -145,6 +145,14 @@ func TestOwnEtcdByCertificate(t *testing.T) {
 	b.refuses("an etcd of its own", "restore", file)
 }
 
+// moves has a group go to a node, as soon as that one has said what it is.
+func (i *Instance) moves(group, to string) {
+	i.tb.Helper()
+	if !poll(func() bool { _, code := i.tool("move", group, to); return code == 0 }) {
+		i.tb.Fatalf("%s does not go to %s: %v", group, to, i.must("why", "not", group, "on", to))
+	}
+}
+
 // TestOwnEtcdRestored: the data of the etcd are lost, and put back from a copy with etcd's own tool, step
 // by step as the manual says. The nodes believe it, and the group runs where the copy has it.
 func TestOwnEtcdRestored(t *testing.T) {
@@ -154,7 +162,7 @@ func TestOwnEtcdRestored(t *testing.T) {
 	a, b := outerPair(t, e, at, []string{"certificate: " + e.path("root.pem"), "key: " + e.path("root.key")})
 	file := a.Path("etcd.snapshot")
 	a.must("backup", file)
-	a.must("move", "g", "b")
+	a.moves("g", "b")
 	s := b.Until("the group is here", func(s *gemelv1.Snapshot) bool { return groupOn(s) == "b active" })
 	moved := fence(s, "g")
 	a.Stop()
@@ -176,6 +184,6 @@ func TestOwnEtcdRestored(t *testing.T) {
 		return s.GetCluster().GetStore() && nodes(s) == "a member, b member" && groupOn(s) == "a active"
 	})
 	t.Logf("the fence was %s after the copy was made, and is %s", moved, fence(s, "g"))
-	a.must("move", "g", "b")
+	a.moves("g", "b")
 	b.Until("it can be moved", func(s *gemelv1.Snapshot) bool { return groupOn(s) == "b active" })
 }

@@ -121,6 +121,9 @@ func (w voice) sayBar(f no, n int) (string, []ha.Fact) {
 	case unreached:
 		return fmt.Sprintf("%s is not known to reach %s, which %s reaches", name, m.Rules.Targets[f.r], w.node(f.x)), nil
 	case older:
+		if w.nodes[n].Release == "" {
+			return name + " has not said yet of which release it is, as " + w.node(f.x) + " has", []ha.Fact{fact(w.node(f.x), w.nodes[f.x].Release)}
+		}
 		return name + " has an older release than " + w.node(f.x),
 			[]ha.Fact{fact(name, w.nodes[n].Release), fact(w.node(f.x), w.nodes[f.x].Release)}
 	case leftSoon:
