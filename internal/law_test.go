@@ -23,6 +23,7 @@ var law = map[string]place{
 	"internal/clock":          {floor: 11},
 	"internal/mtls":           {floor: 11},
 	"internal/places":         {floor: 11},
+	"internal/tcp":            {floor: 11},
 	"internal/mtls/authority": {floor: 12},
 	"internal/mtls/join":      {floor: 13},
 

@@ -17,6 +17,7 @@ import (
 	"gemel/internal/ha"
 	"gemel/internal/manifest"
 	"gemel/internal/netpath"
+	"gemel/internal/tcp"
 )
 
 const (
@@ -73,7 +74,9 @@ func newPorts(m *member) *ports {
 // connect opens a connection and closes it again. The other end sees one that says
 // nothing, which none of ours takes amiss.
 func connect(ctx context.Context, at netip.AddrPort) error {
-	c, err := (&net.Dialer{Timeout: portsBound}).DialContext(ctx, "tcp", at.String())
+	ctx, cancel := context.WithTimeout(ctx, portsBound)
+	defer cancel()
+	c, err := tcp.Dialer{}.Dial(ctx, at.String())
 	if err != nil {
 		return err
 	}

@@ -16,6 +16,7 @@ import (
 
 	"gemel/internal/mtls"
 	"gemel/internal/mtls/join"
+	"gemel/internal/tcp"
 )
 
 const (
@@ -116,7 +117,7 @@ type porch struct {
 func (d *porch) open(ctx context.Context, at netip.AddrPort) {
 	told := false
 	for ctx.Err() == nil {
-		l, err := net.Listen("tcp", at.String())
+		l, err := tcp.Listen(at.String())
 		if err != nil {
 			if !told {
 				d.clerk.Log.Warn("other machines cannot ask here; it is tried again", "address", at.String(), "error", err)

@@ -7,14 +7,12 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"gemel/internal/ha"
 	"gemel/internal/mtls"
 	"gemel/internal/store/disk"
+	"gemel/internal/tcp"
 )
 
 const (
@@ -191,13 +189,7 @@ func (r Roll) elsewhere(ctx context.Context, config *tls.Config, me ha.Node) (ne
 
 // call makes one connection. One that is not answered any more ends soon.
 func call(ctx context.Context, at string, config *tls.Config) (net.Conn, error) {
-	d := net.Dialer{Control: func(_, _ string, raw syscall.RawConn) error {
-		var err error
-		return errors.Join(raw.Control(func(fd uintptr) {
-			err = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(deafTime/time.Millisecond))
-		}), err)
-	}}
-	raw, err := d.DialContext(ctx, "tcp", at)
+	raw, err := tcp.Dialer{Give: deafTime}.Dial(ctx, at)
 	if err != nil {
 		return nil, err
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -11,6 +12,7 @@ import (
 
 	"gemel/internal/ha"
 	"gemel/internal/need"
+	"gemel/internal/tcp"
 )
 
 // A lan is three namespaces on two switches, and a fourth that holds the switches.
@@ -54,6 +56,7 @@ func newLAN(t *testing.T, r *rig) *lan {
 	for _, name := range names[:3] {
 		m := r.member(name, cluster, how{})
 		m.Plain = true
+		m.Heartbeat, m.Election = 80*time.Millisecond, 400*time.Millisecond
 		r.members[name] = m
 	}
 	r.within = func(n string) []string { return []string{"ip", "netns", "exec", l.tag + n} }
@@ -133,5 +136,55 @@ func TestTwoNetworks(t *testing.T) {
 		for _, n := range names[:3] {
 			l.plug(n, dead, true)
 		}
+	}
+}
+
+// lose has both switches drop so many of a hundred packets from and to a member.
+func (l *lan) lose(name string, percent int) {
+	l.t.Helper()
+	rules := "table bridge lan\ndelete table bridge lan\ntable bridge lan {\nchain forward { type filter hook forward priority 0;\n"
+	for n := range 2 {
+		rules += fmt.Sprintf("iifname %[1]s%[2]d numgen random mod 100 < %[3]d drop\noifname %[1]s%[2]d numgen random mod 100 < %[3]d drop\n", name, n, percent)
+	}
+	cmd := exec.Command("ip", "netns", "exec", l.hub, "nft", "-f", "-")
+	cmd.Stdin = strings.NewReader(rules + "}\n}\n")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		l.t.Fatalf("%v: %s\n%s", err, out, rules)
+	}
+}
+
+// TestLossyNetworks has each of two networks lose one packet in five, in both directions. An authority of 1.5 s must outlast the
+// longest time without an answer. With an older kernel it may not (decision 0258).
+func TestLossyNetworks(t *testing.T) {
+	r := newRig(t, how{})
+	l := newLAN(t, r)
+	need.Command(t, "nft")
+	r.up("a", "b", "c")
+	for _, which := range []string{"a follower", "the leader"} {
+		lossy := r.leader()
+		if which == "a follower" {
+			lossy = names[(slices.Index(names, lossy)+1)%3]
+		}
+		c := r.client(lossy)
+		if got := c.Node(ctxFor(t, 20*time.Second), "n"); got.Error != "" {
+			t.Fatal(got.Error)
+		}
+		l.lose(lossy, 20)
+		var longest time.Duration
+		answers := 0
+		began := time.Now()
+		for last := began; time.Since(began) < 4*time.Second; answers++ {
+			from := time.Now()
+			for got := c.Node(ctxFor(t, time.Second), "n"); got.Error != ""; got = c.Node(ctxFor(t, time.Second), "n") {
+				from = time.Now()
+			}
+			longest = max(longest, time.Since(last))
+			last = from
+		}
+		t.Logf("%s, %s, had %d answers in 4 s, and none for %v at most (election time-out %v)", lossy, which, answers, longest.Round(time.Millisecond), r.members[lossy].Election)
+		if tcp.Prompt() && (longest > 1200*time.Millisecond || answers < 50) || answers < 5 {
+			t.Errorf("%s: %d answers, none for %v: an authority of 1.5 s ended", which, answers, longest)
+		}
+		l.lose(lossy, 0)
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"gemel/internal/store"
+	"gemel/internal/tcp"
 )
 
 const (
@@ -79,7 +80,7 @@ func newWire(m Member, log *slog.Logger) (*wire, error) {
 		if err != nil {
 			return nil, errors.Join(err, w.close())
 		}
-		l, err := net.Listen("tcp", net.JoinHostPort(host, port))
+		l, err := tcp.Listen(net.JoinHostPort(host, port))
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("listening for the other voters: %w", err), w.close())
 		}
@@ -315,7 +316,7 @@ func (w *wire) reach(name string, but int) (net.Conn, int, error) {
 }
 
 func (w *wire) dial(ctx context.Context, at, name string) (net.Conn, error) {
-	c, err := (&net.Dialer{}).DialContext(ctx, "tcp", at)
+	c, err := tcp.Dialer{}.Dial(ctx, at)
 	if err != nil {
 		return nil, err
 	}
