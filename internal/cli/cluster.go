@@ -216,7 +216,11 @@ its place, and the certificates of the old one are good no more.`,
 			if t.json {
 				return t.printJSON(object(r))
 			}
-			fmt.Fprintf(t.out, "on the machine that joins, until %s:\n  %s\n", r.GetUntil().AsTime().Local().Format("2006-01-02 15:04:05 -0700"), joinLine(r.GetAddresses(), r.GetToken()))
+			line := joinLine(r.GetAddresses(), r.GetToken())
+			if q.Witness {
+				line = strings.Replace(line, "join", "join --witness", 1)
+			}
+			fmt.Fprintf(t.out, "on the machine that joins, until %s:\n  %s\n", r.GetUntil().AsTime().Local().Format("2006-01-02 15:04:05 -0700"), line)
 			return nil
 		},
 	}

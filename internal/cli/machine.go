@@ -62,7 +62,7 @@ func setup(t *tool, m machine) (roll.Setup, error) {
 	if name == "" {
 		name, _, _ = strings.Cut(places.Node(""), ".")
 	}
-	s := roll.Setup{Home: roll.HomeOf(p), Name: name, Addresses: m.addresses, One: m.one, Say: func(text string) {
+	s := roll.Setup{Home: roll.HomeOf(p), Name: name, Named: m.name != "", Addresses: m.addresses, One: m.one, Say: func(text string) {
 		if !t.json {
 			t.say(text)
 		}

@@ -97,6 +97,9 @@ type Instance struct {
 	Wrap []string
 	// Env is added to the environment of both halves.
 	Env []string
+	// Usual says that it has the usual data directory and /etc/gemel, which Wrap has
+	// bound to data and to all of Dir; the run directory is in Env.
+	Usual bool
 
 	// What is left of it on the machine, and what it tells by the API.
 	*traces
@@ -161,6 +164,9 @@ func (i *Instance) Command(args ...string) *exec.Cmd {
 		i.tb.Fatal(err)
 	}
 	flags := []string{"--data-dir", i.Path("data"), "--run-dir", i.Path("run")}
+	if i.Usual {
+		flags = flags[2:]
+	}
 	all := append(append([]string{exe, args[0]}, flags...), args[1:]...)
 	all = append(append([]string{}, i.Wrap...), all...)
 	c := exec.Command(all[0], all[1:]...)
@@ -177,7 +183,11 @@ func (i *Instance) Begin() {
 		i.tb.Fatal(err)
 	}
 	defer log.Close()
-	i.cmd = i.Command("run", i.Path("gemel.yaml"))
+	file := i.Path("gemel.yaml")
+	if i.Usual {
+		file = "/etc/gemel/gemel.yaml"
+	}
+	i.cmd = i.Command("run", file)
 	i.cmd.Stdout, i.cmd.Stderr = log, log
 	// Away from the terminal's Ctrl-C, which would end it before the test's own end.
 	i.cmd.SysProcAttr = &unix.SysProcAttr{Setpgid: true}

@@ -29,6 +29,8 @@ import (
 type Setup struct {
 	Home Home
 	Name string // of the node
+	// Named says that a person gave the name: a token for another one is refused.
+	Named bool
 	// Addresses are NET=IP or NET=IP:PORT; none: they are looked for.
 	Addresses []string
 	// One says that there is one network only, and that somebody knows what follows

@@ -32,6 +32,7 @@ const (
 // goes on where it was.
 type told struct {
 	Token    string   `json:"token"`
+	Name     string   `json:"name"` // for which the certificates are
 	Settings settings `json:"settings"`
 }
 
@@ -50,6 +51,9 @@ func Join(ctx context.Context, s Setup, at []string, text string) (Begun, error)
 	}
 	if s.Witness && t.Kind != mtls.Witness {
 		return Begun{}, refused("gemel token --witness on a node makes one for a witness", "this token is for a node, and --witness was given")
+	}
+	if s.Named && t.Name != "" && t.Name != s.Name {
+		return Begun{}, refused("leave --name out, or make another token: gemel token --name "+s.Name+" on a node", "this token is for the name %q, not for %q", t.Name, s.Name)
 	}
 	if t.Name != "" {
 		s.Name = t.Name
@@ -125,7 +129,7 @@ func (n *newcomer) look(networks []network) error {
 				// Without names they are matched by where they are.
 				k := slices.IndexFunc(networks, func(o network) bool { return o.Prefix.Contains(w.at.Addr()) })
 				if k < 0 || strings.Contains(n.Addresses[i], "=") {
-					return refused("", "there is no network %s in the cluster; there are %s", w.net.Name, Roll{Networks: networks}.names())
+					return refused("give one of them: --address NET=IP; or leave --address out, and they are looked for", "there is no network %s in the cluster; there are %s", w.net.Name, Roll{Networks: networks}.names())
 				}
 				n.ways[i].net.Name = networks[k].Name
 			}
@@ -183,6 +187,10 @@ func (n *newcomer) asked() (old told, ok bool) {
 // cut off.
 func (n *newcomer) request(ctx context.Context) error {
 	if old, ok := n.asked(); ok && old.Token == n.text {
+		if old.Name != n.Name { // nobody has looked whether that one is another machine's
+			return refused("with --name "+old.Name+" the same command goes on; for another name: gemel token on a node makes another token",
+				"this machine was let in as %s by this token, and its certificates are for that name; now it is to be %s", old.Name, n.Name)
+		}
 		n.told = old.Settings
 		n.say("going on with a join that was cut off")
 		return n.open()
@@ -254,7 +262,7 @@ func (n *newcomer) keep() error {
 			return err
 		}
 	}
-	raw, err := json.Marshal(told{n.text, n.told})
+	raw, err := json.Marshal(told{n.text, n.Name, n.told})
 	if err != nil {
 		return fmt.Errorf("writing what the cluster told: %w", err)
 	}
@@ -293,7 +301,7 @@ func (n *newcomer) enter(ctx context.Context) (Begun, error) {
 	}
 	me := entry(n.Name, n.witness, n.ways, time.Now())
 	if err := r.fits(me, n.One); err != nil {
-		return out, &Refused{err, ""}
+		return out, &Refused{err, "nothing runs here yet, and the same command may be repeated with what is missing"}
 	}
 	if _, err := r.with(me); err != nil {
 		return out, &Refused{err, "the token is good until its end; use it again then"}

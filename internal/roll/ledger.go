@@ -83,10 +83,18 @@ func (l ledger) admit(ctx context.Context, a join.Applicant) (join.Answer, error
 }
 
 // newcomer refuses a name that is somebody's. Each name is claimed until it is in the
-// roll, so that two who come at once do not both get it.
+// roll, so that two who come at once do not both get it. Who asks again is let in only if
+// the claim is his: that he had the token and was refused the name gives him no name.
 func (l ledger) newcomer(ctx context.Context, a join.Applicant, r Roll) error {
 	name := a.Request.Name
-	if n, ok := r.Node(ha.Node(name)); ok && !a.Again {
+	d, err := l.store.Doc(ctx, claimKeys+name)
+	if err != nil {
+		return err
+	}
+	var old claim
+	pin := a.Pins[a.Kind]
+	claimed := d.Rev != 0 && json.Unmarshal(d.Value, &old) == nil && time.Since(old.At) < claimTime
+	if n, ok := r.Node(ha.Node(name)); ok && !(a.Again && claimed && old.Pin == pin) {
 		var t join.Ticket
 		if err := (book{l.store}).Update(ctx, a.Token, func(x *join.Ticket) error { t = *x; return errSeen }); !errors.Is(err, errSeen) {
 			return err
@@ -105,13 +113,7 @@ func (l ledger) newcomer(ctx context.Context, a join.Applicant, r Roll) error {
 			return err
 		}
 	}
-	d, err := l.store.Doc(ctx, claimKeys+name)
-	if err != nil {
-		return err
-	}
-	var old claim
-	pin := a.Pins[a.Kind]
-	if d.Rev != 0 && json.Unmarshal(d.Value, &old) == nil && old.Pin != pin && time.Since(old.At) < claimTime {
+	if claimed && old.Pin != pin {
 		return fmt.Errorf("another machine is just joining as %s (since %s): give another name with --name, or wait an hour", name, old.At.Format(time.RFC3339))
 	}
 	raw, err := json.Marshal(claim{pin, time.Now().UTC()})
