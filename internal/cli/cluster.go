@@ -89,7 +89,7 @@ func undoInit(t *tool, s roll.Setup) string {
 }
 
 func joinLine(doors []string, token string) string {
-	return "gemel join " + strings.Join(doors, ",") + " " + token
+	return "gemel join " + quoted(strings.Join(doors, ",")) + " " + token // a shell takes [fd00::1] for a pattern
 }
 
 func tellWays(t *tool, b roll.Begun) {

@@ -18,7 +18,7 @@ import (
 
 // helpers are the programs that the test binary plays.
 func helpers() map[string]func([]string) {
-	return map[string]func([]string){"threads": threads, "eat": eat, "flood": flood, "slow": slow}
+	return map[string]func([]string){"threads": threads, "eat": eat, "flood": flood, "slow": slow, "answer": answer}
 }
 
 // threads beats with two threads until SIGUSR1: from then on the one named worker
@@ -79,6 +79,21 @@ func slow(args []string) {
 	<-asked
 	busy()
 	os.Exit(7)
+}
+
+// answer tells whoever connects to an address the name of the machine that it runs on.
+func answer(args []string) {
+	l, err := net.Listen("tcp", args[0])
+	for err == nil {
+		var c net.Conn
+		if c, err = l.Accept(); err == nil {
+			name, _ := os.Hostname()
+			fmt.Fprintln(c, name)
+			c.Close()
+		}
+	}
+	fmt.Fprintln(os.Stderr, err)
+	os.Exit(1)
 }
 
 // eat takes memory until it is killed for it.

@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	// deafTime is after what a machine that answers nothing is left for another one.
+	// deafTime is after what a machine that answers nothing is left for another one, at most.
 	deafTime = time.Second
 	// homeLook is how often a machine that goes by way of another one looks whether its
 	// own member votes and serves by now.
@@ -163,7 +163,7 @@ func (r Roll) elsewhere(ctx context.Context, config *tls.Config, me ha.Node) (ne
 	for i, to := range at {
 		go func() {
 			pause(ctx, time.Duration(i)*60*time.Millisecond)
-			conn, err := call(ctx, to, config)
+			conn, err := callFor(ctx, to, config, r.deaf())
 			results <- result{conn, err}
 		}()
 	}
@@ -187,9 +187,23 @@ func (r Roll) elsewhere(ctx context.Context, config *tls.Config, me ha.Node) (ne
 	return nil, errors.Join(errs...)
 }
 
+// deaf is for how long a machine by way of which the store is reached may be silent. When it
+// dies, there has to be time to go by way of another one before an authority ends, which is
+// renewed by that: the death of a voter stops nothing on a node without a vote.
+func (r Roll) deaf() time.Duration {
+	if life := r.Timers.Life; life > 0 {
+		return min(deafTime, life/4)
+	}
+	return deafTime
+}
+
 // call makes one connection. One that is not answered any more ends soon.
 func call(ctx context.Context, at string, config *tls.Config) (net.Conn, error) {
-	raw, err := tcp.Dialer{Give: deafTime}.Dial(ctx, at)
+	return callFor(ctx, at, config, deafTime)
+}
+
+func callFor(ctx context.Context, at string, config *tls.Config, deaf time.Duration) (net.Conn, error) {
+	raw, err := tcp.Dialer{Give: deaf}.Dial(ctx, at)
 	if err != nil {
 		return nil, err
 	}
