@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -128,12 +129,6 @@ ip link set lo up`), "unshare", "--mount", "--net", "--uts", "--propagation", "p
 	return b
 }
 
-// ip is the address of a machine on a network, without the length of the network.
-func (s *site) ip(net, number int) string {
-	at, _, _ := strings.Cut(fmt.Sprintf(s.nets[net], number), "/")
-	return at
-}
-
 // types runs a line as a person types it, in /etc/gemel, and returns what it printed and its
 // exit status.
 func (b *box) types(line string) (string, int) {
@@ -213,7 +208,23 @@ func (b *box) crashes() {
 			_ = unix.Kill(pid, unix.SIGKILL) // the guard may have been faster
 		}
 	}
-	for n, net := range b.site.nets { // a boot has no address of a group
+	// A boot has no control group of before, and no address of a group.
+	await(b.site.t, "the control groups of "+b.Dir+" are empty", func() bool {
+		for _, base := range b.bases() {
+			var dirs []string
+			_ = filepath.Walk(base, func(path string, info os.FileInfo, err error) error {
+				if err == nil && info.IsDir() {
+					dirs = append(dirs, path)
+				}
+				return nil
+			})
+			for _, dir := range slices.Backward(dirs) {
+				_ = os.Remove(dir)
+			}
+		}
+		return len(b.bases()) == 0
+	})
+	for n, net := range b.site.nets {
 		at := fmt.Sprintf(net, b.number)
 		b.site.inside(b.holder, fmt.Sprintf("ip addr flush dev eth%d scope global; ip addr add %s dev eth%d %s", n, at, n, map[bool]string{true: "nodad"}[strings.Contains(at, ":")]))
 	}

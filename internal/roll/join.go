@@ -61,6 +61,9 @@ func Join(ctx context.Context, s Setup, at []string, text string) (Begun, error)
 	if err := s.stranger(); err != nil {
 		return Begun{}, err
 	}
+	if old, err := s.Home.identity(); err == nil && old != nil && !s.Named && t.Name == "" {
+		s.Name = string(old.Name) // whom the groups of the cluster name, whatever the host is called
+	}
 	n := newcomer{Setup: s, token: t, text: text, at: ported(at), witness: t.Kind == mtls.Witness}
 	if err := n.look(nil); err != nil {
 		return Begun{}, err
