@@ -444,7 +444,7 @@ func (a *Authority) ask() {
 	life := a.self.Timers.Life
 	a.asks = slices.DeleteFunc(a.asks, func(q ask) bool { return q.began.Add(life) <= a.now })
 	pause, why := life/10, because("read", "authority is renewed ten times in its life")
-	if a.calm() {
+	if idle(a) {
 		pause, why = life/3, because("look", "this node holds nothing: three times in a life are enough")
 	}
 	a.next = a.now.Add(pause)
@@ -453,8 +453,8 @@ func (a *Authority) ask() {
 	a.order(ha.ReadNode{ID: a.ids, Why: why})
 }
 
-// calm reports whether there is nothing to renew, and nothing to look for.
-func (a *Authority) calm() bool {
+// idle reports whether there is nothing to renew, and nothing to look for.
+func idle(a *Authority) bool {
 	r := a.view.record
 	return a.stage == staying && len(a.asks) == 0 && a.reach.why == "" && a.view.known && a.mine(r) && r.State == ha.NodeMember && len(r.Grants) == 0 &&
 		len(a.right.held) == 0 && a.clean()
