@@ -83,6 +83,8 @@ func TestJoinsThatAreRefused(t *testing.T) {
 		{stray, "ip daddr 10.0.0.9 udp dport 5314", "alpha does not reach stray on net1 at 10.0.0.9:5314: UDP: nothing comes back"},
 		{stray, "ip daddr 10.1.0.9 tcp dport 5314", "alpha does not reach stray on net2 at 10.1.0.9:5314: TCP: "},
 		{beta, "ip daddr 10.0.0.2 tcp dport 5314", "beta is not reached on net1 at 10.0.0.2:5314"},
+		{stray, "ip daddr 10.1.0.9 tcp dport 5316", "alpha does not reach stray for the store at 10.1.0.9:5316: TCP: "},
+		{alpha, "ip daddr 10.0.0.1 tcp dport 5316", "the member of the store of alpha is not reached on net1 at 10.0.0.1:5316"},
 	} {
 		c.at.shut(c.match)
 		stray.deniesAnd(c.match, good, c.word)

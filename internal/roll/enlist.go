@@ -133,7 +133,7 @@ func (d *porch) enlist(ctx context.Context, who mtls.Identity, b []byte) (reply,
 	if _, err := now.with(n); err != nil {
 		return reply{}, &Refused{err, ""}
 	}
-	if err := d.visit(ctx, who.Name, n); err != nil {
+	if err := d.visit(ctx, who.Name, n, f.Waits); err != nil {
 		return reply{}, &Refused{err, ""}
 	}
 	if err := vacate(ctx, d.clerk, now); err != nil {

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"math"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -330,12 +331,16 @@ func (n *newcomer) enter(ctx context.Context) (Begun, error) {
 	if err != nil {
 		return out, err
 	}
-	s, err := waitAt(ctx, n.ways, here)
+	var waits []netip.AddrPort // beside where heartbeats and questions come
+	if r.Store == nil {
+		waits = me.Store
+	}
+	s, err := waitAt(ctx, n.ways, waits, here)
 	if err != nil {
 		return out, err
 	}
 	defer s.end()
-	answer, err := asks.ask(ctx, n.at, enlistPath, facts{Addresses: me.Addresses, Store: me.Store, One: n.One})
+	answer, err := asks.ask(ctx, n.at, enlistPath, facts{Addresses: me.Addresses, Store: me.Store, Waits: waits, One: n.One})
 	if err != nil {
 		return out, &Refused{err, "nothing runs here yet, and the same command may be repeated"}
 	}
@@ -395,24 +400,29 @@ func brought(file string, b []byte, witness bool) error {
 func (n *newcomer) paths(ctx context.Context, asks asker) error {
 	var errs []error
 	for _, o := range n.told.Roll.Nodes {
-		if o.Witness || o.Name == ha.Node(n.Name) {
+		if o.Name == ha.Node(n.Name) {
 			continue
 		}
 		for _, w := range n.ways {
 			at, ok := o.Addresses[w.net.Name]
-			if !ok {
+			if !ok || o.Witness {
 				continue
 			}
 			began := time.Now()
-			within, cancel := context.WithTimeout(ctx, visitTime)
-			conn, err := (&net.Dialer{LocalAddr: &net.TCPAddr{IP: w.at.Addr().AsSlice(), Zone: w.at.Addr().Zone()}}).DialContext(within, "tcp", at.String())
-			if err == nil {
-				n.trip = max(n.trip, time.Since(began))
-				err = conn.Close()
-			}
-			cancel()
-			if err != nil {
+			if err := w.reach(ctx, at); err != nil {
 				errs = append(errs, fmt.Errorf("%s is not reached on %s at %s from %s: %w", o.Name, w.net.Name, at, w.at.Addr(), err))
+				continue
+			}
+			n.trip = max(n.trip, time.Since(began))
+		}
+		// A vote that never comes would be noticed much later.
+		for _, at := range o.Store {
+			i := slices.IndexFunc(n.ways, func(w way) bool { return w.net.Prefix.Contains(at.Addr()) })
+			if i < 0 || !o.Voter || n.told.Roll.Store != nil {
+				continue
+			}
+			if err := n.ways[i].reach(ctx, at); err != nil {
+				errs = append(errs, fmt.Errorf("the member of the store of %s is not reached on %s at %s from %s: %w", o.Name, n.ways[i].net.Name, at, n.ways[i].at.Addr(), err))
 			}
 		}
 	}
@@ -421,6 +431,17 @@ func (n *newcomer) paths(ctx context.Context, asks asker) error {
 	}
 	return &Refused{fmt.Errorf("%w. A cluster that begins with a network that does not work has no second one: when the other fails, each machine is alone", errors.Join(errs...)),
 		"let TCP and UDP 5314, and TCP 5316, through between all machines, and try again; if a node is down, wait for it"}
+}
+
+// reach goes over a way to an address.
+func (w way) reach(ctx context.Context, at netip.AddrPort) error {
+	ctx, cancel := context.WithTimeout(ctx, visitTime)
+	defer cancel()
+	conn, err := (&net.Dialer{LocalAddr: &net.TCPAddr{IP: w.at.Addr().AsSlice(), Zone: w.at.Addr().Zone()}}).DialContext(ctx, "tcp", at.String())
+	if err != nil {
+		return err
+	}
+	return conn.Close()
 }
 
 // clocks compares the clocks of this machine with those of a node: how fast they run,

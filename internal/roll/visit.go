@@ -24,7 +24,7 @@ const (
 // visit goes to each address that a newcomer says it has, by the ports that matter: it
 // must be there, and be that one. What could not be reached now would not be reached
 // by heartbeats either.
-func (d *porch) visit(ctx context.Context, who mtls.Name, n Node) error {
+func (d *porch) visit(ctx context.Context, who mtls.Name, n Node, waits []netip.AddrPort) error {
 	config, err := d.clerk.files.Client(nil, who)
 	if err != nil {
 		return err
@@ -34,15 +34,27 @@ func (d *porch) visit(ctx context.Context, who mtls.Name, n Node) error {
 	var wg sync.WaitGroup
 	var mu sync.Mutex
 	var errs []error
-	for net, at := range n.Addresses {
+	look := func(where string, at netip.AddrPort, port uint16, tries ...func() error) {
 		wg.Go(func() {
-			err := errors.Join(knock(ctx, at, config), echo(ctx, at))
-			if err != nil {
+			var failed []error
+			for _, try := range tries {
+				failed = append(failed, try())
+			}
+			if err := errors.Join(failed...); err != nil {
 				mu.Lock()
 				defer mu.Unlock()
-				errs = append(errs, fmt.Errorf("%s does not reach %s on %s at %s: %w. Let TCP and UDP %d, and TCP %d, through between all machines", d.clerk.me, n.Name, net, at, err, at.Port(), storePort))
+				errs = append(errs, fmt.Errorf("%s does not reach %s %s at %s: %w. Let TCP and UDP %d, and TCP %d, through between all machines", d.clerk.me, n.Name, where, at, err, port, storePort))
 			}
 		})
+	}
+	for net, at := range n.Addresses {
+		look("on "+net, at, at.Port(), func() error { return knock(ctx, at, config) }, func() error { return echo(ctx, at) })
+	}
+	for _, at := range waits {
+		if !slices.Contains(n.Store, at) {
+			continue
+		}
+		look("for the store", at, Port, func() error { return knock(ctx, at, config) })
 	}
 	wg.Wait()
 	slices.SortFunc(errs, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
@@ -90,18 +102,24 @@ type stand struct {
 	wg     sync.WaitGroup
 }
 
-// waitAt listens at all ways of a newcomer.
-func waitAt(ctx context.Context, ways []way, config *tls.Config) (*stand, error) {
+// waitAt listens at all ways of a newcomer, and where its member of the store will be.
+func waitAt(ctx context.Context, ways []way, more []netip.AddrPort, config *tls.Config) (*stand, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	s := &stand{cancel: cancel}
+	all := slices.Clone(more)
 	for _, w := range ways {
-		l, err := net.Listen("tcp", w.at.String())
+		all = append(all, w.at)
+	}
+	for _, at := range all {
+		l, err := net.Listen("tcp", at.String())
 		if err != nil {
 			s.end()
 			return nil, fmt.Errorf("waiting to be visited: %w", err)
 		}
 		context.AfterFunc(ctx, func() { _ = l.Close() })
 		s.wg.Go(func() { s.tcp(ctx, l, config) })
+	}
+	for _, w := range ways {
 		u, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(w.at))
 		if err != nil {
 			s.end()

@@ -39,6 +39,7 @@ const (
 type facts struct {
 	Addresses map[string]netip.AddrPort `json:"addresses"`
 	Store     []netip.AddrPort          `json:"store"`
+	Waits     []netip.AddrPort          `json:"waits,omitempty"` // of Store: where it can be visited now
 	One       bool                      `json:"one-network,omitempty"`
 	Version   string                    `json:"version,omitempty"`
 }
