@@ -205,7 +205,7 @@ func tokenCommand(t *tool) *cobra.Command {
 good for that name alone; if a machine of that name is in the cluster, the newcomer takes
 its place, and the certificates of the old one are good no more.`,
 		RunE: func(c *cobra.Command, _ []string) error {
-			if life < 0 || life > 7*24*time.Hour {
+			if c.Flags().Changed("for") && life < time.Minute || life > 7*24*time.Hour {
 				return wrongUsage("--for is %s; from a minute to seven days is allowed", ha.Span(life))
 			}
 			q.Seconds = uint32(life / time.Second)
