@@ -46,6 +46,9 @@ type NodeRecord struct {
 	// figure it was taken.
 	Life   time.Duration `json:"life"`
 	Grants []Grant       `json:"grants,omitempty"` // sorted by group
+	// Off says of an evicted node that a fence device or an operator has confirmed that the
+	// machine of this incarnation is off. None of it ever runs again.
+	Off bool `json:"off,omitempty"`
 }
 
 // Grant returns the grant of a group.
@@ -87,6 +90,9 @@ func (r NodeRecord) String() string {
 	}
 	for _, g := range r.Grants {
 		b.WriteString("," + string(g.Group) + ":" + g.Fence.String())
+	}
+	if r.Off {
+		b.WriteString(" off")
 	}
 	return b.String()
 }

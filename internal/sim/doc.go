@@ -6,9 +6,9 @@
 // A run has two phases. In the first the faults come, and no group may ever run on
 // two nodes. In the second there are none, and every group must run.
 //
-// What the simulator does not know: a machine that its host pauses as a whole and
-// resumes later. Nothing on that machine can help there; it is what an external
-// fence is for.
+// A machine that its host pauses as a whole and resumes later runs for an instant of
+// which nothing on it can know: only a group that needs an external fence is held to
+// that. While such a machine sleeps, the group counts as running there.
 package sim
 
 import (
@@ -24,7 +24,7 @@ type Config struct {
 	Nodes  int // that run groups; a witness comes to two
 	Groups int
 	Timers cluster.Timers
-	Fences bool     // every node can be turned off by a device
+	Fences bool     // every node can be turned off by a device, and the first group needs the proof of it
 	Kinds  []string // of faults, drawn alike; empty: all, each as often as is usual
 	Faults []Fault
 	Length time.Duration // of the phase with faults

@@ -92,6 +92,11 @@ func (w *world) strike(f Fault) {
 		w.store.slow = max(w.store.slow, w.now+f.For)
 	case "clone":
 		m.twin.boot()
+		if m.twice = true; m.asleep > w.now {
+			for _, g := range w.groups() {
+				w.ends(g.Name, m)
+			}
+		}
 		w.after(f.For+time.Second, m.twin.crash)
 	case "leave":
 		m.deliver(m.life, ha.Departs{}, false)
@@ -117,7 +122,9 @@ func (w *world) sleep(m *machine, d time.Duration) {
 	stood := make([]ha.Group, 0, len(m.shadow))
 	for _, g := range w.groups() {
 		if p := m.shadow[g.Name]; p != nil && (p.stage == running || p.stage == leaving) {
-			w.ends(g.Name, m)
+			if !w.sure(g.Name) || m.twice || w.bad[flawSleepyClock] {
+				w.ends(g.Name, m)
+			}
 			stood = append(stood, g.Name)
 		}
 	}
@@ -135,13 +142,16 @@ func (w *world) sleep(m *machine, d time.Duration) {
 				// The deadline is over before the first instruction: the network gate of the
 				// group is shut by a clock that ran on.
 				delete(m.shadow, g)
+				w.ends(g, m)
 				continue
 			}
 			if w.bad[flawSleepyClock] {
 				p.until = p.until.Add(d)
 				m.watch(g, p)
 			}
-			w.starts(g, m, p.fence)
+			if !slices.ContainsFunc(w.runs[g], func(s spell) bool { return s.node == m.i }) {
+				w.starts(g, m, p.fence)
+			}
 		}
 		m.deliver2(m.holds())
 	})

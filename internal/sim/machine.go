@@ -21,6 +21,7 @@ type machine struct {
 	clone bool     // it is such a twin
 	up    bool
 	boots int
+	twice bool // its name was on two machines: no proof of one is one of the other
 	ticks
 	ills
 	daemon
@@ -149,7 +150,7 @@ func (m *machine) deliver(life int, in ha.Input, brain bool) {
 	now := m.local(w.now)
 	var out []ha.Action
 	if brain {
-		m.brain.Want(w.groups(), nil)
+		m.brain.Want(w.groups(), w.facts())
 		out = m.brain.Step(now, in)
 	} else {
 		out = m.auth.Step(now, in)

@@ -29,6 +29,8 @@ func where(f cluster.Flaw) []string {
 		return []string{"clone", "alone", "apart"}
 	case flawResumed:
 		return []string{"crash", "kill"}
+	case "sure-by-time":
+		return []string{"sleep", "sleep", "apart"}
 	case "any-proof":
 		return []string{"alone", "cut", "mute", "freeze", "apart"}
 	case "wait-from-send":
@@ -51,7 +53,7 @@ func where(f cluster.Flaw) []string {
 func Planted(seed uint64, f cluster.Flaw) Config {
 	c := Draw(seed)
 	c.Plant, c.Kinds = []cluster.Flaw{f}, where(f)
-	c.Fences = c.Fences || f == "any-proof"
+	c.Fences = c.Fences || f == "any-proof" || f == "sure-by-time"
 	c.Quiet = 0
 	c.Faults = Faults(c, 24)
 	return c

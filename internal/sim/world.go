@@ -196,6 +196,18 @@ func (w *world) fences() []ha.Node {
 	return all
 }
 
+// sure reports whether a group needs the proof that a lost node is off.
+func (w *world) sure(g ha.Group) bool { return w.c.Fences && g == "p" }
+
+// facts are what is known of the nodes beside their keys.
+func (w *world) facts() []place.Node {
+	var all []place.Node
+	for _, n := range w.fences() {
+		all = append(all, place.Node{Name: n, Level: 1, Fenced: true})
+	}
+	return all
+}
+
 // groups are those of the manifest, each with its nodes in an order of its own.
 func (w *world) groups() []place.Group {
 	if w.known != nil {
@@ -204,6 +216,9 @@ func (w *world) groups() []place.Group {
 	var all []place.Group
 	for i := range w.c.Groups {
 		g := place.Group{Name: ha.Group(string(rune('p' + i)))}
+		if w.sure(g.Name) {
+			g.Rules.Level = 3
+		}
 		g.Request.Node = w.wants[g.Name]
 		for j := range w.c.Nodes {
 			g.Rules.Nodes = append(g.Rules.Nodes, w.nodes[(i+j)%w.c.Nodes].name)

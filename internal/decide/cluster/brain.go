@@ -42,6 +42,7 @@ type Brain struct {
 	way   way
 	// condemned is when a node was ordered off because of a stop that it cannot prove.
 	condemned map[ha.Node]ha.Instant
+	shots     []shot
 }
 
 // said is what this brain has told of the placement.
@@ -168,6 +169,7 @@ func (b *Brain) Step(now ha.Instant, in ha.Input) []ha.Action {
 				w.off = true
 			}
 		}
+		hit(b, in)
 	}
 	if !b.held && len(b.said.alarmed) > 0 {
 		hush(b, nil, "this node does not decide any more")

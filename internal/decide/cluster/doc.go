@@ -52,7 +52,7 @@ type Flaw string
 func Flaws() []Flaw {
 	return []Flaw{
 		flawAnswer, flawOlder, flawClear, flawHold, flawReport, flawResume, flawOther, flawKept,
-		flawSend, flawSuspect, flawEvict, flawOwn, flawInherit, flawShort, flawFormer, flawStop, flawFence, flawEpoch, flawOff,
+		flawSend, flawSuspect, flawEvict, flawOwn, flawInherit, flawShort, flawFormer, flawStop, flawFence, flawEpoch, flawOff, flawTime,
 	}
 }
 
@@ -81,6 +81,7 @@ const (
 	flawFence   Flaw = "same-fence"        // a fence does not grow
 	flawEpoch   Flaw = "no-epoch-guard"    // what a brain writes is not guarded on the epoch, nor on the keys of nodes
 	flawOff     Flaw = "any-proof"         // the proof that a node is off ends any later wait as well
+	flawTime    Flaw = "sure-by-time"      // a group that needs the proof that a node is off goes on when its authority is over
 )
 
 type flaws map[Flaw]bool

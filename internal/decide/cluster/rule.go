@@ -46,7 +46,8 @@ func (b *Brain) rule() {
 		judge(b)
 	}
 	condemn(b)
-	for _, do := range []func() bool{b.evict, b.suspect, b.grant, b.remove} {
+	pursue(b)
+	for _, do := range []func() bool{b.evict, b.confirm, b.suspect, b.grant, b.remove} {
 		if do() {
 			return
 		}
@@ -93,17 +94,19 @@ func (b *Brain) evict() bool {
 		// turned off for that.
 		if !w.turned && b.now >= w.fence && slices.Contains(b.mind.Fences, w.node) {
 			w.turned = true
-			b.order(ha.TurnOff{Node: w.node, Key: w.key, Why: because("fence", "its suspicion is written")})
+			shoot(b, *n, because("fence", "its suspicion is written"))
 		}
 		if b.now < w.until && !w.off {
 			continue
 		}
 		r := n.NodeRecord
-		r.State, r.Grants = ha.NodeEvicted, nil
+		r.State, r.Grants, r.Off = ha.NodeEvicted, nil, w.off
 		puts := []ha.Put{{Key: ha.NodeKey(r.Node), Guard: n.Key, Node: &r, Blind: b.bad[flawEvict]}}
 		var left []ha.Group
 		for _, g := range n.Grants {
-			left = append(left, g.Group)
+			if w.off || !sure(b, g.Group, n.Node) {
+				left = append(left, g.Group)
+			}
 		}
 		puts = append(puts, regrant(b, placement(b, r.Node), left)...)
 		b.send(puts, because("evict", "the wait for the end of its authority is over", fact("node", string(r.Node))), false)
@@ -178,7 +181,9 @@ func granted(b *Brain, k ha.GroupRecord, to *ha.NodeRecord) ha.GroupRecord {
 
 // placement is where everything belongs, if a node is lost as well; empty: as it is.
 func placement(b *Brain, lost ha.Node) place.Answer {
-	p := problem(b, lost)
+	p := problem(b, func(n ha.KeyedNode) bool {
+		return n.Off || slices.ContainsFunc(b.waits, func(w wait) bool { return w.node == n.Node && w.key == n.Key && w.off })
+	}, lost)
 	if lost != "" {
 		return place.Plan(p)
 	}
@@ -193,13 +198,17 @@ func placement(b *Brain, lost ha.Node) place.Answer {
 func (b *Brain) Plan(groups []place.Group, facts []place.Node, lost ...ha.Node) place.Answer {
 	was := b.mind
 	b.mind.Groups, b.mind.Facts = groups, facts
-	p := problem(b, lost...)
+	// A device is taken to work: what is asked is what would be, not the worst of it.
+	p := problem(b, func(n ha.KeyedNode) bool {
+		return n.Off || slices.Contains(b.mind.Fences, n.Node) && slices.Contains(lost, n.Node)
+	}, lost...)
 	b.mind = was
 	return place.Plan(p)
 }
 
-// problem is what a placement depends on, as this brain sees it.
-func problem(b *Brain, lost ...ha.Node) place.Problem {
+// problem is what a placement depends on, as this brain sees it. Off tells which nodes are
+// proved to be off.
+func problem(b *Brain, off func(ha.KeyedNode) bool, lost ...ha.Node) place.Problem {
 	var p place.Problem
 	for _, name := range b.mind.Listed {
 		n := place.Node{Name: name}
@@ -222,6 +231,10 @@ func problem(b *Brain, lost ...ha.Node) place.Problem {
 		if k, ok := b.store.group(g.Name); ok {
 			g.Now, g.Last = k.Node, k.Node
 			g.Active = slices.Contains(b.ear.hearing(k.Node).Said.Holds, g.Name)
+			n := b.store.node(k.Node)
+			if n != nil && n.Incarnation == k.Incarnation && (n.State == ha.NodeEvicted || slices.Contains(lost, n.Node)) && sure(b, g.Name, n.Node) && !off(*n) {
+				g.At = unproved(b, g.At, n.Node)
+			}
 		}
 		p.Groups = append(p.Groups, g)
 	}
@@ -361,7 +374,9 @@ func free(b *Brain, k ha.KeyedGroup) (guard *ha.KeyedNode, ok bool) {
 		return nil, false
 	}
 	switch n.State {
-	case ha.NodeEvicted, ha.NodeLeft:
+	case ha.NodeEvicted:
+		return n, n.Off || !sure(b, k.Group, n.Node)
+	case ha.NodeLeft:
 		return n, true
 	case ha.NodeMember:
 		// It was taken from a member: the stop must have been reported by who obeys

@@ -105,7 +105,18 @@ func (s *theatre) line(words []string) {
 			for _, n := range names[ha.Node](o["maintenance"]) {
 				facts = append(facts, place.Node{Name: n, Maintenance: true})
 			}
-			b.Want(s.groups(o["groups"]), facts)
+			groups := s.groups(o["groups"])
+			if sure := names[ha.Group](o["sure"]); len(sure) > 0 { // sure=web: of level 3, which each node offers
+				for i := range groups {
+					if slices.Contains(sure, groups[i].Name) {
+						groups[i].Rules.Level = 3
+					}
+				}
+				for _, n := range m.Listed {
+					facts = append(facts, place.Node{Name: n, Level: 1, Fenced: true})
+				}
+			}
+			b.Want(groups, facts)
 			s.step, s.wake = b.Step, b.Wake
 			s.again = func() { m.Start = s.now; s.line(words) }
 		}
@@ -327,6 +338,9 @@ func (s *theatre) fact(word string, rest []string) {
 		for _, g := range rest[3:] {
 			name, fence, _ := strings.Cut(g, ":")
 			k.node.Grants = append(k.node.Grants, ha.Grant{Group: ha.Group(name), Fence: fenceOf(s.t, fence)})
+		}
+		if rest[1] == "off" { // put a off i1: evicted, and confirmed off
+			k.node.State, k.node.Off = ha.NodeEvicted, true
 		}
 		s.keys[ha.NodeKey(k.node.Node)] = k
 	case "group": // group web 1.2 a i1

@@ -27,6 +27,7 @@ const (
 	apart
 	full
 	// Of a take-over.
+	unproved
 	onLoss
 	// Of a move from where it is.
 	behind
@@ -70,7 +71,7 @@ func (w *field) may(g, n int, forced bool) no {
 		c = drained
 	case node.Maintenance:
 		c = mended
-	case node.Level < w.groups[g].Rules.Level:
+	case node.Offers() < w.groups[g].Rules.Level:
 		c = weak
 	case at != nil && at.Unfit != "" && w.groups[g].Now != node.Name:
 		c = unfit

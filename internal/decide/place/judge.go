@@ -248,10 +248,23 @@ func (w court) takes(ms []int, n int) no {
 	if f := w.fits(ms, n, false); f.code != okay {
 		return f
 	}
+	if f := w.proved(ms, n); f.code != okay {
+		return f
+	}
 	for _, m := range ms {
 		s, at := &w.st[m], w.at[m*len(w.nodes)+n]
 		if s.last != none && s.last != n && at != nil && at.OnLoss != "" {
 			return no{code: onLoss, m: m, x: s.last}
+		}
+	}
+	return no{}
+}
+
+// proved says whether who had groups of a unit last is known to be off, where they need that.
+func (w *field) proved(ms []int, n int) no {
+	for _, m := range ms {
+		if at := w.at[m*len(w.nodes)+n]; at != nil && at.Unproved != "" {
+			return no{code: unproved, m: m}
 		}
 	}
 	return no{}
@@ -262,6 +275,8 @@ func (w court) mayAsk(ms []int, t int, r Request, nots []no) no {
 	switch {
 	case t == none:
 		return no{code: away, m: ms[0]}
+	case w.proved(ms, t).code != okay:
+		return w.proved(ms, t)
 	case r.Forced:
 		return w.fits(ms, t, true)
 	case nots[t].code != okay:

@@ -25,7 +25,17 @@ type Node struct {
 	Reaches  []string // named targets that are known to be reachable from here
 	Misses   []string // those that are known not to be; one in neither list is unknown
 	Release  string   // dotted numbers; empty is unknown, and older than any
-	Level    int      // the exclusivity level that it offers
+	Level    int      // the exclusivity level that it offers by itself: 0 to 2
+	Fenced   bool     // others can turn it off by a device that works
+}
+
+// Offers is the exclusivity level that a node offers: 3 if others can turn it off. The
+// guard must be there all the same, for what does not wait for that.
+func (n Node) Offers() int {
+	if n.Fenced && n.Level > 0 {
+		return 3
+	}
+	return n.Level
 }
 
 // An Amount is so much of a resource: of a capacity or a weight.
@@ -105,6 +115,9 @@ type At struct {
 	// OnLoss says, if not empty, that the group may not be taken over here after the
 	// loss of who had it, and why: the wait of a file set, already reduced.
 	OnLoss string
+	// Unproved says, if not empty, that the group needs a proof that who had it last is off,
+	// that there is none, and what would be one. No force waives that.
+	Unproved string
 	// Unfit says, if not empty, that a part of the group says of itself that it could not
 	// be started here, and why. No force waives that: it would come to nothing. It is
 	// nothing to the node that has the group: what runs is no matter of its start.

@@ -32,7 +32,7 @@ func (c code) rule() string {
 	return "place." + [...]string{
 		okay: "ok", witness: "witness", away: "not-member", suspected: "suspect", drained: "drained", mended: "maintenance",
 		unlisted: "not-listed", weak: "level", unfit: "unfit", unasked: "unasked", barred: "barred", torn: "conflict", apart: "apart", full: "capacity",
-		onLoss: "on-loss", behind: "not-in-sync", worse: "less-healthy", unreached: "unreached", older: "release", leftSoon: "left-at-once",
+		unproved: "unproved", onLoss: "on-loss", behind: "not-in-sync", worse: "less-healthy", unreached: "unreached", older: "release", leftSoon: "left-at-once",
 		damped: "damped", later: "later", noCause: "no-cause", tied: "tied", locked: "locked", paused: "maintenance", nowhere: "nowhere",
 	}[c]
 }
@@ -101,7 +101,7 @@ func (w voice) sayBar(f no, n int) (string, []ha.Fact) {
 	case unlisted:
 		return name + " is not among its nodes", nil
 	case weak:
-		return fmt.Sprintf("%s offers exclusivity level %d and it needs %d", name, w.nodes[n].Level, m.Rules.Level), nil
+		return fmt.Sprintf("%s offers exclusivity level %d and it needs %d", name, w.nodes[n].Offers(), m.Rules.Level), nil
 	case unfit:
 		return "it could not run on " + name + ": " + at.Unfit, nil
 	case unasked:
@@ -114,6 +114,8 @@ func (w voice) sayBar(f no, n int) (string, []ha.Fact) {
 		return "it stays apart from " + w.group(f.x) + ", which is on " + name, nil
 	case full:
 		return name + " has no room for it", []ha.Fact{fact("resource", w.res[f.r]), fact("free", f.v), fact("bound", w.bound[n][f.r])}
+	case unproved:
+		return at.Unproved, nil
 	case onLoss:
 		return "a take-over on " + name + " waits for " + w.lastOf(f.m) + ", which had it last, or for an operator: " + at.OnLoss, nil
 	case behind:
@@ -320,9 +322,9 @@ func (w voice) sayNowhere(g int) ha.Reason {
 	s := &w.st[g]
 	if s.held.code == nowhere {
 		for n, f := range s.not {
-			if f.code == onLoss {
+			if f.code == onLoss || f.code == unproved {
 				why := w.say(f, g, n)
-				return because("place.on-loss", why.Text, w.perNode(g, none)...)
+				return because(f.code.rule(), why.Text, w.perNode(g, none)...)
 			}
 		}
 		return because("place.nowhere", "no node can take it", w.perNode(g, none)...)
