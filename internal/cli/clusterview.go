@@ -23,7 +23,7 @@ func groupTable(w io.Writer, out *screen, s *gemelv1.Snapshot) {
 	}
 	head := []string{"GROUP", "STATE", "NODES", "WHY"}
 	if s.GetCluster() != nil {
-		head = []string{"GROUP", "STATE", "ON", "FENCE", "NODES", "WHY"}
+		head = []string{"GROUP", "STATE", "ON", "FENCE", "LEVEL", "NODES", "WHY"}
 	}
 	var rows [][]cell
 	for _, g := range s.GetGroups() {
@@ -40,7 +40,7 @@ func groupTable(w io.Writer, out *screen, s *gemelv1.Snapshot) {
 			if on == "" {
 				on = "-"
 			}
-			row = append(row, cell{text: on}, cell{text: g.GetFence()})
+			row = append(row, cell{text: on}, cell{text: g.GetFence()}, levelCell(g))
 		}
 		reason := g.GetReason()
 		if want := g.GetWanted(); want != "" && want != g.GetNode() {
@@ -53,6 +53,36 @@ func groupTable(w io.Writer, out *screen, s *gemelv1.Snapshot) {
 	}
 	fmt.Fprintln(w)
 	out.table(w, head, rows)
+}
+
+// levelCell is the exclusivity in force, and what is needed where that is another one.
+func levelCell(g *gemelv1.GroupStatus) cell {
+	switch {
+	case g.Level == nil:
+		return cell{text: fmt.Sprintf("needs %d", g.GetRequireLevel())}
+	case g.GetLevel() < g.GetRequireLevel():
+		return cell{text: fmt.Sprintf("%d, needs %d", g.GetLevel(), g.GetRequireLevel()), colour: red}
+	}
+	return cell{text: fmt.Sprint(g.GetLevel())}
+}
+
+// nextLines say of each group what one more failure would do.
+func nextLines(w io.Writer, out *screen, s *gemelv1.Snapshot) {
+	first := true
+	for _, g := range s.GetGroups() {
+		if g.GetNext() == "" {
+			continue
+		}
+		if first {
+			fmt.Fprintln(w)
+			first = false
+		}
+		text := fmt.Sprintf("%s: %s", g.GetName(), oneLine(g.GetNext()))
+		if strings.Contains(text, "it runs nowhere") {
+			text = out.paint(yellow, text)
+		}
+		fmt.Fprintln(w, text)
+	}
 }
 
 func groupColour(g *gemelv1.GroupStatus) string {
@@ -99,6 +129,9 @@ func clusterTable(w io.Writer, out *screen, c *gemelv1.ClusterStatus, now time.T
 		if n.GetMaintenance() != nil {
 			state, colour = state+", maintenance", yellow
 			notes = append(notes, "in maintenance until "+until(n.GetMaintenance(), now))
+		}
+		if n.Level != nil {
+			notes = append(notes, fmt.Sprintf("level %d", n.GetLevel()))
 		}
 		if n.GetSelf() {
 			notes = append(notes, "this node")

@@ -201,7 +201,7 @@ func commands(t *tool) []*cobra.Command {
 		statusCommand(t), eventsCommand(t), alarmsCommand(t), whyCommand(t), planCommand(t), logsCommand(t), topCommand(t),
 		evidenceCommand(t), replayCommand(t), catalogueCommand(t), whoamiCommand(t), getCommand(t),
 		startCommand(t), stopCommand(t), restartCommand(t), lockCommand(t), unlockCommand(t), clearCommand(t), setCommand(t),
-		moveCommand(t), drainCommand(t), resumeCommand(t), maintenanceCommand(t), brainCommand(t),
+		moveCommand(t), drainCommand(t), resumeCommand(t), confirmOffCommand(t), maintenanceCommand(t), brainCommand(t),
 		initCommand(t), joinCommand(t), tokenCommand(t), leaveCommand(t), renewCommand(t), backupCommand(t), restoreCommand(t), certCommand(t),
 		applyCommand(t), rollbackCommand(t), checkCommand(t), diffCommand(t), manifestCommand(t), schemaCommand(t), importCommand(t),
 		manCommand(t), versionCommand(t),

@@ -128,6 +128,17 @@ func resumeCommand(t *tool) *cobra.Command {
 gemel move.`, gemelv1.Verb_VERB_RESUME)
 }
 
+func confirmOffCommand(t *tool) *cobra.Command {
+	c := nodeChange(t, "confirm-off NODE", "say that a lost node is off, so that groups which wait for that go on",
+		`A group that needs more exclusivity than its lost node offers by itself (require-level) goes on
+elsewhere when it is proved that this node is off: by its fence device, by the node itself when
+it is back, or by this word. It holds for this end of the node alone, is kept in the store, and
+is in the audit with who said it. Look before you say it: power off, or the machine gone. A
+node that is heard, or is no evicted one, is refused. A wrong word runs the group twice.`, gemelv1.Verb_VERB_CONFIRM_OFF)
+	c.Args, c.Example = args(1, 1), "  gemel confirm-off alpha"
+	return c
+}
+
 func brainCommand(t *tool) *cobra.Command {
 	c := &cobra.Command{Use: "brain", GroupID: "act", Args: args(0, 0), Short: "who decides for the cluster",
 		Long: "One node decides which node runs what (gemel status names it); the next takes over when it is lost."}

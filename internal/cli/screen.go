@@ -259,7 +259,7 @@ func plural(n int, what string) string {
 }
 
 // callOf finds the command lines of the tool within a sentence.
-var callOf = regexp.MustCompile(`\bgemel (run|status|why|alarms|events|logs|top|get|set|lock|unlock|start|stop|restart|clear|apply|diff|manifest|evidence|replay|upgrade|detach|shutdown|whoami|init|token|leave|renew|backup|restore|move|drain|resume|brain)\b`)
+var callOf = regexp.MustCompile(`\bgemel (run|status|why|alarms|events|logs|top|get|set|lock|unlock|start|stop|restart|clear|apply|diff|manifest|evidence|replay|upgrade|detach|shutdown|whoami|init|token|leave|renew|backup|restore|move|drain|resume|confirm-off|brain)\b`)
 
 func replaceCommands(line, with string) string {
 	return callOf.ReplaceAllStringFunc(line, func(call string) string { return with + call[len("gemel "):] })

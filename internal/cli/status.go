@@ -153,6 +153,7 @@ func statusText(t *tool, s *gemelv1.Snapshot, names []string, verbose bool) (str
 	processTable(&b, t.out, s.GetProcesses(), now)
 	checkTable(&b, t.out, s.GetChecks(), now)
 	groupTable(&b, t.out, s)
+	nextLines(&b, t.out, s)
 	skew := ""
 	if t.client != nil {
 		skew = t.client.Skew(t.w.Version)

@@ -300,9 +300,11 @@ func (j *nodeJudge) timers() {
 				durationText(t.Life), durationText(t.Stop), durationText(t.Election)),
 			"raise life above "+durationText(j.leastLife().Truncate(time.Millisecond)))
 	}
-	if l := j.id.Level; l.Watchdog != "" && time.Duration(float64(2*l.WatchdogTime)*(1+t.Drift)) > t.Wait() {
-		j.refuse(j.nearest("level.watchdog-time", "level.watchdog"), fmt.Sprintf("a watchdog of %s resets after up to two of its times, and a takeover begins after %s: level 2 is out of reach",
-			durationText(l.WatchdogTime), durationText(t.Wait().Truncate(time.Millisecond))), "use profile: guarded, raise life, or lower watchdog-time")
+	if l := j.id.Level; l.Watchdog != "" {
+		if _, ok := t.Proof(l.WatchdogTime); !ok {
+			j.refuse(j.nearest("level.watchdog-time", "level.watchdog"), fmt.Sprintf("a watchdog of %s resets after up to two of its times and two renewals of an authority, and a takeover begins after %s: level 2 is out of reach",
+				durationText(l.WatchdogTime), durationText(t.Wait().Truncate(time.Millisecond))), "use profile: guarded, raise life, or lower watchdog-time; most devices count whole seconds")
+		}
 	}
 }
 

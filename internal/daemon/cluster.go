@@ -183,7 +183,7 @@ func newMember(o Options, boot string, past journal.Past) (*member, error) {
 		return nil, errors.Join(err, m.client.Close())
 	}
 	m.heart.station = m.station
-	m.facts = newFacts(m)
+	m.facts, m.parts.levels = newFacts(m), newLevels(m)
 	return m, nil
 }
 
@@ -250,7 +250,7 @@ func (m *member) decide(e *engine.Engine, rights func([]ha.Right)) {
 		Self: cluster.Self{Node: id.Name, Boot: m.was.boot, Era: m.o.era(), Timers: timers(id.Timers), Incarnation: m.was.incarnation, Away: away},
 		Hear: m.heart.hear, Say: m.heart.say, Rights: rights,
 		Draw:    func() ha.Incarnation { return ha.Incarnation(rand.Text()) },
-		TurnOff: m.parts.fences.turnOff,
+		TurnOff: m.parts.fences.turnOff, There: m.parts.levels.holds,
 	})
 }
 
@@ -263,8 +263,12 @@ func (m *member) known() []place.Node {
 	whole := now.Before(m.wished.nodes[wholeCluster].Until)
 	for _, p := range m.o.Identity.Peers {
 		w := m.wished.nodes[p.Name]
-		n := place.Node{Name: p.Name, Witness: p.Witness, Level: 1, Drained: w.Drained, Maintenance: whole || now.Before(w.Until)}
+		n := place.Node{Name: p.Name, Witness: p.Witness, Level: -1, Drained: w.Drained, Maintenance: whole || now.Before(w.Until)}
+		n.Fenced = m.parts.fences.works(p.Name, m.wished.fences[p.Name])
 		if f, ok := m.wished.facts[p.Name]; ok {
+			if n.Level = 1; f.Level != nil {
+				n.Level = *f.Level
+			}
 			n.Release, n.Health, n.Reaches, n.Misses = f.Release, f.Health, f.Reaches, f.Misses
 			for _, c := range f.Capacity {
 				n.Capacity = append(n.Capacity, place.Amount(c))
@@ -308,9 +312,19 @@ func (m *member) problemOf(groups []manifest.Group) []place.Group {
 
 // want tells the brain what is asked for.
 func (m *member) want() {
-	if m.loop != nil {
-		m.loop.Want(m.problem(), m.known())
+	if m.loop == nil {
+		return
 	}
+	off := map[ha.Node]ha.Incarnation{}
+	m.mu.Lock()
+	for n, w := range m.wished.nodes {
+		if w.Off != "" {
+			off[n] = w.Off
+		}
+	}
+	m.mu.Unlock()
+	m.loop.Vouch(off)
+	m.loop.Want(m.problem(), m.known())
 }
 
 // seen is what the store said last, of everything that is decided by.
@@ -334,6 +348,15 @@ func (m *member) record(name ha.Group) (ha.GroupRecord, bool) {
 	return ha.GroupRecord{}, seen.At != 0
 }
 
+// offers are the exclusivity levels of the nodes.
+func offers(m *member) map[ha.Node]int {
+	all := map[ha.Node]int{}
+	for _, n := range m.known() {
+		all[n.Name] = n.Offers()
+	}
+	return all
+}
+
 // view is how this node sees its cluster.
 func (m *member) view() *status.ClusterStatus {
 	if m == nil {
@@ -349,7 +372,7 @@ func (m *member) view() *status.ClusterStatus {
 	if m.loop != nil {
 		c.Away = m.loop.Away()
 	}
-	heard := m.station.Heard(nil)
+	heard, offer := m.station.Heard(nil), offers(m)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	wall := time.Now()
@@ -362,7 +385,7 @@ func (m *member) view() *status.ClusterStatus {
 	c.Until = left(m.wished.nodes[wholeCluster].Until)
 	for _, p := range id.Peers {
 		n := status.MemberStatus{Name: p.Name, Witness: p.Witness, Self: p.Name == id.Name, State: "unknown", Drained: m.wished.nodes[p.Name].Drained,
-			Until: left(m.wished.nodes[p.Name].Until)}
+			Until: left(m.wished.nodes[p.Name].Until), Level: offer[p.Name], Lacks: m.wished.facts[p.Name].Lacks}
 		if p.Witness {
 			n.State = "votes"
 		}
@@ -402,6 +425,7 @@ func (m *member) view() *status.ClusterStatus {
 				}
 			}
 		}
+		p.Level, p.Needs, p.Next = offer[p.Node], g.RequireLevel, m.parts.levels.loss(g.Name)
 		c.Groups = append(c.Groups, p)
 	}
 	return c
@@ -422,6 +446,7 @@ func (m *member) run(ctx context.Context) error {
 			}
 			return m.loop.Run(ctx)
 		})
+		g.start(m.parts.levels.foresee)
 		g.start(m.facts.run) // a witness has nothing to say of itself
 	}
 	g.start(wishing{m}.follow)

@@ -21,6 +21,8 @@ const (
 	factNode   = factsBelow + "node/"  // what a node says of itself
 	factGroup  = factsBelow + "group/" // where a group was, for the count of its failovers
 
+	factFence = factsBelow + "fence/" // what came of the last test of a node's fence device
+
 	factsApart  = 200 * time.Millisecond // at least between two writes of one node
 	reachEvery  = 2 * time.Second        // between two questions to a target
 	reachBound  = time.Second            // for its answer
@@ -41,6 +43,10 @@ type fact struct {
 	// Fits are the groups whose parts were asked whether they could be started here; empty:
 	// they could, else why not. Nil: this node is of a version that does not tell.
 	Fits map[ha.Group]string `json:"fits,omitzero"`
+	// Level is the exclusivity that it offers by itself; nil: it is of a version that does
+	// not tell, and has a shadow and a guard. Lacks is why it is not more.
+	Level *int   `json:"level,omitempty"`
+	Lacks string `json:"lacks,omitempty"`
 }
 
 // trail is where a group was and is, and when it failed over.
@@ -130,6 +136,8 @@ func (f *facts) of(s *status.Snapshot) fact {
 	before := f.m.wished.facts[f.m.o.Identity.Name].Fits
 	f.m.mu.Unlock()
 	out.Fits = saysOf(f.m.parts.made, before)
+	level, lacks := f.m.parts.levels.of()
+	out.Level, out.Lacks = &level, lacks
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for name, t := range f.targets {
@@ -154,7 +162,7 @@ func health(alarms []ha.Event, groups []manifest.Group) (place.Health, map[ha.Gr
 	own := map[ha.Group]place.Health{}
 	for _, e := range alarms {
 		switch e.Code {
-		case ha.ExistenceRecovering, ha.IntegrityRecovering, ha.WatchdogRecovering, ha.StoreAway, ha.GroupUnplaced, ha.PortShut, ha.StoreFull:
+		case ha.ExistenceRecovering, ha.IntegrityRecovering, ha.WatchdogRecovering, ha.StoreAway, ha.GroupUnplaced, ha.PortShut, ha.StoreFull, ha.WatchdogUnarmed:
 			continue
 		}
 		var of []ha.Group
@@ -358,6 +366,12 @@ func (w *wished) said(key string, value []byte) {
 		var n fact
 		if json.Unmarshal(value, &n) == nil {
 			w.facts[ha.Node(name)] = n
+		}
+	}
+	if name, ok := strings.CutPrefix(key, factFence); ok {
+		var t fenceTested
+		if json.Unmarshal(value, &t) == nil {
+			w.fences[ha.Node(name)] = t
 		}
 	}
 	if name, ok := strings.CutPrefix(key, factGroup); ok {

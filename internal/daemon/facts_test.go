@@ -63,6 +63,7 @@ func TestTargets(t *testing.T) {
 			{Name: "h", Nodes: []ha.Node{"b"}, Targets: []manifest.Target{{Host: "192.0.2.2"}}}}}
 	m.parts = &parts{made: newMade(m)}
 	f := newFacts(m)
+	m.parts.levels = newLevels(m)
 	f.aim()
 	if got := f.aims(); len(got) != 1 || got[0].Host != "192.0.2.1" {
 		t.Fatalf("asked: %v", got)

@@ -2,6 +2,8 @@ package daemon
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -23,8 +25,26 @@ import (
 // out of its node.yaml: who is to turn it off must know beforehand.
 const fenceKey = "fence/"
 
-// fenceTest is the time between two tests of the ways to the fence devices.
-const fenceTest = time.Hour
+const (
+	fenceTest  = time.Hour   // between two tests of the way to a fence device
+	fenceAgain = time.Minute // and after one that failed
+	fenceFails = 2           // in a row, until a device that worked does not count any more
+)
+
+// fenceTested is what came of the last test of a node's device. It is in the store, so that
+// each node that comes to decide knows which nodes offer level 3.
+type fenceTested struct {
+	Device string  `json:"device"` // digest of how the device is used
+	Works  bool    `json:"works"`
+	Why    string  `json:"why,omitempty"` // it does not
+	By     ha.Node `json:"by"`
+}
+
+// trial is what the node that decides knows of its tests of one device.
+type trial struct {
+	last  time.Time
+	fails int // in a row
+}
 
 // fences are the devices by which nodes are turned off.
 type fences struct {
@@ -32,12 +52,12 @@ type fences struct {
 
 	mu     sync.Mutex
 	known  map[ha.Node]manifest.Fence
-	tested map[ha.Node]time.Time
+	tested map[ha.Node]trial
 	busy   map[ha.Node]*sync.Mutex // a device does one thing at a time
 }
 
 func newFences(m *member) *fences {
-	return &fences{m: m, known: map[ha.Node]manifest.Fence{}, tested: map[ha.Node]time.Time{}, busy: map[ha.Node]*sync.Mutex{}}
+	return &fences{m: m, known: map[ha.Node]manifest.Fence{}, tested: map[ha.Node]trial{}, busy: map[ha.Node]*sync.Mutex{}}
 }
 
 // follow makes known what the store says, and this node's own device to the others. It
@@ -155,10 +175,16 @@ func (f *fences) test() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for n := range f.known {
-		if last, ok := f.tested[n]; ok && time.Since(last) < fenceTest {
+		t := f.tested[n]
+		every := fenceTest
+		if t.fails > 0 {
+			every = fenceAgain
+		}
+		if !t.last.IsZero() && time.Since(t.last) < every {
 			continue
 		}
-		f.tested[n] = time.Now()
+		t.last = time.Now()
+		f.tested[n] = t
 		m.h.group.wg.Go(func() {
 			defer f.hold(n)()
 			d, ok := f.device(n)
@@ -169,14 +195,62 @@ func (f *fences) test() {
 			if o.Kind == contract.Done {
 				o = d.Check(m.h.group.ctx)
 			}
-			about := ha.Subject{Kind: ha.KindNode, Name: string(n)}
-			switch {
-			case m.h.group.ctx.Err() != nil:
-			case o.Kind != contract.Done:
-				m.h.engine.Note(ha.FenceFailed, about, "at a test of its device: "+strings.TrimSpace(o.Reason))
-			default:
-				m.h.engine.Note(ha.FenceWorks, about, o.Reason)
+			if m.h.group.ctx.Err() != nil {
+				return
 			}
+			f.judge(n, digestOf(d), o)
 		})
 	}
+}
+
+// judge tells what came of a test, in an event when that is new, and in the store.
+func (f *fences) judge(n ha.Node, device string, o contract.Outcome) {
+	m := f.m
+	about := ha.Subject{Kind: ha.KindNode, Name: string(n)}
+	x := fenceTested{Device: device, Works: o.Kind == contract.Done, By: m.o.Identity.Name}
+	m.mu.Lock()
+	was, known := m.wished.fences[n]
+	m.mu.Unlock()
+	known = known && was.Device == device
+	f.mu.Lock()
+	t := f.tested[n]
+	if t.fails++; x.Works {
+		t.fails = 0
+	}
+	f.tested[n] = t
+	f.mu.Unlock()
+	switch {
+	case x.Works:
+		m.h.engine.Note(ha.FenceWorks, about, o.Reason)
+	default:
+		x.Why = strings.TrimSpace(o.Reason)
+		if t.fails == 1 || t.fails == fenceFails { // the others in a row say nothing new
+			m.h.engine.Note(ha.FenceFailed, about, "at a test of its device: "+x.Why)
+		}
+		if known && was.Works && t.fails < fenceFails {
+			return // groups leave a node for that: once may be chance
+		}
+	}
+	if known && was.Works == x.Works {
+		return
+	}
+	if err := (wishing{m}).change(m.h.group.ctx, factFence+string(n), func([]byte) (any, error) { return x, nil }); err != nil {
+		m.o.Log.Warn("what came of the test of a fence device is not known to the others", "node", n, "error", err)
+		f.mu.Lock()
+		f.tested[n] = trial{last: time.Now().Add(fenceAgain - fenceTest), fails: t.fails} // soon again
+		f.mu.Unlock()
+	}
+}
+
+// works reports whether a device was tested as it is now, and worked.
+func (f *fences) works(n ha.Node, t fenceTested) bool {
+	d, ok := f.device(n)
+	return ok && t.Works && t.Device == digestOf(d)
+}
+
+// digestOf tells one way to use a device from another.
+func digestOf(d contract.Fence) string {
+	b, _ := json.Marshal([]any{d.Agent, d.Options, d.Timeout}) // strings and a number
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:8])
 }

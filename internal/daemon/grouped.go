@@ -56,6 +56,7 @@ type parts struct {
 	keeper *addr.Keeper
 	made   *made
 	fences *fences
+	levels *levels
 	run    string        // the run directory: what is begun there has a deadline
 	stop   time.Duration // before the end of an authority nothing is begun
 
@@ -294,7 +295,7 @@ func (o orders) rights(all []ha.Right) {
 	order := proc.Order{Kind: proc.OrderRights, Rights: make([]proc.Right, len(all))}
 	for i, r := range all {
 		order.Rights[i] = proc.Right{Group: r.Group, Fence: r.Fence, Incarnation: inc, Until: r.Until, Kill: r.Until.Add(-t.Stop), Life: t.Life,
-			Leaving: r.Leaving, Withdraw: m.parts.words(r.Group)}
+			Leaving: r.Leaving, Withdraw: m.parts.words(r.Group), Beyond: m.parts.made.has(r.Group)}
 	}
 	if err := m.h.link.Send(order); err != nil {
 		m.o.Log.Error("the shadow was not told what may run", "error", err)
@@ -302,7 +303,13 @@ func (o orders) rights(all []ha.Right) {
 	m.parts.may(all)
 }
 
-func (o orders) made(r proc.Report) bool { return o.m != nil && o.m.parts.made.report(r) }
+func (o orders) made(r proc.Report) bool {
+	if o.m == nil {
+		return false
+	}
+	o.m.parts.levels.report(r)
+	return o.m.parts.made.report(r)
+}
 
 func (o orders) startPart(a ha.StartPart) {
 	m := o.m

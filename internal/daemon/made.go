@@ -137,6 +137,18 @@ func (x *made) order(cfg order, f ha.Fence, start ha.StartID) (hold.Order, error
 
 func (x *made) file(name ha.Process) string { return filepath.Join(x.dir, string(name)) }
 
+// has reports whether a group has such parts.
+func (x *made) has(g ha.Group) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for _, o := range x.cfg {
+		if o.group == g {
+			return true
+		}
+	}
+	return false
+}
+
 // take returns what is known of a holder; x.mu is held.
 func (x *made) take(name ha.Process) *held {
 	h := x.held[name]

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"gemel/internal/deadman"
 	"gemel/internal/engine"
 	"gemel/internal/ha"
 	"gemel/internal/journal"
@@ -50,6 +51,16 @@ func Shadow(ctx context.Context, o Options) (int, error) {
 		g.cancel(errStopped)
 		_ = g.wait() // says that it was stopped
 	}()
+	var watch *shadow.Watch
+	if id := o.Identity; id != nil && id.Level.Watchdog != "" && !id.Witness {
+		watch = &shadow.Watch{Time: id.Level.WatchdogTime, Timers: id.Timers, Open: func() (deadman.Dog, error) {
+			return deadman.Open(id.Level.Watchdog, id.Level.WatchdogTime)
+		}}
+	}
+	var guard []string // none: the level is 0 then
+	if o.Identity == nil || o.Identity.Level.Guard {
+		guard = append([]string{exe, "guard"}, o.guardArgs()...)
+	}
 	// The shadow takes signals itself, and takes the end of a context for one more:
 	// a caller's context that ends by SIGTERM would make two of each, and the second
 	// one means at once.
@@ -57,7 +68,7 @@ func Shadow(ctx context.Context, o Options) (int, error) {
 		DataDir: o.Places.Data, RunDir: o.Places.Run, Name: instance(o.Places), Version: o.Version,
 		Monitor: append([]string{exe, "monitor"}, o.monitorArgs()...), Log: o.Log, Notify: notifier(o), Silence: silence,
 		First: fresh(o),
-		Guard: append([]string{exe, "guard"}, o.guardArgs()...), Withdraw: o.Withdraw, Reset: o.Reset, RealTime: o.Identity != nil,
+		Guard: guard, Watch: watch, Withdraw: o.Withdraw, Reset: o.Reset, RealTime: o.Identity != nil,
 	})
 	if errors.Is(err, shadow.ErrComplete) && proc.Managed() {
 		// The monitor's own new shadow was faster than the service manager: one pair

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"gemel/internal/clock"
 	"gemel/internal/decide/place"
 	"gemel/internal/ha"
 	"gemel/internal/manifest"
@@ -48,10 +49,12 @@ type bar struct {
 
 // nodeWish is what was asked for a node.
 type nodeWish struct {
-	Drained bool      `json:"drained,omitempty"`
-	Until   time.Time `json:"until,omitzero"` // the end of its maintenance
-	By      string    `json:"by,omitempty"`
-	At      time.Time `json:"at,omitzero"`
+	Drained bool `json:"drained,omitempty"`
+	// Off is the incarnation of which an operator says that its machine is off.
+	Off   ha.Incarnation `json:"off,omitempty"`
+	Until time.Time      `json:"until,omitzero"` // the end of its maintenance
+	By    string         `json:"by,omitempty"`
+	At    time.Time      `json:"at,omitzero"`
 }
 
 // wholeCluster stands for all nodes among those that something was asked for: no node has
@@ -64,12 +67,13 @@ type wished struct {
 	nodes  map[ha.Node]nodeWish
 	facts  map[ha.Node]fact
 	trails map[ha.Group]trail
+	fences map[ha.Node]fenceTested
 }
 
 // read takes the documents of wishes and facts. One that cannot be read, as of a newer version,
 // is left out.
 func (w *wished) read(docs []store.Doc) {
-	*w = wished{map[ha.Group]groupWish{}, map[ha.Node]nodeWish{}, map[ha.Node]fact{}, map[ha.Group]trail{}}
+	*w = wished{map[ha.Group]groupWish{}, map[ha.Node]nodeWish{}, map[ha.Node]fact{}, map[ha.Group]trail{}, map[ha.Node]fenceTested{}}
 	for _, d := range docs {
 		if name, ok := strings.CutPrefix(d.Key, wishGroup); ok {
 			var g groupWish
@@ -160,6 +164,8 @@ func (w wishing) request(ctx context.Context, r ha.Request) (ha.Answer, error) {
 		return w.maintain(ctx, r)
 	case ha.VerbDecide:
 		return w.decide(ctx, r)
+	case ha.VerbConfirmOff:
+		return w.confirmOff(ctx, r)
 	case ha.VerbLock, ha.VerbUnlock:
 		return w.lock(ctx, r)
 	case ha.VerbClear:
@@ -313,6 +319,45 @@ func (w wishing) drain(ctx context.Context, r ha.Request) (ha.Answer, error) {
 	return accepted("gemel drain "+string(name), fmt.Sprintf("%s takes groups again", name)), nil
 }
 
+// confirmOff takes the word that an evicted node is off. It is about one incarnation:
+// nothing of that one ever runs again, if the word is true.
+func (w wishing) confirmOff(ctx context.Context, r ha.Request) (ha.Answer, error) {
+	m := w.m
+	name := ha.Node(r.Target.Name)
+	within, cancel := context.WithTimeout(ctx, wishBound)
+	defer cancel()
+	now := m.client.Read(within)
+	if now.Error != "" {
+		return ha.Answer{}, untaken(errors.New(now.Error))
+	}
+	i := slices.IndexFunc(now.Nodes, func(n ha.KeyedNode) bool { return n.Node == name })
+	switch {
+	case name == m.o.Identity.Name:
+		return refused(fmt.Sprintf("%s is this node, and is not off", name)), nil
+	case i < 0:
+		return refused(fmt.Sprintf("there is no node %s that was ever a member", name)), nil
+	case now.Nodes[i].State != ha.NodeEvicted:
+		return refused(fmt.Sprintf("%s is not evicted but %s: there is nothing to confirm", name, now.Nodes[i].State)), nil
+	case now.Nodes[i].Off:
+		return accepted("", fmt.Sprintf("it is confirmed already that %s is off", name)), nil
+	}
+	for _, h := range m.station.Heard(nil) {
+		if h.Node == name && h.Last != 0 && clock.Now().Sub(h.Last) < m.o.Identity.Timers.Silence {
+			return refused(fmt.Sprintf("%s is not off: it is heard on %s", name, h.Network)), nil
+		}
+	}
+	err := w.change(ctx, wishNode+string(name), func(old []byte) (any, error) {
+		var n nodeWish
+		_ = json.Unmarshal(old, &n)
+		n.Off, n.By, n.At = now.Nodes[i].Incarnation, r.By, time.Now().UTC()
+		return n, nil
+	})
+	if err != nil {
+		return ha.Answer{}, err
+	}
+	return accepted("", fmt.Sprintf("%s counts as off: what waits for that goes on", name), ha.Fact{Name: "incarnation", Value: string(now.Nodes[i].Incarnation)}), nil
+}
+
 // maintain begins or ends the maintenance of a group, a node or the cluster.
 func (w wishing) maintain(ctx context.Context, r ha.Request) (ha.Answer, error) {
 	m := w.m
@@ -346,7 +391,7 @@ func (w wishing) maintain(ctx context.Context, r ha.Request) (ha.Answer, error) 
 			var n nodeWish
 			_ = json.Unmarshal(old, &n)
 			n.Until, n.By, n.At = until, r.By, time.Now().UTC()
-			if until.IsZero() && !n.Drained {
+			if until.IsZero() && !n.Drained && n.Off == "" {
 				return nil, nil
 			}
 			return n, nil

@@ -3,6 +3,7 @@ package deadman
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -34,12 +35,15 @@ var longest = [...]int{600, 300, 120, 60}
 
 // kernel is what is asked of the device, for tests.
 type kernel interface {
+	io.WriteCloser
 	Support() (options uint32, name string, err error)
-	SetTime(seconds int) error
-	Seconds() (int, error)
-	Pet() error
-	Write([]byte) (int, error)
-	Close() error
+	// Ask makes a request of linux/watchdog.h with a number, and returns the answer's.
+	Ask(request uint, n int) (int, error)
+}
+
+func ask(k kernel, request uint, n int) error {
+	_, err := k.Ask(request, n)
+	return err
 }
 
 type watchdog struct {
@@ -90,11 +94,11 @@ func begin(path string, k kernel, want time.Duration, stays bool) (Dog, error) {
 	}
 	seconds := max(int(want/time.Second), 1)
 	if options&canSetTime != 0 {
-		if err := k.SetTime(seconds); err != nil {
+		if err := ask(k, unix.WDIOC_SETTIMEOUT, seconds); err != nil {
 			return fail("watchdog %s (%s) does not take a time of %d s: %w", path, name, seconds, err)
 		}
 	}
-	is, err := k.Seconds()
+	is, err := k.Ask(unix.WDIOC_GETTIMEOUT, 0)
 	if err != nil || is <= 0 {
 		return fail("watchdog %s (%s) does not say its time (%d s): %w", path, name, is, err)
 	}
@@ -107,7 +111,7 @@ func (w *watchdog) Time() time.Duration { return w.time }
 
 // Pet begins its time anew.
 func (w *watchdog) Pet() error {
-	if err := w.k.Pet(); err != nil {
+	if err := ask(w.k, unix.WDIOC_KEEPALIVE, 0); err != nil {
 		return fmt.Errorf("petting watchdog %s: %w", w.path, err)
 	}
 	return nil
@@ -119,12 +123,12 @@ func (w *watchdog) Disarm() error {
 	if w.stays {
 		err = fmt.Errorf("watchdog %s cannot be stopped (nowayout): the machine is reset if nobody opens it in time", w.path)
 		for _, s := range longest {
-			if w.k.SetTime(s) == nil {
+			if ask(w.k, unix.WDIOC_SETTIMEOUT, s) == nil {
 				err = fmt.Errorf("watchdog %s cannot be stopped (nowayout): the machine is reset in %d s if nobody opens it before", w.path, s)
 				break
 			}
 		}
-		err = errors.Join(err, w.k.Pet())
+		err = errors.Join(err, ask(w.k, unix.WDIOC_KEEPALIVE, 0))
 	} else if _, werr := w.k.Write([]byte("V")); werr != nil {
 		err = fmt.Errorf("ending the watch of %s: %w", w.path, werr)
 	}
@@ -157,14 +161,16 @@ func (d *device) Support() (uint32, string, error) {
 	return i.Options, unix.ByteSliceToString(i.Identity[:]), nil
 }
 
-// SetTime asks for a time in s; the device may take another one.
-func (d *device) SetTime(s int) error { return unix.IoctlSetPointerInt(d.fd, unix.WDIOC_SETTIMEOUT, s) }
-
-// Seconds is the time that it has.
-func (d *device) Seconds() (int, error) { return unix.IoctlGetInt(d.fd, unix.WDIOC_GETTIMEOUT) }
-
-// Pet begins its time anew.
-func (d *device) Pet() error { return unix.IoctlWatchdogKeepalive(d.fd) }
+// Ask makes a request.
+func (d *device) Ask(request uint, n int) (int, error) {
+	switch request {
+	case unix.WDIOC_GETTIMEOUT:
+		return unix.IoctlGetInt(d.fd, request)
+	case unix.WDIOC_KEEPALIVE:
+		return 0, unix.IoctlWatchdogKeepalive(d.fd)
+	}
+	return 0, unix.IoctlSetPointerInt(d.fd, request, n)
+}
 
 // Write writes to it: one V is the word for its end.
 func (d *device) Write(b []byte) (int, error) { return unix.Write(d.fd, b) }

@@ -27,17 +27,20 @@ func (f *fake) note(format string, args ...any) { f.did = append(f.did, fmt.Spri
 
 func (f *fake) Support() (uint32, string, error) { return f.options, "fake", f.no }
 
-func (f *fake) SetTime(s int) error {
-	f.note("time %d", s)
-	if s > f.most {
-		return unix.EINVAL
+func (f *fake) Ask(request uint, s int) (int, error) {
+	switch request {
+	case unix.WDIOC_KEEPALIVE:
+		f.note("pet")
+	case unix.WDIOC_SETTIMEOUT:
+		f.note("time %d", s)
+		if s > f.most {
+			return 0, unix.EINVAL
+		}
+		f.is = (s + f.grain - 1) / f.grain * f.grain
 	}
-	f.is = (s + f.grain - 1) / f.grain * f.grain
-	return nil
+	return f.is, nil
 }
 
-func (f *fake) Seconds() (int, error)       { return f.is, nil }
-func (f *fake) Pet() error                  { f.note("pet"); return nil }
 func (f *fake) Write(b []byte) (int, error) { f.note("write %s", b); return len(b), nil }
 func (f *fake) Close() error                { f.note("close"); return nil }
 

@@ -35,7 +35,10 @@ type ClusterSetup struct {
 	Say  func(ha.Said)
 	// Rights hands the shadow what this node may run, before anything is started by it.
 	Rights func([]ha.Right)
-	Draw   func() ha.Incarnation
+	// There is told of which groups something may be here, when that changes, and after
+	// Rights; nil: nobody wants to know.
+	There func([]ha.Group)
+	Draw  func() ha.Incarnation
 	// TurnOff has a fence device turn a node off, and answers with ha.Off; nil: there
 	// is none.
 	TurnOff func(ha.TurnOff)
@@ -54,6 +57,7 @@ type Cluster struct {
 	auth  *cluster.Authority
 	brain *cluster.Brain
 	given []ha.Right    // as the engine knows them
+	there []ha.Group    // as was told; nil: nothing was
 	known bool          // the store has answered once
 	again bool          // it is told at the next renewal, whether or not they changed
 	left  chan struct{} // closed when this node has left the cluster
@@ -111,16 +115,22 @@ func (c *Cluster) Fences(nodes []ha.Node) {
 	c.inbox.put(turn{do: func() { cluster.Fences(c.brain, nodes) }})
 }
 
+// Vouch says of which incarnations an operator has confirmed that their machine is off.
+func (c *Cluster) Vouch(off map[ha.Node]ha.Incarnation) {
+	c.inbox.put(turn{do: func() { cluster.Vouch(c.brain, off) }})
+}
+
 // Plan returns where groups would belong if this was asked for, these were the facts, and
 // those nodes lost. It is as good as what this node knows.
 func (c *Cluster) Plan(ctx context.Context, groups []place.Group, facts []place.Node, lost ...ha.Node) (place.Answer, error) {
-	answer := make(chan place.Answer, 1)
-	c.inbox.put(turn{do: func() { answer <- c.brain.Plan(groups, facts, lost...) }})
+	// The loop only says what is: what follows from it takes longer, and holds up nobody.
+	problem := make(chan place.Problem, 1)
+	c.inbox.put(turn{do: func() { problem <- cluster.Supposed(c.brain, groups, facts, lost...) }})
 	select {
 	case <-ctx.Done():
 		return place.Answer{}, fmt.Errorf("planning: %w", context.Cause(ctx))
-	case a := <-answer:
-		return a, nil
+	case p := <-problem:
+		return place.Plan(p), nil
 	}
 }
 

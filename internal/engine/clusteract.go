@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"gemel/internal/decide/cluster"
 	"gemel/internal/ha"
 	"gemel/internal/journal"
 )
@@ -26,6 +27,10 @@ func (c *Cluster) step(ctx context.Context, m machine, in ha.Input) {
 	}
 	for _, a := range actions {
 		c.act(ctx, m, a)
+	}
+	if there, ok := cluster.There(c.auth); ok && c.s.There != nil && (c.there == nil || !slices.Equal(there, c.there)) {
+		c.there = append([]ha.Group{}, there...)
+		c.s.There(there)
 	}
 	c.gone() // a step that finds it so may have no action
 	// Perhaps that there is nothing. A suspicion is no such answer: it is cleared in a

@@ -137,4 +137,6 @@ var catalogue = [...]Entry{
 		"Nothing, if it clears within half a minute: the nodes forget the store's history and give its room back, one after the other. Else the detail says what is in the way.", false},
 	{CertificateEnds, "certificate-ends", "Certificate not renewed", Assert, "A certificate of this node has less than a third of its life left, or less than 30 days, and should have renewed itself; or an authority ends within 180 days.",
 		"None yet. Machines that know each other go on also with expired ones; heartbeats need none.", "See gemel cert, why it could not be renewed, and whether the clock is right; for an authority: gemel cert rotate.", false},
+	{WatchdogUnarmed, "watchdog-unarmed", "Hardware watchdog not armed", Assert, "node.yaml names a hardware watchdog, and Gemel cannot use it: it is missing or busy, is no watchdog, or its time is too long for the timers of the cluster.",
+		"This node offers exclusivity level 1 and not 2: groups that require 2 are not started on it.", "The detail says why: load the driver, take it from who has it (systemd: RuntimeWatchdogSec=off), lower watchdog-time, or use profile: guarded.", false},
 }

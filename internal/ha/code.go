@@ -102,6 +102,7 @@ const (
 	BrainSwitched
 	StoreFull // it takes no writes
 	CertificateEnds
+	WatchdogUnarmed // a hardware watchdog is to be there, and is not armed
 )
 
 // An Entry of the catalogue says what a code means to a person.

@@ -46,6 +46,8 @@ func (e Event) Key() string {
 		key += "/port"
 	case StoreFull:
 		key += "/room"
+	case WatchdogUnarmed:
+		key += "/watchdog"
 	}
 	return key
 }

@@ -235,6 +235,8 @@ const (
 	VerbMaintain Verb = "maintain"
 	// VerbDecide has a node decide; without a name it is the one that suits best.
 	VerbDecide Verb = "decide"
+	// VerbConfirmOff says that an evicted node is off.
+	VerbConfirmOff Verb = "confirm-off"
 	// VerbRecovery and VerbEscalation set a dynamic item; Value is its word.
 	VerbRecovery   Verb = "set-recovery"
 	VerbEscalation Verb = "set-escalation"

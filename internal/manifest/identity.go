@@ -132,6 +132,16 @@ func (t Timers) Wait() time.Duration {
 	return time.Duration(float64(t.Life+t.Stop) * (1 + t.Drift) / (1 - t.Drift))
 }
 
+// Proof is how old a proof of authority may be by which a watchdog of some time is petted
+// (DESIGN 5.3.9): who is frozen between his look and his pet is reset after up to two of
+// its times, and all of that must fit into the wait of the others. ok: proofs of that age
+// are there all the time, since authority is renewed ten times in its life.
+func (t Timers) Proof(watchdog time.Duration) (age time.Duration, ok bool) {
+	// Wait is life and stop, with what the rates of two clocks may differ.
+	age = t.Life + t.Stop - 2*watchdog
+	return age, age >= t.Life/5
+}
+
 // What is done when something of a group is there at the end of its authority and cannot
 // be killed.
 const (

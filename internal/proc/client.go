@@ -240,6 +240,7 @@ type book struct {
 	kept   map[string][]int
 	ends   map[ha.StartID]Order // told from the kernel's record, not acknowledged yet
 	rights *Order               // the last
+	there  *Order               // the last
 	alive  ha.Instant           // when exits were looked for last
 }
 
@@ -285,6 +286,8 @@ func (b *book) ordered(o Order, fds []int) {
 		delete(b.ends, o.Start)
 	case OrderRights:
 		b.rights = &o
+	case OrderThere:
+		b.there = &o
 	case OrderKeep:
 		closeAll(b.kept[o.Name])
 		// Without a copy the next shadow is not given it; the present one has it.

@@ -177,6 +177,9 @@ func (b *book) state() []parcel {
 	if b.rights != nil {
 		add(*b.rights) // a deadline that has passed meanwhile gives nothing
 	}
+	if b.there != nil {
+		add(*b.there)
+	}
 	for p, spec := range b.specs {
 		add(Order{Kind: OrderSpec, Process: p, Spec: spec})
 	}

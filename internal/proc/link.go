@@ -166,7 +166,7 @@ func (l *Link) Send(o Order, fds ...int) error {
 	switch o.Kind {
 	case OrderBeat, OrderAck, OrderHello:
 		return nil // of no use to a shadow that comes later
-	case OrderSpec, OrderForget, OrderStart, OrderArm, OrderStop, OrderKeep, OrderDrop, OrderRights:
+	case OrderSpec, OrderForget, OrderStart, OrderArm, OrderStop, OrderKeep, OrderDrop, OrderRights, OrderThere:
 		return nil // in the book: the next shadow is given it
 	}
 	if len(l.queue) >= queueMost {

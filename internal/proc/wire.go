@@ -88,6 +88,7 @@ const (
 	OrderQuit   OrderKind = "quit"   // every program has stopped: end with Code
 	OrderHello  OrderKind = "hello"  // first word of a monitor, with its Protocol and Version, and a Name that the answer bears: tell everything (the reports "at hello")
 	OrderRights OrderKind = "rights" // Rights: all that there are
+	OrderThere  OrderKind = "there"  // Groups: all of which something is not seen stopped; to a shadow that keeps a watchdog
 	// OrderEntrust: what Start runs by no right runs by that of Group with Fence from now on.
 	OrderEntrust OrderKind = "entrust"
 	OrderHold    OrderKind = "hold" // to a new shadow: Start of Process runs as PID since At, its pidfd comes along; or it ended with Status
@@ -111,6 +112,7 @@ type Order struct {
 	At      ha.Instant     `json:"at,omitempty"`
 	Status  *ha.ExitStatus `json:"status,omitempty"`
 	Rights  []Right        `json:"rights,omitempty"`
+	Groups  []ha.Group     `json:"groups,omitempty"`
 	Group   ha.Group       `json:"group,omitempty"`
 	Fence   ha.Fence       `json:"fence,omitzero"`
 
@@ -144,6 +146,9 @@ type Right struct {
 	// Withdraw are words for those who take back what no signal ends, as the group's
 	// addresses. They mean nothing here.
 	Withdraw []string `json:"withdraw,omitempty"`
+	// Beyond: the group has parts that neither a signal nor those words end. That they are
+	// stopped is known by OrderThere alone.
+	Beyond bool `json:"beyond,omitempty"`
 }
 
 // ReportKind is what a Report tells.
@@ -177,6 +182,9 @@ const (
 	// PID, or there is none because of Error; Notes lists what deadlines lack here. At
 	// hello, if rights were ever given.
 	ReportGuard ReportKind = "guard"
+	// ReportWatchdog: the hardware watchdog is armed and resets the machine after Life, or
+	// is not because of Error. At hello, if there is to be one.
+	ReportWatchdog ReportKind = "watchdog"
 
 	// ReportUpgraded answers OrderExec: the shadow runs as Version in the same
 	// PID, or goes on as before because of Error.
@@ -209,6 +217,7 @@ type Report struct {
 	Notes    []string      `json:"notes,omitempty"`
 	Group    ha.Group      `json:"group,omitempty"`
 	Fence    ha.Fence      `json:"fence,omitzero"`
+	Life     time.Duration `json:"life,omitempty"`
 	// Unentitled: failed, or not entrusted, because there is no right for its group now.
 	Unentitled bool `json:"unentitled,omitempty"`
 	// FDs are the descriptors that came along, as numbers of this process; the

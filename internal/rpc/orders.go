@@ -59,7 +59,7 @@ const mostMaintenance = 7 * 24 * time.Hour
 // shared reports whether a request is no matter of this node alone.
 func shared(o ha.Request) bool {
 	switch o.Verb {
-	case ha.VerbMove, ha.VerbDrain, ha.VerbResume, ha.VerbMaintain, ha.VerbDecide:
+	case ha.VerbMove, ha.VerbDrain, ha.VerbResume, ha.VerbMaintain, ha.VerbDecide, ha.VerbConfirmOff:
 		return true
 	}
 	return o.Target.Kind == ha.KindGroup
@@ -78,7 +78,7 @@ func order(req *gemelv1.RequestRequest) (ha.Request, error) {
 		allowed = []ha.Kind{ha.KindNode, ha.KindProcess, ha.KindCheck, ha.KindGroup}
 	case ha.VerbMove:
 		allowed = []ha.Kind{ha.KindGroup}
-	case ha.VerbDrain, ha.VerbResume, ha.VerbDecide:
+	case ha.VerbDrain, ha.VerbResume, ha.VerbDecide, ha.VerbConfirmOff:
 		allowed = []ha.Kind{ha.KindNode}
 	case ha.VerbMaintain:
 		allowed = []ha.Kind{ha.KindNode, ha.KindGroup}

@@ -28,6 +28,7 @@ var verbs = map[gemelv1.Verb]ha.Verb{
 	gemelv1.Verb_VERB_RESUME:         ha.VerbResume,
 	gemelv1.Verb_VERB_MAINTAIN:       ha.VerbMaintain,
 	gemelv1.Verb_VERB_DECIDE:         ha.VerbDecide,
+	gemelv1.Verb_VERB_CONFIRM_OFF:    ha.VerbConfirmOff,
 	gemelv1.Verb_VERB_SET_RECOVERY:   ha.VerbRecovery,
 	gemelv1.Verb_VERB_SET_ESCALATION: ha.VerbEscalation,
 }

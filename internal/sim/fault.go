@@ -122,7 +122,7 @@ func (w *world) sleep(m *machine, d time.Duration) {
 	stood := make([]ha.Group, 0, len(m.shadow))
 	for _, g := range w.groups() {
 		if p := m.shadow[g.Name]; p != nil && (p.stage == running || p.stage == leaving) {
-			if !w.sure(g.Name) || m.twice || w.bad[flawSleepyClock] {
+			if !sure(w, g.Name) || m.twice || w.bad[flawSleepyClock] {
 				w.ends(g.Name, m)
 			}
 			stood = append(stood, g.Name)

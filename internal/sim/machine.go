@@ -150,7 +150,7 @@ func (m *machine) deliver(life int, in ha.Input, brain bool) {
 	now := m.local(w.now)
 	var out []ha.Action
 	if brain {
-		m.brain.Want(w.groups(), w.facts())
+		m.brain.Want(w.groups(), facts(w))
 		out = m.brain.Step(now, in)
 	} else {
 		out = m.auth.Step(now, in)

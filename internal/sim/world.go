@@ -197,10 +197,10 @@ func (w *world) fences() []ha.Node {
 }
 
 // sure reports whether a group needs the proof that a lost node is off.
-func (w *world) sure(g ha.Group) bool { return w.c.Fences && g == "p" }
+func sure(w *world, g ha.Group) bool { return w.c.Fences && g == "p" }
 
 // facts are what is known of the nodes beside their keys.
-func (w *world) facts() []place.Node {
+func facts(w *world) []place.Node {
 	var all []place.Node
 	for _, n := range w.fences() {
 		all = append(all, place.Node{Name: n, Level: 1, Fenced: true})
@@ -216,7 +216,7 @@ func (w *world) groups() []place.Group {
 	var all []place.Group
 	for i := range w.c.Groups {
 		g := place.Group{Name: ha.Group(string(rune('p' + i)))}
-		if w.sure(g.Name) {
+		if sure(w, g.Name) {
 			g.Rules.Level = 3
 		}
 		g.Request.Node = w.wants[g.Name]

@@ -45,6 +45,8 @@ type MemberStatus struct {
 	Hears, Misses []string   // networks
 	Heard         ha.Instant // zero: never
 	Groups        []ha.Group
+	Level         int    // the exclusivity that it offers; less than zero: it has not said
+	Lacks         string // why it is no more
 }
 
 // Placed says where a group is.
@@ -56,6 +58,9 @@ type Placed struct {
 	Locked bool
 	Until  time.Time // the end of its maintenance; zero: none
 	Reason string    // why it is as it is
+	Level  int       // the exclusivity in force, as the node that has it offers it; less than zero: not known
+	Needs  int       // the exclusivity that it needs
+	Next   string    // what the loss of the node that has it would do; empty: not known
 }
 
 // NodeStatus is the state of the node and of Gemel itself.

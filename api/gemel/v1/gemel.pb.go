@@ -72,6 +72,8 @@ const (
 	// Have a node decide for the cluster (a node without a name: the one that suits best).
 	// No group notices.
 	Verb_VERB_DECIDE Verb = 13
+	// Confirm that an evicted node is off: groups that wait for that proof go on.
+	Verb_VERB_CONFIRM_OFF Verb = 14
 )
 
 // Enum value maps for Verb.
@@ -91,6 +93,7 @@ var (
 		11: "VERB_RESUME",
 		12: "VERB_MAINTAIN",
 		13: "VERB_DECIDE",
+		14: "VERB_CONFIRM_OFF",
 	}
 	Verb_value = map[string]int32{
 		"VERB_UNSPECIFIED":    0,
@@ -107,6 +110,7 @@ var (
 		"VERB_RESUME":         11,
 		"VERB_MAINTAIN":       12,
 		"VERB_DECIDE":         13,
+		"VERB_CONFIRM_OFF":    14,
 	}
 )
 
@@ -2292,7 +2296,7 @@ const file_gemel_v1_gemel_proto_rawDesc = "" +
 	"\tErrorInfo\x12'\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x13.gemel.v1.ErrorKindR\x04kind\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x12\n" +
-	"\x04hint\x18\x03 \x01(\tR\x04hint*\x81\x02\n" +
+	"\x04hint\x18\x03 \x01(\tR\x04hint*\x97\x02\n" +
 	"\x04Verb\x12\x14\n" +
 	"\x10VERB_UNSPECIFIED\x10\x00\x12\x0e\n" +
 	"\n" +
@@ -2311,7 +2315,8 @@ const file_gemel_v1_gemel_proto_rawDesc = "" +
 	"\x12\x0f\n" +
 	"\vVERB_RESUME\x10\v\x12\x11\n" +
 	"\rVERB_MAINTAIN\x10\f\x12\x0f\n" +
-	"\vVERB_DECIDE\x10\r*Z\n" +
+	"\vVERB_DECIDE\x10\r\x12\x14\n" +
+	"\x10VERB_CONFIRM_OFF\x10\x0e*Z\n" +
 	"\x06Access\x12\x16\n" +
 	"\x12ACCESS_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rACCESS_VIEWER\x10\x01\x12\x13\n" +

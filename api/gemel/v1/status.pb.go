@@ -508,7 +508,11 @@ type MemberStatus struct {
 	// Its groups are to leave, and none is to come.
 	Drained bool `protobuf:"varint,9,opt,name=drained,proto3" json:"drained,omitempty"`
 	// Until when it is in maintenance by itself; missing if it is not.
-	Maintenance   *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=maintenance,proto3" json:"maintenance,omitempty"`
+	Maintenance *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=maintenance,proto3" json:"maintenance,omitempty"`
+	// The exclusivity level that it offers, 0 to 3; missing if it has not said.
+	Level *int32 `protobuf:"varint,11,opt,name=level,proto3,oneof" json:"level,omitempty"`
+	// Why it offers no more by itself, without a fence.
+	Lacks         string `protobuf:"bytes,12,opt,name=lacks,proto3" json:"lacks,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -611,6 +615,20 @@ func (x *MemberStatus) GetMaintenance() *timestamppb.Timestamp {
 		return x.Maintenance
 	}
 	return nil
+}
+
+func (x *MemberStatus) GetLevel() int32 {
+	if x != nil && x.Level != nil {
+		return *x.Level
+	}
+	return 0
+}
+
+func (x *MemberStatus) GetLacks() string {
+	if x != nil {
+		return x.Lacks
+	}
+	return ""
 }
 
 // NodeStatus is the state of the node and of Gemel itself.
@@ -1420,7 +1438,14 @@ type GroupStatus struct {
 	// An operator locked it where it is.
 	Locked bool `protobuf:"varint,10,opt,name=locked,proto3" json:"locked,omitempty"`
 	// Until when it is in maintenance by itself; missing if it is not.
-	Maintenance   *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=maintenance,proto3" json:"maintenance,omitempty"`
+	Maintenance *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=maintenance,proto3" json:"maintenance,omitempty"`
+	// The exclusivity level in force, as the node that has it offers it; missing if nobody
+	// has it or that is not known.
+	Level *int32 `protobuf:"varint,12,opt,name=level,proto3,oneof" json:"level,omitempty"`
+	// The exclusivity level that it needs.
+	RequireLevel int32 `protobuf:"varint,13,opt,name=require_level,json=requireLevel,proto3" json:"require_level,omitempty"`
+	// What the loss of the node that has it would do; empty if that is not known.
+	Next          string `protobuf:"bytes,14,opt,name=next,proto3" json:"next,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1532,6 +1557,27 @@ func (x *GroupStatus) GetMaintenance() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *GroupStatus) GetLevel() int32 {
+	if x != nil && x.Level != nil {
+		return *x.Level
+	}
+	return 0
+}
+
+func (x *GroupStatus) GetRequireLevel() int32 {
+	if x != nil {
+		return x.RequireLevel
+	}
+	return 0
+}
+
+func (x *GroupStatus) GetNext() string {
+	if x != nil {
+		return x.Next
+	}
+	return ""
+}
+
 var File_gemel_v1_status_proto protoreflect.FileDescriptor
 
 const file_gemel_v1_status_proto_rawDesc = "" +
@@ -1558,7 +1604,7 @@ const file_gemel_v1_status_proto_rawDesc = "" +
 	"\x05nodes\x18\x06 \x03(\v2\x16.gemel.v1.MemberStatusR\x05nodes\x12\x18\n" +
 	"\aprofile\x18\a \x01(\tR\aprofile\x12\x14\n" +
 	"\x05lacks\x18\b \x01(\tR\x05lacks\x12<\n" +
-	"\vmaintenance\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\vmaintenance\"\xb6\x02\n" +
+	"\vmaintenance\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\vmaintenance\"\xf1\x02\n" +
 	"\fMemberStatus\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05state\x18\x02 \x01(\tR\x05state\x12\x18\n" +
@@ -1570,7 +1616,10 @@ const file_gemel_v1_status_proto_rawDesc = "" +
 	"\x06groups\x18\b \x03(\tR\x06groups\x12\x18\n" +
 	"\adrained\x18\t \x01(\bR\adrained\x12<\n" +
 	"\vmaintenance\x18\n" +
-	" \x01(\v2\x1a.google.protobuf.TimestampR\vmaintenance\"\xe2\x04\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\vmaintenance\x12\x19\n" +
+	"\x05level\x18\v \x01(\x05H\x00R\x05level\x88\x01\x01\x12\x14\n" +
+	"\x05lacks\x18\f \x01(\tR\x05lacksB\b\n" +
+	"\x06_level\"\xe2\x04\n" +
 	"\n" +
 	"NodeStatus\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
@@ -1648,7 +1697,7 @@ const file_gemel_v1_status_proto_rawDesc = "" +
 	"\x04lock\x18\r \x01(\v2\x0e.gemel.v1.LockR\x04lock\"H\n" +
 	"\x04Lock\x120\n" +
 	"\x05since\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x0e\n" +
-	"\x02by\x18\x02 \x01(\tR\x02by\"\xa9\x02\n" +
+	"\x02by\x18\x02 \x01(\tR\x02by\"\x87\x03\n" +
 	"\vGroupStatus\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05state\x18\x02 \x01(\tR\x05state\x12\x16\n" +
@@ -1661,7 +1710,11 @@ const file_gemel_v1_status_proto_rawDesc = "" +
 	"\x06wanted\x18\t \x01(\tR\x06wanted\x12\x16\n" +
 	"\x06locked\x18\n" +
 	" \x01(\bR\x06locked\x12<\n" +
-	"\vmaintenance\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\vmaintenance*D\n" +
+	"\vmaintenance\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\vmaintenance\x12\x19\n" +
+	"\x05level\x18\f \x01(\x05H\x00R\x05level\x88\x01\x01\x12#\n" +
+	"\rrequire_level\x18\r \x01(\x05R\frequireLevel\x12\x12\n" +
+	"\x04next\x18\x0e \x01(\tR\x04nextB\b\n" +
+	"\x06_level*D\n" +
 	"\x05Admin\x12\x15\n" +
 	"\x11ADMIN_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eADMIN_UNLOCKED\x10\x01\x12\x10\n" +
@@ -1768,6 +1821,8 @@ func file_gemel_v1_status_proto_init() {
 		return
 	}
 	file_gemel_v1_event_proto_init()
+	file_gemel_v1_status_proto_msgTypes[2].OneofWrappers = []any{}
+	file_gemel_v1_status_proto_msgTypes[8].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

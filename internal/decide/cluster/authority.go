@@ -361,6 +361,9 @@ func (a *Authority) holding() []ha.Group {
 	return slices.Compact(all)
 }
 
+// There returns the groups of which something may be here; false: that is not known yet.
+func There(a *Authority) ([]ha.Group, bool) { return a.holding(), a.right.told }
+
 // clean reports whether nothing of the cluster is there.
 func (a *Authority) clean() bool { return a.right.told && len(a.holding()) == 0 }
 

@@ -18,6 +18,8 @@ type Mind struct {
 	Facts  []place.Node  // what is known of nodes beside their keys: health, capacity
 	Start  ha.Instant    // when this machine could first hear anybody
 	Fences []ha.Node     // nodes that a fence device can turn off
+	// Off are the incarnations of which an operator says that their machine is off.
+	Off map[ha.Node]ha.Incarnation
 	// Alarmed are the groups of which a brain of this node said before that they have no
 	// node, in an alarm that stands still.
 	Alarmed []ha.Group
@@ -126,6 +128,9 @@ func (b *Brain) Want(groups []place.Group, facts []place.Node) {
 
 // Fences says which nodes a fence device can turn off.
 func Fences(b *Brain, nodes []ha.Node) { b.mind.Fences = nodes }
+
+// Vouch says of which incarnations an operator has confirmed that their machine is off.
+func Vouch(b *Brain, off map[ha.Node]ha.Incarnation) { b.mind.Off = off }
 
 // Step takes one fact and returns what is to be done about it.
 func (b *Brain) Step(now ha.Instant, in ha.Input) []ha.Action {

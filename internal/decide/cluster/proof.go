@@ -70,7 +70,7 @@ func hit(b *Brain, in ha.Off) {
 }
 
 // confirm writes the proof that an evicted node is off into its key.
-func (b *Brain) confirm() bool {
+func confirm(b *Brain) bool {
 	for _, n := range b.store.Nodes {
 		if n.State != ha.NodeEvicted || n.Off || !proved(b, n) {
 			continue
@@ -85,7 +85,7 @@ func (b *Brain) confirm() bool {
 
 func proved(b *Brain, n ha.KeyedNode) bool {
 	s := shotAt(b, n)
-	return s != nil && s.off
+	return s != nil && s.off || n.Incarnation != "" && b.mind.Off[n.Node] == n.Incarnation
 }
 
 // pursue has an evicted node turned off for whose end a group waits, again each minute
@@ -111,7 +111,7 @@ func unproved(b *Brain, at []place.At, holder ha.Node) []place.At {
 	if slices.Contains(b.mind.Fences, holder) {
 		text += "its fence device confirms that, when "
 	}
-	text += string(holder) + " itself is back, or when an operator confirms that it is off"
+	text += string(holder) + " itself is back, or when an operator confirms that it is off (gemel confirm-off " + string(holder) + ")"
 	at = slices.Clone(at)
 	for _, name := range b.mind.Listed {
 		i := slices.IndexFunc(at, func(x place.At) bool { return x.Node == name })

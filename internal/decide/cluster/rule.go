@@ -47,7 +47,7 @@ func (b *Brain) rule() {
 	}
 	condemn(b)
 	pursue(b)
-	for _, do := range []func() bool{b.evict, b.confirm, b.suspect, b.grant, b.remove} {
+	for _, do := range []func() bool{b.evict, func() bool { return confirm(b) }, b.suspect, b.grant, b.remove} {
 		if do() {
 			return
 		}
@@ -196,6 +196,11 @@ func placement(b *Brain, lost ha.Node) place.Answer {
 // Plan returns where groups would belong if this was asked for, these were the facts,
 // and those nodes lost, as far as this brain knows what is.
 func (b *Brain) Plan(groups []place.Group, facts []place.Node, lost ...ha.Node) place.Answer {
+	return place.Plan(Supposed(b, groups, facts, lost...))
+}
+
+// Supposed is the problem that Plan solves.
+func Supposed(b *Brain, groups []place.Group, facts []place.Node, lost ...ha.Node) place.Problem {
 	was := b.mind
 	b.mind.Groups, b.mind.Facts = groups, facts
 	// A device is taken to work: what is asked is what would be, not the worst of it.
@@ -203,7 +208,7 @@ func (b *Brain) Plan(groups []place.Group, facts []place.Node, lost ...ha.Node) 
 		return n.Off || slices.Contains(b.mind.Fences, n.Node) && slices.Contains(lost, n.Node)
 	}, lost...)
 	b.mind = was
-	return place.Plan(p)
+	return p
 }
 
 // problem is what a placement depends on, as this brain sees it. Off tells which nodes are

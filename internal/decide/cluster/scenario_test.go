@@ -30,6 +30,7 @@ type theatre struct {
 	step  func(ha.Instant, ha.Input) []ha.Action
 	wake  func() (ha.Instant, bool)
 	again func() // a new life
+	vouch func(map[ha.Node]ha.Incarnation)
 	node  ha.Node
 	now   ha.Instant
 
@@ -118,6 +119,7 @@ func (s *theatre) line(words []string) {
 			}
 			b.Want(groups, facts)
 			s.step, s.wake = b.Step, b.Wake
+			s.vouch = func(off map[ha.Node]ha.Incarnation) { Vouch(b, off) }
 			s.again = func() { m.Start = s.now; s.line(words) }
 		}
 		m.Start = s.now
@@ -355,6 +357,8 @@ func (s *theatre) fact(word string, rest []string) {
 		s.keys[ha.BrainKey] = kept{rev: s.rev, brain: ha.BrainRecord{Node: ha.Node(rest[0])}}
 	case "stir": // the watch says that something has changed
 		s.do(ha.Stirred{At: s.rev})
+	case "vouch": // vouch a i1
+		s.vouch(map[ha.Node]ha.Incarnation{ha.Node(rest[0]): ha.Incarnation(rest[1])})
 	case "still": // nothing runs until the next line
 		s.still = true
 	case "hold": // from now on answers come by lines

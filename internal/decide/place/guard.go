@@ -71,6 +71,10 @@ func (w *field) may(g, n int, forced bool) no {
 		c = drained
 	case node.Maintenance:
 		c = mended
+	case node.Level < 0 && w.groups[g].Rules.Level > 0:
+		if w.groups[g].Now != node.Name {
+			c = unasked
+		}
 	case node.Offers() < w.groups[g].Rules.Level:
 		c = weak
 	case at != nil && at.Unfit != "" && w.groups[g].Now != node.Name:

@@ -25,7 +25,7 @@ type Node struct {
 	Reaches  []string // named targets that are known to be reachable from here
 	Misses   []string // those that are known not to be; one in neither list is unknown
 	Release  string   // dotted numbers; empty is unknown, and older than any
-	Level    int      // the exclusivity level that it offers by itself: 0 to 2
+	Level    int      // the exclusivity level that it offers by itself: 0 to 2; less: it has not said yet
 	Fenced   bool     // others can turn it off by a device that works
 }
 

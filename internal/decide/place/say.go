@@ -105,6 +105,9 @@ func (w voice) sayBar(f no, n int) (string, []ha.Fact) {
 	case unfit:
 		return "it could not run on " + name + ": " + at.Unfit, nil
 	case unasked:
+		if w.nodes[n].Level < 0 {
+			return name + " has not said yet what exclusivity it offers", nil
+		}
 		return "its parts have not said yet whether they could run on " + name, nil
 	case barred:
 		return "it may not run on " + name + ": " + at.Barred, nil

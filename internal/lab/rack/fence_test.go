@@ -91,16 +91,7 @@ func TestFenceDevice(t *testing.T) {
 func TestFenceDeviceThatFails(t *testing.T) {
 	dir := t.TempDir()
 	log := filepath.Join(dir, "log")
-	agent := filepath.Join(dir, "fence_broken")
-	must(t, os.WriteFile(agent, []byte(fmt.Sprintf(`#!/bin/sh
-in=$(cat)
-echo "$in" | tr '\n' ' ' >>%[1]s; echo >>%[1]s
-case $in in *action=metadata*) cat %[2]s; exit 0;; *action=monitor*) exit 0;; esac
-sleep 1000
-`, log, filepath.Join(dir, "metadata"))), 0o755))
-	must(t, os.WriteFile(filepath.Join(dir, "metadata"), []byte(`<?xml version="1.0"?><resource-agent name="fence_broken" shortdesc="breaks"><parameters>
-<parameter name="secret_password"><shortdesc lang="en">x</shortdesc><content type="string"/></parameter><parameter name="action"><shortdesc lang="en">x</shortdesc><content type="string" default="reboot"/></parameter></parameters>
-<actions><action name="off"/><action name="status"/><action name="monitor"/></actions></resource-agent>`), 0o644))
+	agent := brokenFence(t, dir)
 	r := begun(t, Options{Fence: func(ha.Node) *manifest.Fence {
 		return &manifest.Fence{Agent: agent, Parameters: map[string]string{"secret_password": "hunter2x"}, Timeout: 3 * time.Second}
 	}})

@@ -91,6 +91,9 @@ func identity(n *Node) *manifest.Identity {
 	if n.rack.o.Fence != nil && !n.Witness {
 		id.Level.Fence = n.rack.o.Fence(n.Name)
 	}
+	if n.rack.o.Level != nil {
+		n.rack.o.Level(n.Name, &id.Level)
+	}
 	id.Timers, _ = manifest.Profile(n.rack.o.Profile)
 	for _, net := range []string{Blue, Red} {
 		id.Networks = append(id.Networks, manifest.Network{Name: net, Address: netip.MustParseAddr(address(net, n.number)), Port: 5314})

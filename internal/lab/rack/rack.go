@@ -55,8 +55,10 @@ type Options struct {
 	// Parts are more keys of the group, as a manifest has them; DIR in it is the rack's.
 	Parts string
 	Fence func(ha.Node) *manifest.Fence // how a node is turned off; nil: not at all
-	Dir   string                        // holds everything; empty: one in memory if there is such a place
-	Disk  int64                         // bytes of a disk of its own for each node's data, in memory; zero: none
+	// Level changes what makes the exclusivity of a node; nil: nothing does.
+	Level func(ha.Node, *manifest.Level)
+	Dir   string // holds everything; empty: one in memory if there is such a place
+	Disk  int64  // bytes of a disk of its own for each node's data, in memory; zero: none
 	Log   io.Writer
 }
 

@@ -116,7 +116,7 @@ func Open(c Config, h Hooks) (*Keeper, error) {
 		err = k.page.take(0)
 	}
 	if err != nil {
-		k.shut()
+		shut(k)
 		return nil, fmt.Errorf("making what deadlines need: %w", err)
 	}
 	k.mu.Lock()
@@ -185,7 +185,7 @@ func (k *Keeper) turn() {
 		k.mu.Lock()
 		k.strikes()
 		told = len(k.news) > 0
-		k.arm()
+		arm(k)
 		k.mu.Unlock()
 		if told {
 			k.h.News()
@@ -212,7 +212,7 @@ func (k *Keeper) poke() {
 func (k *Keeper) stir() { _, _ = unix.Write(k.wake, []byte{1, 0, 0, 0, 0, 0, 0, 0}) }
 
 // arm sets the timer to the next instant at which something is to be done.
-func (k *Keeper) arm() {
+func arm(k *Keeper) {
 	at := ha.Instant(0)
 	for _, g := range k.slots {
 		if g == nil {
@@ -277,10 +277,10 @@ func (k *Keeper) Close() {
 	k.mu.Unlock()
 	k.stir()
 	k.done.Wait()
-	k.shut()
+	shut(k)
 }
 
-func (k *Keeper) shut() {
+func shut(k *Keeper) {
 	if k.timer >= 0 {
 		unix.Close(k.timer)
 	}

@@ -43,7 +43,7 @@ func (k *Keeper) Give(rights []proc.Right) (out Given) {
 		}
 	}
 	k.told = told
-	k.arm()
+	arm(k)
 	for name, g := range k.groups {
 		if named[name] && !g.named {
 			k.write(g)

@@ -28,7 +28,7 @@ type guardian struct {
 
 // want makes sure that a guard is there, from the first right on.
 func (g *guardian) want(s *shadow) {
-	if !g.wanted {
+	if !g.wanted && len(s.c.Guard) > 0 {
 		g.wanted = true
 		g.start(s)
 	}
@@ -83,9 +83,6 @@ func (g *guardian) find(s *shadow) error {
 }
 
 func (g *guardian) try(s *shadow) error {
-	if len(s.c.Guard) == 0 {
-		return errors.New("no command of a guard was given")
-	}
 	path, err := exec.LookPath(s.c.Guard[0])
 	if err != nil {
 		return err

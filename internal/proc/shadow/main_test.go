@@ -94,10 +94,14 @@ func playShadow() int {
 	if os.Getenv("SHADOW_TEST_POINTS") != "" {
 		point = strike(dir)
 	}
+	var watch *Watch
+	if text := os.Getenv("SHADOW_TEST_WATCHDOG"); text != "" {
+		watch = watchOf(dir, text)
+	}
 	code, err := Run(context.Background(), Config{
 		DataDir: dir, RunDir: dir, Name: os.Getenv("SHADOW_TEST_NAME"), Version: version(),
 		Monitor: command, Log: testLog("shadow"), Notify: notify, Silence: silence, Stuck: stuck, Point: point,
-		Withdraw: withdraw(dir), Reset: reset(dir), Guard: []string{exe, "guard", dir},
+		Withdraw: withdraw(dir), Reset: reset(dir), Guard: []string{exe, "guard", dir}, Watch: watch,
 		RealTime: os.Getenv("SHADOW_TEST_REALTIME") != "",
 	})
 	if errors.Is(err, ErrComplete) {

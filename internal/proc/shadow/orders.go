@@ -69,6 +69,8 @@ func (s *shadow) order(m proc.Message) {
 		delete(s.kept, o.Name)
 	case proc.OrderRights:
 		s.rights.give(o.Rights)
+	case proc.OrderThere:
+		s.rights.watch.told(o.Groups)
 	case proc.OrderEntrust:
 		s.rights.entrust(&o)
 	case proc.OrderExec:

@@ -22,6 +22,7 @@ type rights struct {
 	soon  bool   // the thread of the loop has real-time scheduling
 	slow  string // why it has not, although it was asked for
 	gates gates
+	watch watch
 }
 
 // inherit takes over the deadlines of the shadow before this one, if it had any.
@@ -52,8 +53,10 @@ func (r *rights) open() (err error) {
 	}
 	if err != nil {
 		r.close()
+		return err
 	}
-	return err
+	r.watch.keep.Store(r.keep)
+	return nil
 }
 
 // run begins to hold the deadlines on a thread of its own.
@@ -97,6 +100,7 @@ func (r *rights) plain(do func() error) error {
 }
 
 func (r *rights) close() {
+	r.watch.keep.Store(nil)
 	if r.keep != nil {
 		r.keep.Close()
 		r.keep = nil
@@ -129,6 +133,9 @@ func (r *rights) give(list []proc.Right) {
 			}
 			return
 		}
+	}
+	for i := range list {
+		list[i].Kill = r.watch.kill(list[i])
 	}
 	given := r.keep.Give(list)
 	for _, x := range given.Refused {
@@ -214,6 +221,7 @@ func (r *rights) tell() {
 
 // hello tells a monitor how things are.
 func (r *rights) hello() {
+	r.watch.tell()
 	if r.keep == nil {
 		return
 	}

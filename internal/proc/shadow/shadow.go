@@ -54,8 +54,10 @@ type Config struct {
 	// what names it. It must not block. Nil: it is only told.
 	Reset func(g ha.Group, what string)
 	// Guard is the command of the process that holds the deadlines of groups when no
-	// shadow does. Empty: there is none, which is told.
+	// shadow does. Empty: there is to be none.
 	Guard []string
+	// Watch is the hardware watchdog; nil: there is to be none.
+	Watch *Watch
 	// RealTime asks for real-time scheduling of what holds deadlines, from the first
 	// right on. Programs, the monitor and the guard do not inherit it.
 	// A monitor that dies again and again is then started every half a second at least.
@@ -104,7 +106,7 @@ func Run(ctx context.Context, c Config) (code int, err error) {
 			starts: map[ha.Process][]*child{}, helpers: map[int]struct{}{}, late: map[*child]struct{}{}, deferred: map[ha.StartID]*proc.Order{},
 		},
 	}
-	s.programs.of, s.finder.of, s.rights = s, s, rights{of: s, event: -1}
+	s.programs.of, s.finder.of, s.rights = s, s, rights{of: s, event: -1, watch: watch{of: s, event: -1}}
 	defer s.close()
 	if s.poll, err = newPoller(); err != nil {
 		return 1, err
@@ -203,6 +205,9 @@ func (s *shadow) open() (err error) {
 	if err := s.rights.run(); err != nil {
 		return err
 	}
+	if err := s.rights.watch.open(); err != nil {
+		return err
+	}
 	if s.life, err = openLife(filepath.Join(s.c.RunDir, "alive")); err != nil {
 		return err
 	}
@@ -223,7 +228,8 @@ func (s *shadow) close() {
 			leaveNoGroup(c.group)
 		}
 	}
-	s.rights.close() // before the table, which it reads
+	s.rights.watch.close() // while it can be seen what is there
+	s.rights.close()       // before the table, which it reads
 	if s.table != nil {
 		s.table.Close()
 	}
