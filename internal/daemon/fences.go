@@ -248,6 +248,12 @@ func (f *fences) works(n ha.Node, t fenceTested) bool {
 	return ok && t.Works && t.Device == digestOf(d)
 }
 
+// judged reports whether something is known of the device of a node, if it has one.
+func (f *fences) judged(n ha.Node, t fenceTested) bool {
+	d, ok := f.device(n)
+	return !ok || t.Device == digestOf(d)
+}
+
 // digestOf tells one way to use a device from another.
 func digestOf(d contract.Fence) string {
 	b, _ := json.Marshal([]any{d.Agent, d.Options, d.Timeout}) // strings and a number

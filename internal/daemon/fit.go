@@ -159,15 +159,16 @@ func saysOf(x *made, before map[ha.Group]string) map[ha.Group]string {
 }
 
 // fitOf is what a node said of the parts of a group. Where nobody ever had the group, all of
-// its nodes are heard first: else it would go to whoever answers soonest, and stay there.
-// m.mu is held.
+// its nodes are heard first, also of what exclusivity they offer: else it would go to whoever
+// answers soonest, and stay there. m.mu is held.
 func fitOf(m *member, g manifest.Group, n ha.Node) (why string, unasked bool) {
-	if len(g.Scripts)+len(g.OCF) == 0 {
+	made := len(g.Scripts)+len(g.OCF) > 0
+	if !made && g.RequireLevel == 0 {
 		return "", false
 	}
 	asked := func(n ha.Node) bool {
 		f, ok := m.wished.facts[n]
-		if ok && f.Fits == nil {
+		if ok && (f.Fits == nil || !made) {
 			return true
 		}
 		_, said := f.Fits[g.Name]
@@ -177,7 +178,7 @@ func fitOf(m *member, g manifest.Group, n ha.Node) (why string, unasked bool) {
 		for _, p := range m.o.Identity.Peers {
 			listed := len(g.Nodes) == 0 || slices.Contains(g.Nodes, p.Name)
 			member := slices.ContainsFunc(m.seen().Nodes, func(k ha.KeyedNode) bool { return k.Node == p.Name && k.State == ha.NodeMember })
-			if listed && member && !p.Witness && !asked(p.Name) {
+			if listed && member && !p.Witness && (!asked(p.Name) || g.RequireLevel > 1 && !m.parts.fences.judged(p.Name, m.wished.fences[p.Name])) {
 				return "", true
 			}
 		}

@@ -81,7 +81,7 @@ func TestLevelOfAFence(t *testing.T) {
 }
 
 // Where the device confirms nothing the group stays away, and says for whom it waits, until
-// its node itself is back.
+// an operator says that its node is off, or this one itself is back.
 func TestLevelOfAFenceThatFails(t *testing.T) {
 	dir := t.TempDir()
 	agent := brokenFence(t, dir)
@@ -104,7 +104,27 @@ func TestLevelOfAFenceThatFails(t *testing.T) {
 	if out := other.Tool("status"); !strings.Contains(out, "unplaced") {
 		t.Errorf("without a proof:\n%s", out)
 	}
+	for _, not := range []string{string(other.Name), "w", "nobody"} {
+		if out := other.Tool("confirm-off", not); strings.Contains(out, "counts as off") {
+			t.Errorf("%s: %s", not, out)
+		}
+	}
+	if out := other.Tool("confirm-off", string(n.Name)); !strings.Contains(out, "counts as off") {
+		t.Error(out)
+	}
+	active(t, r, other.Name)
 	must(t, n.Boot())
+	must(t, r.Whole(bound))
+	if out := other.Tool("confirm-off", string(n.Name)); !strings.Contains(out, "not evicted but member") {
+		t.Errorf("of a node that lives: %s", out)
+	}
+	// Nobody says anything, and the node itself is back: what it had has ended with its boot.
+	must(t, other.Crash())
+	eventually(t, "it is evicted", func() bool { return strings.Contains(n.Tool("status"), "evicted") })
+	if out := n.Tool("status"); !strings.Contains(out, "unplaced") {
+		t.Errorf("without a proof:\n%s", out)
+	}
+	must(t, other.Boot())
 	must(t, r.Whole(bound))
 }
 
