@@ -24,6 +24,8 @@ type Mind struct {
 	// node, in an alarm that stands still.
 	Alarmed []ha.Group
 	Plant   []Flaw
+
+	needs map[ha.Group]int // the levels of those of Groups that need more than the first
 }
 
 // A Brain decides about nodes and grants while it holds the epoch. It is used by
@@ -116,6 +118,7 @@ type pending struct {
 // NewBrain returns the brain of a node in a life of the daemon. It waits for
 // nothing that a life before waited for, and knows nothing that it knew.
 func NewBrain(m Mind) *Brain {
+	m.needs = needs(m.Groups)
 	return &Brain{mind: m, bad: plant(m.Plant), ear: ear{me: m.Node, start: m.Start, silence: m.Timers.Silence, listed: m.Listed,
 		whole: map[ha.Node]ha.Instant{}, served: map[ha.Node]ha.Instant{}, life: m.Timers.Life}, said: said{slices.Clone(m.Alarmed), map[ha.Group]map[string]bool{}}, condemned: map[ha.Node]ha.Instant{}}
 }
@@ -123,7 +126,7 @@ func NewBrain(m Mind) *Brain {
 // Want changes what the manifest and its operators ask for, and what is known of the
 // nodes beside their keys.
 func (b *Brain) Want(groups []place.Group, facts []place.Node) {
-	b.mind.Groups, b.mind.Facts = groups, facts
+	b.mind.Groups, b.mind.Facts, b.mind.needs = groups, facts, needs(groups)
 }
 
 // Fences says which nodes a fence device can turn off.

@@ -14,17 +14,27 @@ import (
 
 // sure reports whether a group may leave a lost node only by a proof that this one is off.
 func sure(b *Brain, g ha.Group, holder ha.Node) bool {
-	i := slices.IndexFunc(b.mind.Groups, func(x place.Group) bool { return x.Name == g })
-	if i < 0 || b.bad[flawTime] {
+	level, ok := b.mind.needs[g]
+	if !ok || b.bad[flawTime] {
 		return false
 	}
 	own := 0
 	if n := slices.IndexFunc(b.mind.Facts, func(f place.Node) bool { return f.Name == holder }); n >= 0 {
 		own = b.mind.Facts[n].Level
 	}
-	// What a shadow and a guard offer is what time rests on: level 1 needs nothing else.
-	level := b.mind.Groups[i].Rules.Level
-	return level >= 2 && level > own
+	return level > own
+}
+
+// needs are the levels of the groups that need more than 1. What a shadow and a guard offer
+// is what time rests on: the others need nothing else.
+func needs(groups []place.Group) map[ha.Group]int {
+	all := map[ha.Group]int{}
+	for _, g := range groups {
+		if g.Rules.Level > 1 {
+			all[g.Name] = g.Rules.Level
+		}
+	}
+	return all
 }
 
 // shot is a device that was ordered for an incarnation of a node. An incarnation is never

@@ -202,7 +202,7 @@ func (b *Brain) Plan(groups []place.Group, facts []place.Node, lost ...ha.Node) 
 // Supposed is the problem that Plan solves.
 func Supposed(b *Brain, groups []place.Group, facts []place.Node, lost ...ha.Node) place.Problem {
 	was := b.mind
-	b.mind.Groups, b.mind.Facts = groups, facts
+	b.Want(groups, facts)
 	// A device is taken to work: what is asked is what would be, not the worst of it.
 	p := problem(b, func(n ha.KeyedNode) bool {
 		return n.Off || slices.Contains(b.mind.Fences, n.Node) && slices.Contains(lost, n.Node)
