@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -175,7 +176,13 @@ func (l *levels) loss(g ha.Group) string {
 // lossOf says what the loss of a node would do to a group.
 func lossOf(m *member, lost ha.Node, c place.Choice) string {
 	if c.Node == "" {
-		return fmt.Sprintf("if %s is lost it runs nowhere: %s", lost, c.Reason.Text)
+		why := []string{c.Reason.Text}
+		for _, n := range c.Not {
+			if r := n.Reason; r.Rule != "place.witness" && r.Rule != "place.not-listed" && n.Node != lost && r.Text != c.Reason.Text && len(why) < 4 {
+				why = append(why, r.Text)
+			}
+		}
+		return fmt.Sprintf("if %s is lost it runs nowhere: %s", lost, strings.Join(why, "; "))
 	}
 	text := fmt.Sprintf("if %s is lost it goes to %s", lost, c.Node)
 	m.mu.Lock()

@@ -32,3 +32,24 @@ func TestProfiles(t *testing.T) {
 		}
 	}
 }
+
+// TestProof: guarded has room for a watchdog of whole seconds, normal has none; and all of
+// it fits into the wait by the slowest clock.
+func TestProof(t *testing.T) {
+	for profile, want := range map[string]map[time.Duration]bool{
+		"guarded": {time.Second: true, 2 * time.Second: true, 2250 * time.Millisecond: true, 2251 * time.Millisecond: false, 3 * time.Second: false},
+		"normal":  {time.Second: false, 600 * time.Millisecond: true},
+		"fast":    {time.Second: false},
+	} {
+		p, _ := Profile(profile)
+		for dog, ok := range want {
+			age, got := p.Proof(dog)
+			if got != ok {
+				t.Errorf("%s, a watchdog of %v: %v", profile, dog, got)
+			}
+			if late := float64(age+2*dog) / (1 - p.Drift); got && late > float64(p.Wait())/(1+p.Drift)+1 {
+				t.Errorf("%s, a watchdog of %v: it resets %v after the proof, and the wait is %v", profile, dog, time.Duration(late), p.Wait())
+			}
+		}
+	}
+}

@@ -22,7 +22,7 @@ func (k *Keeper) Against(old time.Duration, there func(ha.Group) bool) string {
 		case g == nil:
 		case g.kill != nil:
 			return fmt.Sprintf("group %s is ended, and not all of it is seen gone", g.right.Group)
-		case g.state == held && now > g.right.Until.Add(-old):
+		case g.state == held && now > g.right.Until.Add(-old) && !k.left(g, there):
 			return fmt.Sprintf("the authority for group %s was renewed too long ago", g.right.Group)
 		case g.state != held && g.right.Beyond && there(g.right.Group):
 			return fmt.Sprintf("group %s has parts that are stopped by commands, and nobody says that they are", g.right.Group)
@@ -36,12 +36,14 @@ func (k *Keeper) Idle(there func(ha.Group) bool) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for _, g := range k.slots {
-		if g == nil {
-			continue
-		}
-		if g.kill != nil || g.starts > 0 || there(g.right.Group) || g.state == held && (g.named || k.tree == nil || len(alive(k.table, k.tree, g.slot)) > 0) {
+		if g != nil && (g.kill != nil || there(g.right.Group) || g.state == held && !k.left(g, there)) {
 			return false
 		}
 	}
 	return true
+}
+
+// left reports whether a group whose deadline is to come has left in good order.
+func (l *ledger) left(g *group, there func(ha.Group) bool) bool {
+	return !g.named && g.starts == 0 && !there(g.right.Group) && l.tree != nil && len(alive(l.table, l.tree, g.slot)) == 0
 }

@@ -164,3 +164,36 @@ func TestWatchOfNoUse(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 }
+
+// TestWatchMoved: a group that has left in good order does not hold up the next pet, although
+// its last deadline is still to come.
+func TestWatchMoved(t *testing.T) {
+	w := newWorld(t, "SHADOW_TEST_WATCHDOG=1s")
+	w.up()
+	w.does("pet", 0)
+	between := func(from, to ha.Instant) bool {
+		for _, l := range w.lines("dog") {
+			_, at, _ := strings.Cut(l, " ")
+			if n, err := strconv.ParseInt(at, 10, 64); err == nil && ha.Instant(n) > from && ha.Instant(n) < to {
+				return true
+			}
+		}
+		return false
+	}
+	for try := uint64(1); ; try++ { // a machine that is busy may not come to it
+		r := young("g", try)
+		w.send(proc.Order{Kind: proc.OrderThere, Groups: []ha.Group{"g"}})
+		w.rights(r)
+		w.rights()
+		w.send(proc.Order{Kind: proc.OrderThere})
+		// A proof of it is too old now, and its kill is to come: an eighth later is no look of before.
+		old, kill := r.Until.Add(750*time.Millisecond-watchTimers.Life), r.Until.Add(1250*time.Millisecond-watchTimers.Life)
+		w.wait("the kill to be due", func() bool { return clock.Now() > kill })
+		if between(old.Add(130*time.Millisecond), kill) {
+			return
+		}
+		if try == 5 {
+			t.Fatal("it was never petted between the two")
+		}
+	}
+}
