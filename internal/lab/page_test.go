@@ -41,6 +41,7 @@ func pageLines(t *testing.T) (lines, spans []string) {
 func notHere() map[string]string {
 	const own, ports = "an etcd of one's own, with its files, is in TestOwnEtcd and TestOwnEtcdByCertificate", "what a firewall comes to is in TestPortsThatAreShut of rack"
 	const tools, device = "etcd's own tool is no part of this module; the calls that it makes are in TestOwnEtcd", "a part of node.yaml, which is no command; the device is in TestFence of rack"
+	const sight = "no hardware watchdog is here; what status says of levels is in TestLevels of rack"
 	return map[string]string{
 		"systemctl enable --now gemel": "there is no systemd here; the unit is in systemd_test.go of daemon",
 		"systemctl reload gemel":       "there is no systemd here; the unit is in systemd_test.go of daemon",
@@ -50,6 +51,9 @@ func notHere() map[string]string {
 		"etcdctl role grant-permission gemel --prefix=true readwrite /gemel/": tools,
 		"mkdir -p /etc/gemel/etcd": own, "cp ca.pem password /etc/gemel/etcd/": own, "chmod 600 /etc/gemel/etcd/password": own, "gemel init --store /etc/gemel/etcd.yaml": own,
 		"etcdutl snapshot restore etcd.snapshot --bump-revision 1000000000 --mark-compacted --data-dir /var/lib/etcd ...": "TestOwnEtcdRestored runs it, with the flags that the page names after it",
+
+		"NODE   STATE   HEARD ON   GROUPS": sight, "alpha  member  -          web     level 2; this node; decides": sight, "beta   member  blue, red  -       level 1": sight,
+		"GROUP  STATE   ON     FENCE  LEVEL  NODES        WHY": sight, "web    active  alpha  1.3    2      alpha, beta": sight,
 
 		"level:": device, "fence: {agent: fence_ipmilan, parameters: {ip: 10.9.0.1, username: gemel, password: secret}, timeout: 1m}": device,
 		"TCP 5316 from alpha to beta does not pass over blue (10.0.0.2:5316: no answer within 1s), and heartbeats of beta do: let it through in the firewalls of alpha and beta and between them": ports,
@@ -279,6 +283,8 @@ func (w *walk) decides() {
 func (w *walk) replaces(fresh *box) {
 	w.t.Helper()
 	w.beta.crashes()
+	w.alpha.Until("beta is evicted", func(s *gemelv1.Snapshot) bool { return strings.Contains(nodes(s), "beta evicted") })
+	w.does(w.alpha, "gemel confirm-off beta", "beta")
 	out := w.does(w.alpha, "gemel token --name beta")
 	fresh.does(printed(w.t, out, "gemel join"), "beta is in the cluster")
 	w.runs(fresh)
