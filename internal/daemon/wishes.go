@@ -57,6 +57,15 @@ type nodeWish struct {
 	At    time.Time      `json:"at,omitzero"`
 }
 
+// kept is what is written down of it: nothing if nothing is asked for any more. What ends one
+// of the wishes leaves the others.
+func (n nodeWish) kept() any {
+	if !n.Drained && n.Off == "" && n.Until.IsZero() {
+		return nil
+	}
+	return n
+}
+
 // wholeCluster stands for all nodes among those that something was asked for: no node has
 // such a name.
 const wholeCluster ha.Node = "*"
@@ -302,13 +311,10 @@ func (w wishing) drain(ctx context.Context, r ha.Request) (ha.Answer, error) {
 	}
 	on := r.Verb == ha.VerbDrain
 	err := w.change(ctx, wishNode+string(name), func(old []byte) (any, error) {
-		if !on {
-			return nil, nil
-		}
 		var n nodeWish
 		_ = json.Unmarshal(old, &n)
-		n.Drained, n.By, n.At = true, r.By, time.Now().UTC()
-		return n, nil
+		n.Drained, n.By, n.At = on, r.By, time.Now().UTC()
+		return n.kept(), nil
 	})
 	if err != nil {
 		return ha.Answer{}, err
@@ -391,10 +397,7 @@ func (w wishing) maintain(ctx context.Context, r ha.Request) (ha.Answer, error) 
 			var n nodeWish
 			_ = json.Unmarshal(old, &n)
 			n.Until, n.By, n.At = until, r.By, time.Now().UTC()
-			if until.IsZero() && !n.Drained && n.Off == "" {
-				return nil, nil
-			}
-			return n, nil
+			return n.kept(), nil
 		}
 	} else if !slices.ContainsFunc(m.problem(), func(g place.Group) bool { return string(g.Name) == r.Target.Name }) {
 		return refused("there is no group " + r.Target.Name), nil

@@ -210,10 +210,14 @@ func (w *walk) asks() {
 
 	w.does(w.alpha, "gemel maintenance node/beta --for 2h", "beta")
 	w.does(w.alpha, "gemel maintenance group/web --for 30m", "web")
+	w.alpha.does("gemel resume beta") // ends a drain, and no maintenance
 	w.does(w.alpha, "gemel maintenance cluster --for 15m", "cluster")
 	w.alpha.Until("all of it is in maintenance", func(s *gemelv1.Snapshot) bool {
 		return s.GetCluster().GetMaintenance() != nil && s.GetGroups()[0].GetMaintenance() != nil
 	})
+	if w.alpha.Status().GetCluster().GetNodes()[1].GetMaintenance() == nil {
+		w.t.Error("gemel resume beta ended its maintenance")
+	}
 	w.does(w.alpha, "gemel status", "maintenance")
 	w.does(w.alpha, "gemel maintenance node/beta --end", "beta")
 	w.alpha.does("gemel maintenance group/web --end")
